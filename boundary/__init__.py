@@ -1,0 +1,10 @@
+"""The boundary: the orchestrator, its runtime, and what operators use."""
+
+from boundary.runtime import Runtime
+from boundary.settings import Settings
+
+__all__ = [
+    # What an application wires together
+    "Runtime",
+    "Settings",
+]

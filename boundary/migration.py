@@ -1,0 +1,52 @@
+"""Migration: bring the framework's schema to the newest version, from a checkout or a wheel."""
+
+import hashlib
+from importlib import resources
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.schema import CreateSchema
+
+from internals.statements import statements
+
+
+def migrate(engine: Engine, schema: str, revision: str = "head") -> None:
+    """Create the schema if need be and upgrade its tables to `revision`.
+
+    One transaction under an advisory lock: it is safe to run by several deploys at once, and
+    nothing is left half done.  Raises `DefinitionError` for a schema name that is no identifier.
+    """
+    with engine.begin() as connection:
+        _lock(connection, schema)
+        connection.execute(CreateSchema(schema, if_not_exists=True))
+        command.upgrade(_config(connection, schema), revision)
+
+
+def downgrade(engine: Engine, schema: str, revision: str = "base") -> None:
+    """Take the tables back to an older revision; what they hold is lost."""
+    with engine.begin() as connection:
+        _lock(connection, schema)
+        command.downgrade(_config(connection, schema), revision)
+
+
+def _lock(connection: Connection, schema: str) -> None:
+    statements(schema)  # refuses a name that is no identifier
+    digest = hashlib.blake2b(f"migrate {schema}".encode(), digest_size=8).digest()
+    key = int.from_bytes(digest, signed=True)
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
+
+def _config(connection: Connection, schema: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_scripts()))
+    config.set_main_option("path_separator", "os")
+    config.attributes.update(connection=connection, schema=schema)
+    return config
+
+
+def _scripts() -> Path:
+    """The migrations inside the installed package, or beside it in a checkout."""
+    packaged = Path(str(resources.files("boundary"))) / "migrations"
+    return packaged if packaged.is_dir() else packaged.parent.parent / "migrations"

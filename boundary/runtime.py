@@ -1,0 +1,253 @@
+"""Runtime: the one place where engine, broker, sagas and contexts are wired together.
+
+Nothing happens at import, and nothing connects before it is used: a runtime that only starts
+sagas never opens Redis unless a doorbell is to be rung.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any, TypeVar
+from uuid import UUID
+
+import dramatiq
+from pydantic import BaseModel
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.orm import Session
+
+from boundary.broker import DoorbellBroker
+from boundary.orchestrator import Orchestrator
+from boundary.servers import Servers
+from boundary.settings import Settings
+from boundary.starting import Starter, business_key
+from boundary.worker import install_worker
+from internals.consumer import Consumer
+from internals.context import Context
+from internals.context_consumer import ContextConsumer
+from internals.hop import drain
+from internals.ids import uuid7
+from internals.inbox import Inbox
+from internals.outbox import Outbox
+from internals.relay import Relay
+from internals.statements import Statements, statements
+from internals.subscriptions import subscribe
+from internals.unit_of_work import SqlAlchemyUnitOfWork, forbid_commit_in_handlers, joined
+from saga.definition import Saga
+from saga.envelope import Category, Envelope
+from saga.errors import DefinitionError
+from saga.messages import Event
+
+D = TypeVar("D", bound=BaseModel)
+
+
+class Runtime:
+    """An application's sagas and contexts, on its servers.
+
+    Args:
+        sagas: The definitions that this process knows; several versions of one are welcome.
+        contexts: The bounded contexts whose handlers this process runs.
+        settings: Read from the environment if not given.
+        engine: The host's own SQLAlchemy engine (Postgres through psycopg); made from the
+            settings if not given.
+
+    Raises:
+        DefinitionError: Two contexts, or two definitions of one saga and version, collide.
+    """
+
+    def __init__(
+        self,
+        *,
+        sagas: Iterable[Saga[Any]] = (),
+        contexts: Iterable[Context] = (),
+        settings: Settings | None = None,
+        engine: Engine | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        self.sagas = _by_name(sagas)
+        self.contexts = _unique(contexts)
+        self.servers = Servers(self.settings)
+        self._given_engine = engine
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine of the hops; also good for the host's own work."""
+        engine = self._given_engine or create_engine(
+            self.servers.database_url, pool_size=self.settings.pool_size, max_overflow=10
+        )
+        forbid_commit_in_handlers(engine)
+        return engine
+
+    @cached_property
+    def broker(self) -> DoorbellBroker:
+        """The Dramatiq broker of this runtime; never the global one."""
+        return DoorbellBroker(url=self.servers.redis_url, namespace=self.settings.namespace)
+
+    @cached_property
+    def statements(self) -> Statements:
+        """The framework's SQL for the configured schema."""
+        return statements(self.settings.db_schema)
+
+    @cached_property
+    def consumers(self) -> dict[str, Consumer]:
+        """Everyone in this process who has an inbox, by name."""
+        found: dict[str, Consumer] = {}
+        for context in self.contexts:
+            found[context.name] = ContextConsumer(
+                context, self._inbox(context.name), self._outbox, budget=self.settings.budget
+            )
+        for versions in self.sagas.values():
+            orchestrator = self._orchestrator(versions)
+            found[orchestrator.name] = orchestrator
+        return found
+
+    def start(
+        self,
+        handle: Connection | Session,
+        saga: Saga[D],
+        data: D,
+        *,
+        key: str | None = None,
+    ) -> UUID:
+        """Start a saga in the caller's transaction and return its id.
+
+        Args:
+            handle: The SQLAlchemy Session or Connection of the caller's own writes.  Nothing is
+                committed here: the saga begins when the caller commits, or never.
+            saga: Its definition.
+            data: What it begins with.
+            key: The business key, if it is not the definition's to say.  Starting the same key
+                with the same data again returns the same saga.
+
+        Raises:
+            KeyConflict: The key was started before, with other data.
+            NoTransaction: The handle is not in a transaction.
+            PayloadError: The data or the first command cannot be stored.
+        """
+        return self.start_many(handle, saga, [data], keys=[key])[0]
+
+    def start_many(
+        self,
+        handle: Connection | Session,
+        saga: Saga[D],
+        items: Sequence[D],
+        *,
+        keys: Sequence[str | None] | None = None,
+    ) -> list[UUID]:
+        """Start a saga for each item, all or none, in as many statements as one start takes.
+
+        Returns the ids in the order of the items; raises what `start` raises.
+        """
+        unit = joined(handle)
+        chosen = [
+            business_key(saga, item, key)
+            for item, key in zip(items, keys or [None] * len(items), strict=True)
+        ]
+        ids, woken = self._starter.start(unit, saga, items, chosen)
+        unit.on_commit(lambda: self.broker.ring(woken))
+        return ids
+
+    def publish(self, handle: Connection | Session, event: Event) -> UUID:
+        """Publish a domain event in the caller's transaction and return its id.
+
+        Raises `NoTransaction` and `PayloadError` as `start` does.
+        """
+        unit = joined(handle)
+        id = uuid7()
+        message = Envelope(
+            id=id,
+            kind=event.kind,
+            category=Category.EVENT,
+            payload=event.to_json(),
+            root_id=id,
+        )
+        woken = self._outbox.send(unit, [message])
+        unit.on_commit(lambda: self.broker.ring(woken))
+        return id
+
+    def worker(self) -> dramatiq.Broker:
+        """Return the broker, ready for the `dramatiq` command: actors, queues and the relay.
+
+        Hand it to Dramatiq as ``dramatiq yourapp.worker:broker`` or with `dramatiq.set_broker`.
+        """
+        install_worker(self)
+        return self.broker
+
+    def relay(self) -> Relay:
+        """Return a relay over the consumers of this process."""
+        return Relay(
+            self.engine,
+            self.statements,
+            list(self.consumers),
+            waiting=self.broker.waiting,
+            ring=self.broker.ring,
+            grace=self.settings.grace,
+        )
+
+    def subscribe(self) -> None:
+        """Record what the contexts of this process react to; a worker does it when it boots."""
+        with self.engine.begin() as connection:
+            subscribe(SqlAlchemyUnitOfWork(connection), self.statements, self.contexts)
+
+    def answer(self, consumer: str) -> int:
+        """Answer a doorbell in this thread: handle what the consumer has due.
+
+        Returns the number of deliveries settled.  An unknown consumer has nothing here.
+        """
+        known = self.consumers.get(consumer)
+        if known is None:
+            return 0
+        return drain(self.engine, known, self.broker.ring, limit=self.settings.batch)
+
+    def migrate(self) -> None:
+        """Bring the schema to the newest version; see `boundary.migration`."""
+        from boundary.migration import migrate
+
+        migrate(self.engine, self.settings.db_schema)
+
+    def close(self) -> None:
+        """Close connections and leave the embedded servers."""
+        if "broker" in self.__dict__:
+            self.broker.close()
+            self.broker.client.close()
+        if "engine" in self.__dict__ and self._given_engine is None:
+            self.engine.dispose()
+        self.servers.stop()
+
+    @cached_property
+    def _outbox(self) -> Outbox:
+        return Outbox(
+            self.statements, grace=self.settings.grace, max_payload=self.settings.max_payload
+        )
+
+    @cached_property
+    def _starter(self) -> Starter:
+        return Starter(self._outbox, self.statements)
+
+    def _inbox(self, consumer: str) -> Inbox:
+        return Inbox(consumer, self.settings.db_schema, self.statements)
+
+    def _orchestrator(self, versions: dict[int, Saga[Any]]) -> Orchestrator:
+        name = next(iter(versions.values())).name
+        return Orchestrator(
+            versions.values(), self._inbox(f"saga.{name}"), self._outbox, self.statements
+        )
+
+
+def _by_name(sagas: Iterable[Saga[Any]]) -> dict[str, dict[int, Saga[Any]]]:
+    found: dict[str, dict[int, Saga[Any]]] = {}
+    for saga in sagas:
+        versions = found.setdefault(saga.name, {})
+        if saga.version in versions:
+            raise DefinitionError(
+                f"Saga {saga.name!r}: version {saga.version} is given twice; raise the version "
+                "of the changed one"
+            )
+        versions[saga.version] = saga
+    return found
+
+
+def _unique(contexts: Iterable[Context]) -> tuple[Context, ...]:
+    found: dict[str, Context] = {}
+    for context in contexts:
+        if found.setdefault(context.name, context) is not context:
+            raise DefinitionError(f"two contexts are called {context.name!r}")
+    return tuple(found.values())

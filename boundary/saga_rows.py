@@ -1,0 +1,79 @@
+"""Saga rows: a saga's state as it is stored, and back."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from internals.unit_of_work import Row
+from saga.definition import Saga
+from saga.messages import dump_json
+from saga.state import Direction, Phase, SagaState, Status, StepState
+
+D = TypeVar("D", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSaga:
+    """The columns of a saga that a claim returns, in their order."""
+
+    version: int
+    status: str
+    direction: str
+    data: str
+    steps: str
+    faults: str
+    consumed: int
+
+    @classmethod
+    def from_row(cls, row: Row) -> "StoredSaga | None":
+        """Read the columns; None where the row was not there or is held by someone else."""
+        return None if row[0] is None else cls(*row)
+
+    def state(self, saga: Saga[D], id: UUID) -> SagaState[D]:
+        """Return the state; raises pydantic's ValidationError if the data no longer fits."""
+        return SagaState(
+            id=id,
+            data=saga.data.model_validate_json(self.data),
+            status=Status(self.status),
+            direction=Direction(self.direction),
+            steps={name: _step_from_json(step) for name, step in json.loads(self.steps).items()},
+            consumed=self.consumed,
+            faults={UUID(k): v for k, v in json.loads(self.faults).items()},
+        )
+
+
+def columns(states: Sequence[SagaState[Any]]) -> dict[str, list[Any]]:
+    """Return these states as the arrays that the set-based statements take."""
+    return {
+        "id": [s.id for s in states],
+        "status": [s.status.value for s in states],
+        "direction": [s.direction.value for s in states],
+        "data": [dump_json(s.data, "the saga's data") for s in states],
+        "steps": [steps_to_json(s) for s in states],
+        "faults": [json.dumps({str(k): v for k, v in s.faults.items()}) for s in states],
+        "consumed": [s.consumed for s in states],
+        "reason": [s.reason for s in states],
+        "final": [s.status.final for s in states],
+    }
+
+
+def steps_to_json(state: SagaState[Any]) -> str:
+    """Return the step states as stored: only what is set."""
+    return json.dumps({name: _step_to_json(step) for name, step in state.steps.items()})
+
+
+def _step_to_json(step: StepState) -> dict[str, Any]:
+    stored: dict[str, Any] = {"phase": step.phase.value, "generation": step.generation}
+    for name in ("position", "rejection", "fault"):
+        value = getattr(step, name)
+        if value is not None:
+            stored[name] = value
+    return stored
+
+
+def _step_from_json(stored: dict[str, Any]) -> StepState:
+    return StepState(**{**stored, "phase": Phase(stored["phase"])})

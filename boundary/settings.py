@@ -1,0 +1,51 @@
+"""Settings: read from ``SAGA_…`` environment variables, or given in code."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from internals.hop import BATCH
+from internals.outbox import DEFAULT_MAX_PAYLOAD
+from internals.tables import SCHEMA
+
+
+class Settings(BaseSettings):
+    """Where the servers are, and the few numbers worth changing."""
+
+    model_config = SettingsConfigDict(env_prefix="SAGA_", frozen=True, populate_by_name=True)
+
+    database_url: SecretStr | None = Field(
+        None, description="Postgres; without it an embedded server is started"
+    )
+    redis_url: SecretStr | None = Field(
+        None, description="Redis or Valkey; without it an embedded server is started"
+    )
+    db_schema: str = Field(
+        SCHEMA, validation_alias="SAGA_SCHEMA", description="Postgres schema of the tables"
+    )
+    namespace: str = Field("saga", description="prefix of all keys in Redis")
+    embedded_dir: Path | None = Field(None, description="folder of the embedded servers")
+    batch: int = Field(BATCH, ge=1, description="deliveries of one hop at most")
+    budget: float = Field(0.1, gt=0, description="seconds after which a batch takes no more")
+    grace: float = Field(1.0, gt=0, description="seconds until a delivery counts as late")
+    max_payload: int = Field(DEFAULT_MAX_PAYLOAD, ge=1, description="bytes of a payload at most")
+    pool_size: int = Field(10, ge=1, description="database connections kept by one process")
+
+    @field_validator("database_url")
+    @classmethod
+    def _use_psycopg(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None:
+            return None
+        scheme, separator, rest = url.get_secret_value().partition("://")
+        if not separator or scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
+            raise ValueError("give a Postgres URL: postgresql://user:password@host:port/database")
+        return SecretStr(f"postgresql+psycopg://{rest}")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        schemes = ("redis://", "rediss://", "unix://")
+        if url is not None and not url.get_secret_value().startswith(schemes):
+            raise ValueError("give a Redis URL: redis://:password@host:port/0")
+        return url

@@ -1,0 +1,150 @@
+"""Starting sagas: in the caller's transaction, once for each business key."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from boundary.saga_rows import columns
+from internals.ids import uuid7
+from internals.outbox import Outbox
+from internals.statements import Statements
+from internals.unit_of_work import UnitOfWork
+from saga.decide import Decision, decide, start_message
+from saga.definition import Saga
+from saga.envelope import Envelope, saga_consumer
+from saga.errors import DefinitionError, KeyConflict
+from saga.messages import Started
+from saga.state import SagaState
+
+D = TypeVar("D", bound=BaseModel)
+
+
+class Starter:
+    """Writes new sagas, with their first commands.  Stateless; safe to share between threads."""
+
+    def __init__(self, outbox: Outbox, statements: Statements) -> None:
+        self._outbox = outbox
+        self._statements = statements
+
+    def start(
+        self,
+        unit: UnitOfWork,
+        saga: Saga[D],
+        items: Sequence[D],
+        keys: Sequence[str | None],
+    ) -> tuple[list[UUID], set[str]]:
+        """Start a saga for each item; all of them or none.
+
+        The start is decided at once, so the first commands are written by the same statements.
+
+        Returns the ids, in the order of the items (for a key that was started before with the
+        same data, the id of then), and the consumers whose doorbells are to be rung.
+
+        Raises:
+            KeyConflict: A key was started before, with other data.
+            PayloadError: The data or a first command cannot be stored.
+        """
+        begun = [_begin(saga, item) for item in items]
+        by_id = {decision.state.id: index for index, (_, decision) in enumerate(begun)}
+        with unit.savepoint():
+            inserted = self._insert(unit, saga, [d.state for _, d in begun], keys)
+            ids = list(by_id)
+            for index, id in self._started_before(unit, saga, begun, keys, inserted).items():
+                ids[index] = id
+            new = [begun[by_id[id]] for id in by_id if id in inserted]
+            self._record(unit, saga, [start for start, _ in new])
+            commands = [command for _, decision in new for command in decision.send]
+            return ids, self._outbox.send(unit, commands)
+
+    def _insert(
+        self,
+        unit: UnitOfWork,
+        saga: Saga[D],
+        states: Sequence[SagaState[D]],
+        keys: Sequence[str | None],
+    ) -> set[UUID]:
+        rows = unit.run(
+            self._statements.insert_sagas,
+            {**columns(states), "key": list(keys), "name": saga.name, "version": saga.version},
+        )
+        return {id for (id,) in rows}
+
+    def _started_before(
+        self,
+        unit: UnitOfWork,
+        saga: Saga[D],
+        begun: Sequence[tuple[Envelope, Decision[D]]],
+        keys: Sequence[str | None],
+        inserted: set[UUID],
+    ) -> dict[int, UUID]:
+        """Map the index of each item whose key is taken to the saga that has it."""
+        taken = [i for i, (_, d) in enumerate(begun) if d.state.id not in inserted]
+        if not taken:
+            return {}
+        rows = unit.run(
+            self._statements.started_before,
+            {
+                "name": saga.name,
+                "key": [keys[i] for i in taken],
+                "payload": [begun[i][0].payload for i in taken],
+            },
+        )
+        # A key that this very call starts has no start message yet; its data is compared here.
+        stored = {key: (id, same) for key, id, same in rows}
+        first = {keys[i]: d for i, (_, d) in enumerate(begun) if d.state.id in inserted}
+        found: dict[int, UUID] = {}
+        for i in taken:
+            key, data = keys[i], begun[i][1].state.data
+            assert key is not None  # without a key nothing can be taken
+            if key in first:
+                id, same = first[key].state.id, first[key].state.data == data
+            else:
+                id, same = stored[key]
+            if not same:
+                raise KeyConflict(
+                    f"{saga.name} {key!r} was started before with other data, as saga {id}; "
+                    "use another key, or the same data"
+                )
+            found[i] = id
+        return found
+
+    def _record(self, unit: UnitOfWork, saga: Saga[D], starts: Sequence[Envelope]) -> None:
+        if not starts:
+            return
+        for start in starts:
+            self._outbox.check(start)
+        unit.run(
+            self._statements.record_starts,
+            {
+                "kind": Started.kind,
+                "saga": saga.name,
+                "consumer": saga_consumer(saga.name),
+                "id": [start.id for start in starts],
+                "payload": [start.payload for start in starts],
+                "saga_id": [start.saga_id for start in starts],
+            },
+        )
+
+
+def business_key(saga: Saga[D], data: D, key: str | None) -> str | None:
+    """Return the key to start with: the one given, or the definition's; None means none.
+
+    Raises `DefinitionError` for a key that is not a text of 1 to 200 characters.
+    """
+    if key is None and saga.key is not None:
+        key = saga.key(data)
+    if key is not None and not (isinstance(key, str) and 1 <= len(key) <= 200):
+        raise DefinitionError(
+            f"{saga.name}: a business key is a text of 1 to 200 characters, not {key!r}"
+        )
+    return key
+
+
+def _begin(saga: Saga[D], data: D) -> tuple[Envelope, Decision[Any]]:
+    if not isinstance(data, saga.data):
+        raise TypeError(f"{saga.name} takes a {saga.data.__name__}, not {type(data).__name__}")
+    state = SagaState(id=uuid7(), data=data)
+    message = start_message(saga, state.id, data)
+    return message, decide(saga, state, message)

@@ -1,0 +1,76 @@
+"""The worker: one Dramatiq actor that answers doorbells, and a relay in each process."""
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+import dramatiq
+from dramatiq.encoder import PickleEncoder
+
+from boundary.broker import DOORBELL
+from saga.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from boundary.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+
+def install_worker(runtime: "Runtime") -> None:
+    """Declare the doorbell actor and the queues of this runtime's consumers on its broker.
+
+    Raises `DefinitionError` where Dramatiq's global encoder is the pickle encoder: whoever can
+    write to Redis could then run code in the workers.
+    """
+    if isinstance(dramatiq.get_encoder(), PickleEncoder):
+        raise DefinitionError(
+            "Dramatiq is set to pickle its messages, which lets anyone who can write to Redis "
+            "run code here; use dramatiq.set_encoder(JSONEncoder())"
+        )
+    broker = runtime.broker
+    if DOORBELL in broker.get_declared_actors():
+        return
+    names = list(runtime.consumers)
+    for name in names:
+        broker.declare_doorbell(name)
+    if names:
+        declare = dramatiq.actor(broker=broker, actor_name=DOORBELL, queue_name=names[0])
+        declare(runtime.answer)
+    broker.add_middleware(RelayThread(runtime))
+
+
+class RelayThread(dramatiq.Middleware):
+    """Runs the relay beside the worker threads.
+
+    Nothing is promised here: a process whose relay did not start is one relay fewer.
+    """
+
+    def __init__(self, runtime: "Runtime") -> None:
+        self._runtime = runtime
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def after_worker_boot(self, broker: dramatiq.Broker, worker: Any) -> None:
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name="saga-relay", daemon=True)
+        self._thread.start()
+
+    def before_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def after_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:
+        # Dramatiq ends its processes without running exit handlers.
+        self._runtime.close()
+
+    def _run(self) -> None:
+        # The database may come up later than the worker: keep asking, as the relay does.
+        while not self._stop.is_set():
+            try:
+                self._runtime.subscribe()
+                break
+            except Exception as error:
+                logger.warning("subscriptions not recorded yet: %s", type(error).__name__)
+                self._stop.wait(1.0)
+        self._runtime.relay().run(self._stop)

@@ -1,0 +1,11 @@
+"""The choreographed internals: bounded contexts that react to each other's messages."""
+
+from internals.context import Context, Handler
+from internals.work import Work
+
+__all__ = [
+    # What a context is written with
+    "Context",
+    "Handler",
+    "Work",
+]

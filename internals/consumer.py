@@ -1,0 +1,34 @@
+"""Consumer: whoever has an inbox, and what one hop of it did."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from internals.unit_of_work import UnitOfWork
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """What one hop did, for whoever runs the next one."""
+
+    #: Deliveries that were claimed.
+    claimed: int = 0
+    #: Deliveries that are settled by this hop, whatever became of them.
+    settled: int = 0
+    #: Whether more may be due: the batch was full, or not all of it was settled.
+    more: bool = False
+    #: Consumers that got something: their doorbells are to be rung after the commit.
+    woken: frozenset[str] = field(default_factory=frozenset)
+
+
+class Consumer(Protocol):
+    """A context's handlers, or the orchestrator of one saga."""
+
+    @property
+    def name(self) -> str:
+        """The consumer's name, and its queue's."""
+
+    def handle(self, unit: UnitOfWork, limit: int) -> Handled:
+        """Claim up to `limit` deliveries, handle and settle them, and write what they send.
+
+        Everything happens in this one transaction, which the caller commits.
+        """

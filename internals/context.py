@@ -1,0 +1,121 @@
+"""Context: a bounded context's handlers.  It knows messages, and neither sagas nor other contexts."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from internals.work import Work
+from saga.envelope import command_recipient
+from saga.errors import DefinitionError
+from saga.messages import Command, Event, Message
+from saga.retry import DEFAULT_RETRY, Retry
+
+C = TypeVar("C", bound=Command)
+E = TypeVar("E", bound=Event)
+M = TypeVar("M", bound=Message)
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """One function of a context and what it is declared to do."""
+
+    message: type[Message]
+    function: Callable[..., None]
+    #: The only messages it may send.
+    emits: tuple[type[Message], ...]
+    retry: Retry
+
+
+class Context:
+    """A bounded context: one consumer, one inbox, one queue.
+
+    Args:
+        name: A lower-case word; commands whose kind starts with it come here.
+    """
+
+    def __init__(self, name: str) -> None:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise DefinitionError(
+                f"Context {name!r}: a context's name must be a lower-case word such as 'flights'"
+            )
+        if name == "saga":
+            raise DefinitionError("Context 'saga': the name is the framework's own")
+        self.name = name
+        self.handlers: dict[str, Handler] = {}
+
+    def handles(
+        self,
+        command: type[C],
+        *,
+        emits: tuple[type[Message], ...] = (),
+        retry: Retry = DEFAULT_RETRY,
+    ) -> Callable[[Callable[[C, Work], None]], Callable[[C, Work], None]]:
+        """Declare the one handler of a command.
+
+        Args:
+            command: Its kind must start with this context's name.
+            emits: The messages that the handler may send.
+            retry: How often it is tried; a step's own policy goes before it.
+        """
+        if not (isinstance(command, type) and issubclass(command, Command) and command.kind):
+            raise DefinitionError(
+                f"Context {self.name!r}: handles() takes a Command class that declares a kind, "
+                f"not {command!r}"
+            )
+        if command_recipient(command.kind) != self.name:
+            raise DefinitionError(
+                f"Context {self.name!r}: a command of kind {command.kind!r} goes to the context "
+                f"{command_recipient(command.kind)!r}; rename one of them"
+            )
+        return lambda function: self._add(command, function, emits, retry)
+
+    def reacts_to(
+        self,
+        event: type[E],
+        *,
+        emits: tuple[type[Message], ...] = (),
+        retry: Retry = DEFAULT_RETRY,
+    ) -> Callable[[Callable[[E, Work], None]], Callable[[E, Work], None]]:
+        """Declare this context's reaction to an event, whoever publishes it.
+
+        Args:
+            event: Any event class.
+            emits: The messages that the handler may send.
+            retry: How often it is tried.
+        """
+        if not (isinstance(event, type) and issubclass(event, Event) and event.kind):
+            raise DefinitionError(
+                f"Context {self.name!r}: reacts_to() takes an Event class that declares a kind, "
+                f"not {event!r}"
+            )
+        return lambda function: self._add(event, function, emits, retry)
+
+    @property
+    def subscriptions(self) -> tuple[str, ...]:
+        """The kinds of events it reacts to."""
+        events = (k for k, h in self.handlers.items() if issubclass(h.message, Event))
+        return tuple(sorted(events))
+
+    def _add(
+        self,
+        message: type[M],
+        function: Callable[[M, Work], None],
+        emits: tuple[type[Message], ...],
+        retry: Retry,
+    ) -> Callable[[M, Work], None]:
+        if message.kind in self.handlers:
+            raise DefinitionError(
+                f"Context {self.name!r}: {message.kind!r} has a handler already, "
+                f"{self.handlers[message.kind].function.__name__!r}"
+            )
+        for emitted in emits:
+            if not (isinstance(emitted, type) and issubclass(emitted, Command | Event)):
+                raise DefinitionError(
+                    f"Context {self.name!r}: emits of {function.__name__!r} must list Command "
+                    f"and Event classes, not {emitted!r}"
+                )
+        self.handlers[message.kind] = Handler(message, function, emits, retry)
+        return function

@@ -1,0 +1,64 @@
+"""Failures: which errors are the database's, to be retried, and which are the handler's."""
+
+from collections.abc import Iterator
+
+import psycopg
+import sqlalchemy.exc
+
+#: The transaction lost against another one, and is to be run again.
+_CONFLICTS = frozenset({"40001", "40P01", "55P03"})
+#: SQLSTATEs after which the same transaction, run again, may well succeed: serialization
+#: failure, deadlock, lock not available, and the server going down or coming up.
+_TRANSIENT_STATES = _CONFLICTS | {"57P01", "57P02", "57P03"}
+#: Connection exceptions and insufficient resources (disk, memory, connections).
+_TRANSIENT_CLASSES = ("08", "53")
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the hop should be run again: nothing is wrong with the handler."""
+    if any(getattr(link, "connection_invalidated", False) for link in _chain(error)):
+        return True
+    state = _sqlstate(error)
+    if state is not None:
+        return state in _TRANSIENT_STATES or state.startswith(_TRANSIENT_CLASSES)
+    # Without the server's word: the pool is exhausted, or the connection died.
+    return any(
+        isinstance(link, sqlalchemy.exc.TimeoutError | psycopg.OperationalError)
+        for link in _chain(error)
+    )
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether the database chose this transaction to give way: deadlock or serialization."""
+    return _sqlstate(error) in _CONFLICTS
+
+
+def describe(error: BaseException) -> str:
+    """Return an error as it is kept with a delivery: its type and its text."""
+    text = storable(str(error))
+    name = type(error).__name__
+    return f"{name}: {text}" if text else name
+
+
+def storable(text: str) -> str:
+    """Return text that Postgres takes: it refuses NUL and lone surrogates.
+
+    An error's text must never be what keeps a delivery from being settled.
+    """
+    return text.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _sqlstate(error: BaseException) -> str | None:
+    for link in _chain(error):
+        state = getattr(link, "sqlstate", None)
+        if isinstance(state, str):
+            return state
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and its causes: SQLAlchemy and Django wrap the driver's errors."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__

@@ -1,0 +1,97 @@
+"""The hop: one transaction in which a consumer handles up to N deliveries.
+
+1. A doorbell says that the consumer may have deliveries; a unit of work is opened.
+2. Claim: one statement locks due deliveries and returns their messages.
+3. Each is handled, within a savepoint and a time budget.
+4. Finish: set-based statements write what was sent, with its deliveries, and settle the batch.
+5. Commit; only then are doorbells rung.
+
+A kill at any point leaves either all of it or nothing.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+
+from sqlalchemy import Engine
+
+from internals.consumer import Consumer, Handled
+from internals.failures import is_conflict, is_transient
+from internals.unit_of_work import SqlAlchemyUnitOfWork
+
+logger = logging.getLogger(__name__)
+
+#: Deliveries of one hop at most.
+BATCH = 64
+
+#: Seconds for which one doorbell drains an inbox before the other consumers get their turn.
+_TURN = 2.0
+
+#: Times that a hop is run again before the doorbell is given up and left to the relay.
+_PATIENCE = 5
+
+#: Seconds to wait for a saga that another transaction holds; the wait doubles.
+_SHORTEST_PAUSE = 0.002
+_LONGEST_PAUSE = 0.064
+
+Ring = Callable[[frozenset[str]], None]
+
+
+def hop(engine: Engine, consumer: Consumer, limit: int = BATCH) -> Handled:
+    """Run one hop and commit it; returns what it did.
+
+    Raises whatever the database raises; nothing is half done then.
+    """
+    with engine.connect() as connection, connection.begin():
+        return consumer.handle(SqlAlchemyUnitOfWork(connection), limit)
+
+
+def drain(
+    engine: Engine,
+    consumer: Consumer,
+    ring: Ring,
+    *,
+    limit: int = BATCH,
+    turn: float = _TURN,
+) -> int:
+    """Answer a doorbell: hop until nothing is due, then return the deliveries settled.
+
+    `ring` is called after each commit with the consumers that got something.  After a deadlock
+    or a serialization failure the batch is run one by one, so that two batches over the same
+    rows cannot starve each other.  When the turn is over and more may be due, the consumer's
+    own doorbell is rung again.
+    """
+    settled = 0
+    singles = failures = 0
+    pause = _SHORTEST_PAUSE
+    until = time.monotonic() + turn
+    while True:
+        try:
+            done = hop(engine, consumer, 1 if singles else limit)
+        except Exception as error:
+            if not is_transient(error) or failures == _PATIENCE:
+                raise
+            logger.info("%s: the hop is run again: %s", consumer.name, type(error).__name__)
+            failures += 1
+            singles = limit
+            if not is_conflict(error):
+                engine.dispose()  # the server may have gone, and every pooled connection with it
+                time.sleep(random.uniform(0, 0.05 * 2**failures))
+            continue
+        failures = 0
+        singles = max(singles - 1, 0)
+        settled += done.settled
+        if done.woken:
+            ring(done.woken)
+        if not done.more:
+            return settled
+        if time.monotonic() > until:
+            ring(frozenset({consumer.name}))
+            return settled
+        if done.settled:
+            pause = _SHORTEST_PAUSE
+        else:
+            # Another hop holds these sagas.  It rings nobody for them, so look again soon.
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)

@@ -1,0 +1,140 @@
+"""Inbox: deliveries are claimed, and settled in the transaction that claimed them."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from internals.failures import storable
+from internals.outbox import retry_from_json
+from internals.statements import Statements
+from internals.unit_of_work import Row, UnitOfWork
+from saga.envelope import Category, Envelope
+
+#: Columns of a claim that make up the delivery; a saga's state comes after them.
+DELIVERY_COLUMNS = 13
+
+#: Longest error text that is kept with a delivery.
+_MAX_ERROR = 2000
+
+
+class DeliveryState(StrEnum):
+    """Where one delivery stands."""
+
+    PENDING = "pending"
+    DONE = "done"
+    #: Taken back before it was started.
+    REVOKED = "revoked"
+    #: Failed for good; waits for a person.
+    PARKED = "parked"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message to one consumer, claimed by this transaction."""
+
+    message: Envelope
+    #: Runs that failed so far.
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What becomes of a claimed delivery."""
+
+    message_id: UUID
+    state: DeliveryState = DeliveryState.DONE
+    error: str | None = None
+    #: How-manieth message its saga consumed.
+    position: int | None = None
+    attempts: int = 0
+    #: Seconds until a delivery that stays pending is due again.
+    delay: float = 0.0
+
+
+class Inbox:
+    """The deliveries of one consumer.  Stateless; safe to share between threads."""
+
+    def __init__(self, consumer: str, schema: str, statements: Statements) -> None:
+        self.consumer = consumer
+        self._statements = statements
+        digest = hashlib.blake2b(f"{schema}.{consumer}".encode(), digest_size=8).digest()
+        self._lock = int.from_bytes(digest, signed=True)
+
+    def claim(self, unit: UnitOfWork, limit: int) -> tuple[list[Delivery], bool]:
+        """Lock and return up to `limit` due deliveries, oldest first, and whether more may be due.
+
+        Nothing returned means that someone else did it: this is the check that makes a
+        repeated or forged doorbell harmless.
+        """
+        rows = unit.run(
+            self._statements.claim,
+            {"consumer": self.consumer, "limit": limit, "lock": self._lock},
+        )
+        return [delivery(row) for row in rows], bool(rows) and len(rows) >= rows[0][-1]
+
+    def claim_with_sagas(self, unit: UnitOfWork, limit: int) -> Sequence[Row]:
+        """Lock due deliveries and the sagas they belong to; returns raw rows.
+
+        The first `DELIVERY_COLUMNS` make a `delivery`; the rest is the saga's stored state,
+        null where another transaction holds the saga or it does not exist.
+        """
+        return unit.run(
+            self._statements.claim_sagas, {"consumer": self.consumer, "limit": limit}
+        )
+
+    def settle(self, unit: UnitOfWork, settlements: Sequence[Settlement]) -> None:
+        """Record what became of claimed deliveries."""
+        if not settlements:
+            return
+        unit.run(
+            self._statements.settle,
+            {
+                "consumer": self.consumer,
+                "id": [s.message_id for s in settlements],
+                "state": [s.state.value for s in settlements],
+                "error": [_shorten(s.error) for s in settlements],
+                "position": [s.position for s in settlements],
+                "attempts": [s.attempts for s in settlements],
+                "delay": [s.delay for s in settlements],
+            },
+        )
+
+
+def delivery(row: Row) -> Delivery:
+    """Read the first columns of a claimed row."""
+    (
+        id,
+        kind,
+        category,
+        payload,
+        saga_id,
+        saga,
+        causation_id,
+        root_id,
+        recipient,
+        sender,
+        awaits,
+        retry,
+        attempts,
+    ) = row[:DELIVERY_COLUMNS]
+    envelope = Envelope(
+        id=id,
+        kind=kind,
+        category=Category(category),
+        payload=payload,
+        saga_id=saga_id,
+        saga=saga,
+        causation_id=causation_id,
+        root_id=root_id,
+        recipient=recipient,
+        sender=sender,
+        awaits=tuple(awaits),
+        retry=retry_from_json(retry),
+    )
+    return Delivery(envelope, attempts)
+
+
+def _shorten(error: str | None) -> str | None:
+    return None if error is None else storable(error)[:_MAX_ERROR]

@@ -1,0 +1,95 @@
+"""Outbox: messages are sent by writing them down, in the transaction of what caused them."""
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+
+from internals.statements import Statements
+from internals.unit_of_work import UnitOfWork
+from saga.envelope import Envelope
+from saga.errors import PayloadError
+from saga.retry import Retry
+
+#: Bytes of JSON that one payload may have, unless the settings say otherwise.
+DEFAULT_MAX_PAYLOAD = 256 * 1024
+
+
+class Outbox:
+    """Writes messages and their deliveries.  Stateless; safe to share between threads."""
+
+    def __init__(
+        self,
+        statements: Statements,
+        *,
+        grace: float,
+        max_payload: int = DEFAULT_MAX_PAYLOAD,
+    ) -> None:
+        self._send = statements.send
+        #: Seconds that a delivery may wait before the relay rings for it.
+        self._grace = grace
+        self._max_payload = max_payload
+
+    def send(self, unit: UnitOfWork, messages: Sequence[Envelope]) -> set[str]:
+        """Write these messages and one delivery for each consumer they go to.
+
+        Returns the consumers that got something; their doorbells are to be rung after the
+        commit.  A message whose id was sent before is dropped.  Raises `PayloadError` for one
+        that is too large; nothing is written then.
+        """
+        if not messages:
+            return set()
+        for message in messages:
+            self.check(message)
+        rows = unit.run(
+            self._send,
+            {
+                "id": [m.id for m in messages],
+                "kind": [m.kind for m in messages],
+                "category": [m.category.value for m in messages],
+                "payload": [m.payload for m in messages],
+                "saga_id": [m.saga_id for m in messages],
+                "saga": [m.saga for m in messages],
+                "causation_id": [m.causation_id for m in messages],
+                "root_id": [m.root_id or m.id for m in messages],
+                "recipient": [m.recipient for m in messages],
+                "sender": [m.sender for m in messages],
+                "awaits": [",".join(m.awaits) for m in messages],
+                "retry": [retry_to_json(m.retry) for m in messages],
+                "grace": self._grace,
+            },
+        )
+        return {consumer for (consumer,) in rows}
+
+    def check(self, message: Envelope) -> None:
+        """Raise `PayloadError` if the payload has more bytes than the limit."""
+        size = len(message.payload.encode())
+        if size > self._max_payload:
+            raise PayloadError(
+                f"{message.kind}: the payload has {size:,} bytes and the limit is "
+                f"{self._max_payload:,}; keep the data elsewhere and send its key"
+            )
+
+
+def retry_to_json(retry: Retry | None) -> str | None:
+    """Return a policy as it is stored with a message."""
+    if retry is None:
+        return None
+    return json.dumps(
+        {
+            "attempts": retry.attempts,
+            "backoff": retry.backoff.total_seconds(),
+            "cap": retry.cap.total_seconds(),
+        }
+    )
+
+
+def retry_from_json(text: str | None) -> Retry | None:
+    """Read what `retry_to_json` wrote."""
+    if text is None:
+        return None
+    stored = json.loads(text)
+    return Retry(
+        attempts=stored["attempts"],
+        backoff=timedelta(seconds=stored["backoff"]),
+        cap=timedelta(seconds=stored["cap"]),
+    )

@@ -1,0 +1,100 @@
+"""Relay: rings for what was committed and not handled.
+
+It is the timer service, the retry service and the recovery from a lost doorbell at once.  Every
+worker process runs one; none leads, since the rows that one relay moves are skipped by the
+others.  It reads and writes due times only, so it can never lose, repeat or settle a delivery.
+"""
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from sqlalchemy import Engine
+
+from internals.failures import is_transient
+from internals.hop import Ring
+from internals.statements import Statements
+from internals.unit_of_work import SqlAlchemyUnitOfWork
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks, before jitter.
+_INTERVAL = 0.5
+#: Deliveries that one look rings for at most: after an outage the herd comes in portions.
+_PORTION = 500
+#: Seconds between two rings for the same delivery, at most.
+_LONGEST_GRACE = 60.0
+
+#: Consumers to the number of doorbells that wait in their queues.
+Waiting = Callable[[Sequence[str]], Mapping[str, int]]
+
+
+class Relay:
+    """The relay of one worker process.
+
+    Args:
+        engine: Where the inbox is.
+        statements: For its schema.
+        consumers: Those whose doorbells this process can ring.
+        waiting: Tells how many doorbells wait; a consumer that has some is not rung again, so
+            that a backlog does not breed doorbells.
+        ring: Rings doorbells.
+        grace: Seconds that a delivery may wait before it counts as late; it doubles each ring.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        statements: Statements,
+        consumers: Sequence[str],
+        *,
+        waiting: Waiting,
+        ring: Ring,
+        grace: float,
+    ) -> None:
+        self._engine = engine
+        self._statements = statements
+        self._consumers = list(consumers)
+        self._waiting = waiting
+        self._ring = ring
+        self._grace = grace
+
+    def look(self) -> int:
+        """Ring once for each consumer that has late deliveries and no doorbell waiting.
+
+        Returns the number of late deliveries that were moved.
+        """
+        waiting = self._waiting(self._consumers)
+        quiet = [consumer for consumer in self._consumers if not waiting.get(consumer)]
+        if not quiet:
+            return 0
+        with self._engine.connect() as connection, connection.begin():
+            rows = SqlAlchemyUnitOfWork(connection).run(
+                self._statements.ring,
+                {
+                    "consumers": quiet,
+                    "limit": _PORTION,
+                    "grace": self._grace,
+                    "cap": _LONGEST_GRACE,
+                },
+            )
+        late = frozenset(consumer for (consumer,) in rows)
+        if late:
+            self._ring(late)
+        return len(rows)
+
+    def run(self, stop: threading.Event) -> None:
+        """Look again and again until `stop` is set.
+
+        An error, such as a server that is down, is logged and the next look tries anew:
+        recovery is a loop, never something done once at the start.
+        """
+        while not stop.wait(_INTERVAL * random.uniform(0.5, 1.5)):
+            try:
+                self.look()
+            except Exception as error:
+                known = is_transient(error) or type(error).__module__.startswith("redis")
+                logger.warning(
+                    "relay: %s, looking again", type(error).__name__, exc_info=not known
+                )

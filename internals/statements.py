@@ -1,0 +1,215 @@
+"""The hop's SQL: a few static statements, whoever's cursor runs them.
+
+Placeholders are ``%(name)s``, which SQLAlchemy's `exec_driver_sql`, Django's cursor and psycopg
+all understand.  Lists travel as arrays and are taken apart by ``unnest``, so that a batch costs
+the same number of statements as one message.
+"""
+
+import re
+from dataclasses import dataclass, fields
+from functools import cache
+
+from saga.errors import DefinitionError
+
+_CLAIMED = """
+    o.id, o.kind, o.category, o.payload::text, o.saga_id, o.saga, o.causation_id, o.root_id,
+    o.recipient, o.sender, o.awaits, o.retry::text, i.attempts"""
+
+# Two batches of one context would lock the same hot rows of the user's tables in different
+# orders, and Postgres takes a second to see a deadlock.  So only the holder of the context's
+# advisory lock takes a batch; whoever else comes takes one delivery, which can wait for a batch
+# but never be part of a cycle with it.  Nothing correct depends on the lock.
+_CLAIM = f"""
+WITH turn AS MATERIALIZED (
+    SELECT CASE WHEN %(limit)s > 1 AND pg_try_advisory_xact_lock(%(lock)s)
+        THEN %(limit)s ELSE 1 END AS size
+)
+SELECT {_CLAIMED}, (SELECT size FROM turn)
+FROM (
+    SELECT message_id, attempts, due_at FROM {{schema}}.inbox
+    WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now()
+    ORDER BY due_at
+    LIMIT (SELECT size FROM turn)
+    FOR UPDATE SKIP LOCKED
+) AS i JOIN {{schema}}.outbox AS o ON o.id = i.message_id
+ORDER BY i.due_at, o.seq
+"""
+
+# A saga that another hop holds comes back without its state and is left to the next hop.  Locking
+# in id order keeps two hops from waiting for each other; the CTEs are materialized so that just
+# the rows of the batch are locked.
+_CLAIM_SAGAS = f"""
+WITH due AS MATERIALIZED (
+    SELECT message_id, saga_id, attempts, due_at FROM {{schema}}.inbox
+    WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now()
+    ORDER BY due_at
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+), held AS MATERIALIZED (
+    SELECT * FROM {{schema}}.saga
+    WHERE id IN (SELECT saga_id FROM due)
+    ORDER BY id
+    FOR UPDATE SKIP LOCKED
+)
+SELECT {_CLAIMED},
+    s.version, s.status, s.direction, s.data::text, s.steps::text, s.faults::text, s.consumed
+FROM due AS i
+JOIN {{schema}}.outbox AS o ON o.id = i.message_id
+LEFT JOIN held AS s ON s.id = i.saga_id
+ORDER BY i.due_at, o.seq
+"""
+
+# An id sent before is the same message sent again: it is dropped, with its deliveries.
+_SEND = """
+WITH sent AS (
+    INSERT INTO {schema}.outbox (id, kind, category, payload, saga_id, saga, causation_id, root_id,
+                                 recipient, sender, awaits, retry)
+    SELECT id, kind, category, payload::jsonb, saga_id, saga, causation_id, root_id,
+           recipient, sender, string_to_array(awaits, ','), retry::jsonb
+    FROM unnest(%(id)s::uuid[], %(kind)s::text[], %(category)s::text[], %(payload)s::text[],
+                %(saga_id)s::uuid[], %(saga)s::text[], %(causation_id)s::uuid[],
+                %(root_id)s::uuid[], %(recipient)s::text[], %(sender)s::text[],
+                %(awaits)s::text[], %(retry)s::text[])
+        AS m (id, kind, category, payload, saga_id, saga, causation_id, root_id,
+              recipient, sender, awaits, retry)
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id, kind, category, saga_id, saga, recipient, awaits
+), addressed AS (
+    SELECT id, saga_id, recipient AS consumer FROM sent WHERE recipient IS NOT NULL
+    UNION
+    SELECT sent.id, sent.saga_id, s.consumer
+    FROM sent JOIN {schema}.subscription AS s ON s.kind = sent.kind
+    WHERE sent.category = 'event'
+    UNION
+    SELECT id, saga_id, 'saga.' || saga FROM sent
+    WHERE category = 'event' AND saga IS NOT NULL AND kind = ANY (awaits)
+)
+INSERT INTO {schema}.inbox (message_id, consumer, saga_id, due_at, ring_at)
+SELECT id, consumer, saga_id, now(), clock_timestamp() + %(grace)s * interval '1 second'
+FROM addressed
+RETURNING consumer
+"""
+
+# The state in the WHERE clause is what keeps a late worker from overwriting a settled delivery.
+_SETTLE = """
+UPDATE {schema}.inbox AS i
+SET state = m.state, last_error = m.error, position = m.position, attempts = m.attempts,
+    done_at = CASE WHEN m.state = 'pending' THEN NULL ELSE clock_timestamp() END,
+    due_at = CASE WHEN m.state = 'pending'
+        THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.due_at END,
+    ring_at = CASE WHEN m.state = 'pending'
+        THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.ring_at END
+FROM unnest(%(id)s::uuid[], %(state)s::text[], %(error)s::text[], %(position)s::int[],
+            %(attempts)s::int[], %(delay)s::float8[])
+    AS m (id, state, error, position, attempts, delay)
+WHERE i.message_id = m.id AND i.consumer = %(consumer)s AND i.state = 'pending'
+"""
+
+_SAVE_SAGAS = """
+UPDATE {schema}.saga AS s
+SET status = m.status, direction = m.direction, data = m.data::jsonb, steps = m.steps::jsonb,
+    faults = m.faults::jsonb, consumed = m.consumed, reason = m.reason,
+    updated_at = clock_timestamp(),
+    finished_at = CASE WHEN m.final THEN coalesce(s.finished_at, clock_timestamp()) END
+FROM unnest(%(id)s::uuid[], %(status)s::text[], %(direction)s::text[], %(data)s::text[],
+            %(steps)s::text[], %(faults)s::text[], %(consumed)s::int[], %(reason)s::text[],
+            %(final)s::bool[])
+    AS m (id, status, direction, data, steps, faults, consumed, reason, final)
+WHERE s.id = m.id
+"""
+
+_INSERT_SAGAS = """
+INSERT INTO {schema}.saga
+    (id, name, version, key, status, direction, data, steps, faults, consumed, reason, finished_at)
+SELECT id, %(name)s, %(version)s, key, status, direction, data::jsonb, steps::jsonb,
+       faults::jsonb, consumed, reason, CASE WHEN final THEN clock_timestamp() END
+FROM unnest(%(id)s::uuid[], %(key)s::text[], %(status)s::text[], %(direction)s::text[],
+            %(data)s::text[], %(steps)s::text[], %(faults)s::text[], %(consumed)s::int[],
+            %(reason)s::text[], %(final)s::bool[])
+    AS m (id, key, status, direction, data, steps, faults, consumed, reason, final)
+ON CONFLICT (name, key) DO NOTHING
+RETURNING id
+"""
+
+# A start is consumed in the transaction that sends it: recorded as done, never delivered.
+_RECORD_STARTS = """
+WITH sent AS (
+    INSERT INTO {schema}.outbox (id, kind, category, payload, saga_id, saga, root_id,
+                                 recipient, awaits)
+    SELECT m.id, %(kind)s, 'command', m.payload::jsonb, m.saga_id, %(saga)s, m.id, %(consumer)s,
+           '{{}}'
+    FROM unnest(%(id)s::uuid[], %(payload)s::text[], %(saga_id)s::uuid[])
+        AS m (id, payload, saga_id)
+    RETURNING id, saga_id
+)
+INSERT INTO {schema}.inbox
+    (message_id, consumer, saga_id, state, due_at, ring_at, position, done_at)
+SELECT id, %(consumer)s, saga_id, 'done', now(), now(), 1, clock_timestamp() FROM sent
+"""
+
+_STARTED_BEFORE = """
+SELECT s.key, s.id, o.payload = m.payload::jsonb
+FROM unnest(%(key)s::text[], %(payload)s::text[]) AS m (key, payload)
+JOIN {schema}.saga AS s ON s.name = %(name)s AND s.key = m.key
+JOIN {schema}.outbox AS o ON o.saga_id = s.id AND o.kind = 'saga.started'
+"""
+
+# What was committed but not handled: a doorbell was lost, or the worker that heard it died.
+# Whatever a live hop holds is locked, and so not late.
+_RING = """
+WITH late AS (
+    SELECT message_id, consumer FROM {schema}.inbox
+    WHERE state = 'pending' AND ring_at <= now() AND consumer = ANY (%(consumers)s)
+    ORDER BY ring_at
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE {schema}.inbox AS i
+SET rings = i.rings + 1,
+    ring_at = clock_timestamp()
+        + least(%(grace)s * power(2, least(i.rings, 16)), %(cap)s) * interval '1 second'
+FROM late
+WHERE i.message_id = late.message_id AND i.consumer = late.consumer AND i.state = 'pending'
+RETURNING i.consumer
+"""
+
+_EXISTING_SAGAS = """
+SELECT id FROM {schema}.saga WHERE id = ANY (%(id)s::uuid[])
+"""
+
+_SUBSCRIBE = """
+INSERT INTO {schema}.subscription (kind, consumer)
+SELECT * FROM unnest(%(kind)s::text[], %(consumer)s::text[])
+ON CONFLICT DO NOTHING
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """The statements for one schema."""
+
+    claim: str = _CLAIM
+    claim_sagas: str = _CLAIM_SAGAS
+    send: str = _SEND
+    settle: str = _SETTLE
+    save_sagas: str = _SAVE_SAGAS
+    insert_sagas: str = _INSERT_SAGAS
+    record_starts: str = _RECORD_STARTS
+    started_before: str = _STARTED_BEFORE
+    existing_sagas: str = _EXISTING_SAGAS
+    ring: str = _RING
+    subscribe: str = _SUBSCRIBE
+
+
+@cache
+def statements(schema: str) -> Statements:
+    """Return the statements for tables in this schema.
+
+    Raises `DefinitionError` for a name that is not a plain lower-case identifier; it is the only
+    text that ever becomes part of a statement.
+    """
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", schema):
+        raise DefinitionError(
+            f"schema {schema!r} must be a lower-case identifier of at most 63 characters"
+        )
+    return Statements(**{f.name: f.default.format(schema=schema) for f in fields(Statements)})  # type: ignore[union-attr]

@@ -1,0 +1,21 @@
+"""Subscriptions: which consumer gets which events, as data.
+
+A worker records its contexts' subscriptions when it boots.  From that commit on, publishers fan
+out to them without knowing anyone.
+"""
+
+from collections.abc import Iterable
+
+from internals.context import Context
+from internals.statements import Statements
+from internals.unit_of_work import UnitOfWork
+
+
+def subscribe(unit: UnitOfWork, statements: Statements, contexts: Iterable[Context]) -> None:
+    """Record what these contexts react to.  Repeating it changes nothing."""
+    pairs = [(kind, context.name) for context in contexts for kind in context.subscriptions]
+    if pairs:
+        unit.run(
+            statements.subscribe,
+            {"kind": [kind for kind, _ in pairs], "consumer": [name for _, name in pairs]},
+        )

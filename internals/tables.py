@@ -1,0 +1,120 @@
+"""Tables of the message store, for migrations, queries and tests.
+
+The hop itself uses the static SQL of `internals.statements`.  The schema's name here is a
+stand-in: `migrations` and `internals.statements` put the configured one in its place.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+SCHEMA = "saga"
+
+metadata = MetaData(
+    schema=SCHEMA,
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+    },
+)
+
+_NOW = text("clock_timestamp()")
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Uuid, primary_key=True, comment="made by the sender; a repeat is dropped"),
+    Column("seq", BigInteger, Identity(always=True), nullable=False, comment="order of insertion"),
+    Column("kind", Text, nullable=False),
+    Column("category", Text, nullable=False, comment="command, event or reply"),
+    Column("payload", JSONB, nullable=False),
+    Column("saga_id", Uuid, comment="correlation: the saga this belongs to"),
+    Column("saga", Text, comment="that saga's name"),
+    Column("causation_id", Uuid, comment="the message whose handling sent this one"),
+    Column("root_id", Uuid, nullable=False, comment="the command of the step"),
+    Column("recipient", Text, comment="consumer addressed; null for an event"),
+    Column("sender", Text, comment="consumer that sent it; null for a host's code"),
+    Column("awaits", ARRAY(Text), nullable=False, comment="kinds the step's saga waits for"),
+    Column("retry", JSONB, comment="the step's retry policy"),
+    Column("sent_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    CheckConstraint("category IN ('command', 'event', 'reply')", name="category"),
+    Index("outbox_saga_id_idx", "saga_id", postgresql_where=text("saga_id IS NOT NULL")),
+    Index("outbox_causation_id_idx", "causation_id"),
+    comment="Every message ever sent, append-only: the event log",
+)
+
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("message_id", Uuid, primary_key=True),
+    Column("consumer", Text, primary_key=True),
+    Column("saga_id", Uuid, comment="as in the outbox"),
+    Column("state", Text, nullable=False, server_default="pending"),
+    Column("due_at", DateTime(timezone=True), nullable=False, comment="not to be run before"),
+    Column("ring_at", DateTime(timezone=True), nullable=False, comment="the relay's next look"),
+    Column("rings", Integer, nullable=False, server_default="0", comment="by the relay"),
+    Column("attempts", Integer, nullable=False, server_default="0", comment="failed runs"),
+    Column("last_error", Text),
+    Column("position", Integer, comment="how-manieth message its saga consumed"),
+    Column("done_at", DateTime(timezone=True)),
+    CheckConstraint("state IN ('pending', 'done', 'revoked', 'parked')", name="state"),
+    Index("inbox_due_idx", "consumer", "due_at", postgresql_where=text("state = 'pending'")),
+    Index("inbox_ring_idx", "ring_at", postgresql_where=text("state = 'pending'")),
+    Index("inbox_parked_idx", "consumer", postgresql_where=text("state = 'parked'")),
+    Index("inbox_saga_id_idx", "saga_id", postgresql_where=text("saga_id IS NOT NULL")),
+    comment="One row a delivery: one message to one consumer",
+)
+
+subscription = Table(
+    "subscription",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("consumer", Text, primary_key=True),
+    Column("recorded_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    comment="Who gets which events; recorded when a worker boots, so publishers know nobody",
+)
+
+saga = Table(
+    "saga",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("version", Integer, nullable=False, comment="of the definition; pinned at the start"),
+    Column("key", Text, comment="business key, unique for each name"),
+    Column("status", Text, nullable=False),
+    Column("direction", Text, nullable=False),
+    Column("data", JSONB, nullable=False),
+    Column("steps", JSONB, nullable=False),
+    Column("faults", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("consumed", Integer, nullable=False, comment="messages consumed so far"),
+    Column("reason", Text, comment="why it is stuck, or why it compensates"),
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("finished_at", DateTime(timezone=True)),
+    CheckConstraint(
+        "status IN ('running', 'compensating', 'stuck', 'completed', 'compensated')", name="status"
+    ),
+    CheckConstraint("direction IN ('forward', 'backward')", name="direction"),
+    Index("saga_name_key_key", "name", "key", unique=True),
+    Index(
+        "saga_unfinished_idx",
+        "status",
+        "updated_at",
+        postgresql_where=text("finished_at IS NULL"),
+    ),
+    Index("saga_started_at_idx", "started_at"),
+    comment="One saga a row",
+)

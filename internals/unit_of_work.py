@@ -1,0 +1,140 @@
+"""Unit of work: whoever owns the transaction, as the hop's SQL needs it.
+
+The framework never opens a second connection beside the one that holds the user's writes, and
+never commits a transaction that it was handed.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from saga.errors import NoTransaction
+
+Row = tuple[Any, ...]
+
+#: Set in `Connection.info` while a user's handler runs.
+_HANDLING = "saga.handling"
+#: Where `Connection.info` keeps what is to be called when the connection is given back.
+_ON_RETURN = "saga.on_return"
+
+
+class UnitOfWork(Protocol):
+    """One open transaction."""
+
+    @property
+    def connection(self) -> Any:
+        """What the user's code writes with: it is in this transaction."""
+
+    def run(self, statement: str, parameters: Mapping[str, object]) -> Sequence[Row]:
+        """Run one of the framework's statements on the cursor that owns the transaction."""
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """Undo what is done inside if it raises; the transaction stays usable."""
+
+    def handling(self) -> AbstractContextManager[None]:
+        """A savepoint for a user's handler, in which committing is an error."""
+
+    def on_commit(self, call: Callable[[], None]) -> None:
+        """Call this after the commit.  It is a hint and may be lost: only doorbells use it."""
+
+
+class SqlAlchemyUnitOfWork:
+    """A transaction on a SQLAlchemy connection, the framework's own or a caller's."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def run(self, statement: str, parameters: Mapping[str, object]) -> Sequence[Row]:
+        # The driver's own cursor: the same transaction, without the cost of a result proxy.
+        cursor = self.connection.connection.cursor()
+        try:
+            cursor.execute(statement, parameters)
+            return cursor.fetchall() if cursor.description else ()
+        finally:
+            cursor.close()
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        self.run("SAVEPOINT saga", {})
+        try:
+            yield
+        except BaseException:
+            self.run("ROLLBACK TO SAVEPOINT saga", {})
+            self.run("RELEASE SAVEPOINT saga", {})
+            raise
+        self.run("RELEASE SAVEPOINT saga", {})
+
+    @contextmanager
+    def handling(self) -> Iterator[None]:
+        with self.savepoint():
+            self.connection.info[_HANDLING] = True
+            try:
+                yield
+            finally:
+                self.connection.info.pop(_HANDLING, None)
+
+    def on_commit(self, call: Callable[[], None]) -> None:
+        # SQLAlchemy tells of a commit before it happens, and a doorbell that rings before the
+        # commit is a doorbell lost.  The connection's return to its pool comes after.
+        pool = self.connection.engine.pool
+        if not event.contains(pool, "checkin", _call_all):
+            event.listen(pool, "checkin", _call_all)
+        self.connection.info.setdefault(_ON_RETURN, []).append(call)
+
+
+def joined(handle: Connection | Session) -> SqlAlchemyUnitOfWork:
+    """Return the caller's own transaction as a unit of work; it is never committed here.
+
+    Raises `NoTransaction` for a connection in autocommit mode, and for one that is not to
+    Postgres through psycopg.
+    """
+    connection = handle.connection() if isinstance(handle, Session) else handle
+    if not isinstance(connection, Connection):
+        raise NoTransaction(
+            f"give the SQLAlchemy Session or Connection that your own writes use, "
+            f"not {type(handle).__name__}"
+        )
+    if (connection.dialect.name, connection.dialect.driver) != ("postgresql", "psycopg"):
+        raise NoTransaction(
+            "sagas are kept in Postgres, through psycopg 3; this connection is to "
+            f"{connection.dialect.name} through {connection.dialect.driver}"
+        )
+    if connection.get_isolation_level() == "AUTOCOMMIT":
+        raise NoTransaction(
+            "this connection is in autocommit mode, so a message would be committed apart from "
+            "the rest of your work; use engine.begin() or a Session"
+        )
+    if not connection.in_transaction():
+        raise NoTransaction(
+            "no transaction is open on this connection, so nothing would commit the message "
+            "with your work; use `with engine.begin() as connection:` or a Session"
+        )
+    return SqlAlchemyUnitOfWork(connection)
+
+
+def forbid_commit_in_handlers(engine: Engine) -> None:
+    """Make `commit` and `rollback` of a hop's connection an error while a handler runs.
+
+    A handler that committed would keep its effects without its delivery being done, and the
+    next worker would do them again.
+    """
+    for act in ("commit", "rollback"):
+        if not event.contains(engine, act, _refuse):
+            event.listen(engine, act, _refuse)
+
+
+def _refuse(connection: Connection) -> None:
+    if connection.info.get(_HANDLING):
+        raise NoTransaction(
+            "a handler must not commit or roll back: its effects, its messages and its delivery "
+            "are committed together; raise an exception to undo them"
+        )
+
+
+def _call_all(_: object, record: ConnectionPoolEntry) -> None:
+    for call in record.info.pop(_ON_RETURN, ()):
+        call()

@@ -1,0 +1,108 @@
+"""Work: what a handler is given besides the message."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+
+from internals.ids import uuid7
+from internals.unit_of_work import UnitOfWork
+from saga.envelope import Category, Envelope, command_recipient
+from saga.errors import UndeclaredEmission
+from saga.messages import Command, Event, Message
+
+
+class Work:
+    """One run of one handler, inside the transaction that settles its delivery.
+
+    Whatever is written with `connection` or `session` and whatever is sent commits together
+    with the delivery, or not at all.  The handler never commits.
+    """
+
+    def __init__(
+        self,
+        unit: UnitOfWork,
+        message: Envelope,
+        *,
+        consumer: str,
+        emits: tuple[type[Message], ...],
+        new_id: Callable[[], UUID] = uuid7,
+    ) -> None:
+        self.message = message
+        self.sent: list[Envelope] = []
+        self._unit = unit
+        self._consumer = consumer
+        self._emits = emits
+        self._new_id = new_id
+        self._session: Session | None = None
+
+    @property
+    def connection(self) -> Any:
+        """The SQLAlchemy connection (in Django: Django's) that is in this transaction."""
+        return self._unit.connection
+
+    @property
+    def session(self) -> Session:
+        """An ORM session on that connection; flushed when the handler returns."""
+        if self._session is None:
+            connection = self._unit.connection
+            if not isinstance(connection, Connection):
+                raise TypeError("work.session needs SQLAlchemy; this transaction is not its own")
+            self._session = Session(connection, join_transaction_mode="create_savepoint")
+        return self._session
+
+    @property
+    def message_id(self) -> UUID:
+        """The id of the message being handled."""
+        return self.message.id
+
+    @property
+    def saga_id(self) -> UUID | None:
+        """The saga that this belongs to, for logs; a handler should not depend on it."""
+        return self.message.saga_id
+
+    @property
+    def idempotency_key(self) -> str:
+        """Stays the same however often this delivery is run: for calls to other systems."""
+        return f"{self._consumer}:{self.message.id}"
+
+    def publish(self, event: Event) -> None:
+        """Tell everyone who listens; raises `UndeclaredEmission` unless `emits` lists it."""
+        if not isinstance(event, Event):
+            raise TypeError(f"publish() takes an Event, not {type(event).__name__}")
+        self._add(event, Category.EVENT, None)
+
+    def send(self, command: Command) -> None:
+        """Order something of a context; raises `UndeclaredEmission` unless `emits` lists it."""
+        if not isinstance(command, Command):
+            raise TypeError(f"send() takes a Command, not {type(command).__name__}")
+        self._add(command, Category.COMMAND, command_recipient(command.kind))
+
+    def finish(self) -> None:
+        """Write out the session's pending changes; the framework calls it."""
+        if self._session is not None:
+            self._session.commit()  # releases the session's savepoint, no more
+            self._session.close()
+
+    def abandon(self) -> None:
+        """Drop the session after an error; the framework calls it."""
+        if self._session is not None:
+            self._session.close()
+
+    def _add(self, message: Message, category: Category, recipient: str | None) -> None:
+        if type(message) not in self._emits:
+            raise UndeclaredEmission(
+                f"the handler of {self.message.kind} in {self._consumer} sent {message.kind}, "
+                "which its emits does not list; add it there"
+            )
+        self.sent.append(
+            self.message.caused(
+                message,
+                id=self._new_id(),
+                category=category,
+                recipient=recipient,
+                sender=self._consumer,
+            )
+        )

@@ -1,0 +1,1 @@
+"""Alembic migrations of the framework's own tables, in their own schema."""

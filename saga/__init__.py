@@ -1,0 +1,56 @@
+"""The pure core: messages, definitions and `decide`.  No clock, no randomness, no IO."""
+
+from saga.decide import Decision, Verdict, decide, fold
+from saga.definition import Parallel, Saga, Step
+from saga.envelope import Category, Envelope
+from saga.errors import (
+    DefinitionError,
+    KeyConflict,
+    NoTransaction,
+    PayloadError,
+    Rejected,
+    SagaError,
+    UndeclaredEmission,
+    UnknownSaga,
+)
+from saga.messages import Command, Done, Event, Faulted, Message, Refused, Started
+from saga.retry import Retry
+from saga.state import Direction, Phase, SagaState, Status, StepState
+
+__all__ = [
+    # What a saga is written with
+    "Saga",
+    "Step",
+    "Parallel",
+    "Retry",
+    # Messages
+    "Message",
+    "Command",
+    "Event",
+    "Started",
+    "Done",
+    "Refused",
+    "Faulted",
+    # How a saga moves
+    "decide",
+    "fold",
+    "Decision",
+    "Verdict",
+    "SagaState",
+    "StepState",
+    "Status",
+    "Phase",
+    "Direction",
+    # What travels
+    "Envelope",
+    "Category",
+    # Errors
+    "SagaError",
+    "DefinitionError",
+    "KeyConflict",
+    "NoTransaction",
+    "PayloadError",
+    "Rejected",
+    "UndeclaredEmission",
+    "UnknownSaga",
+]

@@ -1,0 +1,180 @@
+"""Saga, Step and Parallel: a process as a value made of pure functions.
+
+Everything that can be wrong with a definition is found when it is constructed, with one
+sentence that names the saga, the step and the way out.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from saga.errors import DefinitionError
+from saga.messages import Command, Done, Event, Message
+from saga.retry import Retry
+
+D = TypeVar("D", bound=BaseModel)
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Step(Generic[D]):
+    """One step: a command to a context, the outcome that ends it, and how it is undone."""
+
+    #: Stored with every saga, so it must stay the same when the functions are renamed.
+    name: str
+    #: Data to command; None skips the step.
+    action: Callable[[D], Command | None]
+    #: The event that ends the step, from any context further down the choreography.  Without
+    #: it the step ends when the command's own handler has committed.
+    until: type[Event] | None = None
+    #: Events that mean the business said no.
+    rejected_by: type[Event] | tuple[type[Event], ...] = ()
+    #: Data and outcome to new data; the outcome is the event of `until`, or `Done`.
+    on_success: Callable[[D, Any], D] | None = None
+    #: Data to the command that undoes the step; None where nothing needs undoing.
+    compensation: Callable[[D], Command | None] | None = None
+    #: After this step the saga only goes forward.
+    pivot: bool = False
+    #: How often the command's handler is tried; overrides the handler's own policy.
+    retry: Retry | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise DefinitionError(
+                f"Step {self.name!r}: a step's name must be a lower-case word such as 'flight'"
+            )
+        for role in ("action", "on_success", "compensation"):
+            function = getattr(self, role)
+            if not callable(function) and (function is not None or role == "action"):
+                raise DefinitionError(f"Step {self.name!r}: {role} must be a function")
+        if self.until is not None:
+            _require_event(self.name, "until", self.until)
+        for event in self.rejections:
+            _require_event(self.name, "rejected_by", event)
+            if event is self.until:
+                raise DefinitionError(
+                    f"Step {self.name!r}: {event.kind} cannot both end and reject the step"
+                )
+
+    @cached_property
+    def rejections(self) -> tuple[type[Event], ...]:
+        """The events of `rejected_by`, always as a tuple."""
+        return self.rejected_by if isinstance(self.rejected_by, tuple) else (self.rejected_by,)
+
+    @cached_property
+    def outcome(self) -> type[Message]:
+        """The message that ends the step well."""
+        return Done if self.until is None else self.until
+
+    @cached_property
+    def awaits(self) -> tuple[str, ...]:
+        """The kinds that the step's command asks to be told of."""
+        return (self.outcome.kind, *(event.kind for event in self.rejections))
+
+
+class Parallel(Generic[D]):
+    """Steps that are commanded together; the saga goes on when all of them are known."""
+
+    def __init__(self, *steps: Step[D]) -> None:
+        if len(steps) < 2:
+            raise DefinitionError("Parallel: give it two steps or more")
+        for step in steps:
+            if not isinstance(step, Step):
+                raise DefinitionError(f"Parallel: {step!r} is not a Step")
+            if step.pivot:
+                raise DefinitionError(
+                    f"Step {step.name!r}: a pivot cannot run in parallel with other steps; "
+                    "make it a step of its own"
+                )
+        self.steps = steps
+
+
+@dataclass(frozen=True)
+class Saga(Generic[D]):
+    """A process at the boundary: all of it is done, or all of it is undone."""
+
+    #: Stored and part of a queue's name; must stay the same for good.
+    name: str
+    #: The saga's data: a pydantic model, frozen by convention; steps make new values of it.
+    data: type[D]
+    steps: tuple[Step[D] | Parallel[D], ...]
+    #: Raise it whenever the steps change; running sagas keep the version they began with.
+    version: int = 1
+    #: Data to business key: one saga for each key.
+    key: Callable[[D], str] | None = None
+    #: Groups of steps: a plain step alone, parallel ones together.
+    groups: tuple[tuple[Step[D], ...], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise DefinitionError(
+                f"Saga {self.name!r}: a saga's name must be a lower-case word such as 'book_trip'"
+            )
+        if not (isinstance(self.data, type) and issubclass(self.data, BaseModel)):
+            raise DefinitionError(f"Saga {self.name!r}: data must be a pydantic model class")
+        if not isinstance(self.version, int) or self.version < 1:
+            raise DefinitionError(f"Saga {self.name!r}: version must be 1 or more")
+        if not isinstance(self.steps, tuple) or not self.steps:
+            raise DefinitionError(f"Saga {self.name!r}: steps must be a tuple of one step or more")
+        for step in self.steps:
+            if not isinstance(step, Step | Parallel):
+                raise DefinitionError(f"Saga {self.name!r}: {step!r} is neither Step nor Parallel")
+        groups = tuple(s.steps if isinstance(s, Parallel) else (s,) for s in self.steps)
+        object.__setattr__(self, "groups", groups)
+        self._check_names()
+        self._check_pivot()
+
+    def __iter__(self) -> Iterator[Step[D]]:
+        """Iterate over all steps in order, those of parallel groups one after the other."""
+        return (step for group in self.groups for step in group)
+
+    def step(self, name: str) -> Step[D]:
+        """Return the step of this name; raises KeyError."""
+        return self._by_name[name]
+
+    @cached_property
+    def pivot(self) -> str | None:
+        """The name of the pivot step, if there is one."""
+        return next((step.name for step in self if step.pivot), None)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Step[D]]:
+        return {step.name: step for step in self}
+
+    def _check_names(self) -> None:
+        seen: set[str] = set()
+        for step in self:
+            if step.name in seen:
+                raise DefinitionError(
+                    f"Saga {self.name!r}: two steps are called {step.name!r}; "
+                    "stored state names steps, so each needs its own name"
+                )
+            seen.add(step.name)
+
+    def _check_pivot(self) -> None:
+        passed: str | None = None
+        for step in self:
+            if step.pivot and passed is not None:
+                raise DefinitionError(
+                    f"Saga {self.name!r}: steps {passed!r} and {step.name!r} are both marked "
+                    "pivot; a saga has at most one"
+                )
+            if step.pivot:
+                passed = step.name
+            if passed is not None and step.compensation is not None:
+                raise DefinitionError(
+                    f"Saga {self.name!r}: step {step.name!r} has a compensation but stands at or "
+                    f"after the pivot {passed!r}, from where the saga only goes forward"
+                )
+
+
+def _require_event(step: str, role: str, event: object) -> None:
+    if not (isinstance(event, type) and issubclass(event, Event) and event.kind):
+        raise DefinitionError(
+            f"Step {step!r}: {role} must name an Event class that declares a kind, not {event!r}"
+        )

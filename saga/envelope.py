@@ -1,0 +1,93 @@
+"""Envelope: one message as it is stored and delivered, with what caused it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from saga.messages import Message
+from saga.retry import Retry
+
+
+class Category(StrEnum):
+    """What sort of message a row of the outbox is."""
+
+    COMMAND = "command"
+    EVENT = "event"
+    REPLY = "reply"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A message and its place in the causal record.  One row of the outbox."""
+
+    #: Same decision, same id: that is how a message sent twice becomes one.
+    id: UUID
+    kind: str
+    category: Category
+    #: JSON text.
+    payload: str
+    #: The saga this belongs to, if any; every message it sets off inherits both.
+    saga_id: UUID | None = None
+    saga: str | None = None
+    #: The message whose handling sent this one.
+    causation_id: UUID | None = None
+    #: The command of the step under which all of this happens; its own id for a command
+    #: that a saga sends.
+    root_id: UUID | None = None
+    #: The consumer it is addressed to; None for an event, which goes to whoever subscribed.
+    recipient: str | None = None
+    #: Who sent it: a consumer's name, or None for a host's code.
+    sender: str | None = None
+    #: Kinds that the step's saga waits for; inherited, so that an event far down the
+    #: choreography finds its way without anyone knowing the saga.
+    awaits: tuple[str, ...] = ()
+    #: The step's retry policy, if it declares one; it overrides the handler's.
+    retry: Retry | None = None
+    #: Seconds from the commit of the sender until the message is due.
+    delay: float = 0.0
+
+    def caused(
+        self,
+        message: Message,
+        *,
+        id: UUID,
+        category: Category,
+        recipient: str | None,
+        sender: str | None,
+    ) -> "Envelope":
+        """Return a message that the handling of this one sends, in the same causal tree.
+
+        It inherits the saga, the root and what is awaited; below a message outside any saga,
+        that message is the root.  Raises `PayloadError` for a payload that JSON cannot hold.
+        """
+        return Envelope(
+            id=id,
+            kind=message.kind,
+            category=category,
+            payload=message.to_json(),
+            saga_id=self.saga_id,
+            saga=self.saga,
+            causation_id=self.id,
+            root_id=self.root_id or self.id,
+            recipient=recipient,
+            sender=sender,
+            awaits=self.awaits,
+        )
+
+
+def command_recipient(kind: str) -> str:
+    """Return the context that handles commands of this kind: its first word.
+
+    Commands are routed by their name and not by subscription, so that one which is sent before
+    any worker of the context ever booted waits in the inbox instead of going to nobody.
+    """
+    return kind.partition(".")[0]
+
+
+def saga_consumer(saga: str) -> str:
+    """The inbox of the orchestrator for one kind of saga.
+
+    One inbox a saga, so that a worker that does not know a saga leaves its messages alone.
+    A context's name has no dot, so the two can never meet.
+    """
+    return f"saga.{saga}"

@@ -1,0 +1,43 @@
+"""Everything that can go wrong by the user's hand, as one small tree."""
+
+
+class SagaError(Exception):
+    """Root of all errors this framework raises on purpose."""
+
+
+class DefinitionError(SagaError):
+    """A saga, step, message or context is declared in a way that cannot work.
+
+    Raised while the declaration is made, never while a saga runs.
+    """
+
+
+class PayloadError(SagaError):
+    """A message cannot be sent or read: too large, not valid, or not storable as JSON."""
+
+
+class KeyConflict(SagaError):
+    """A saga with this business key was started before, with other data."""
+
+
+class UnknownSaga(SagaError):
+    """No saga has this id or business key."""
+
+
+class UndeclaredEmission(SagaError):
+    """A handler sent a message that its `emits` does not list."""
+
+
+class NoTransaction(SagaError):
+    """A message can only be sent inside a transaction, so that it commits with the rest."""
+
+
+class Rejected(Exception):  # noqa: N818 - the field's word; it is an answer, not an error
+    """Raise it in a handler when the business says no; what the handler wrote is rolled back.
+
+    The saga compensates. Give the reason in words that an operator understands.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

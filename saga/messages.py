@@ -1,0 +1,118 @@
+"""Messages: what contexts and sagas say to each other.
+
+A message is a frozen pydantic model with a declared, stable wire name, its *kind*.  Class names
+never travel: a class may be renamed or moved while its messages are under way.
+"""
+
+import re
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from saga.errors import DefinitionError, PayloadError
+
+#: Kinds of the framework's own messages start with this; a user's kind may not.
+RESERVED_PREFIX = "saga."
+
+#: A NUL as JSON writes it, and not a backslash that happens to stand before "u0000".
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+_KIND = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
+
+
+class Message(BaseModel):
+    """Common part of commands, events and replies; declare one of those, never a bare message."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: The wire name, such as ``flights.reserve``: the context's name, a dot, what is said.
+    kind: ClassVar[str] = ""
+
+    def __init_subclass__(cls, *, kind: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.kind = kind or ""
+        if kind is None:
+            return  # a family of messages, such as Command itself
+        if not isinstance(kind, str) or not _KIND.fullmatch(kind):
+            raise DefinitionError(
+                f"{cls.__name__}: kind {kind!r} must be lower-case words joined by dots, "
+                "the context's name first, such as 'flights.reserve'"
+            )
+        if kind.startswith(RESERVED_PREFIX) and cls.__module__ != __name__:
+            raise DefinitionError(
+                f"{cls.__name__}: kinds that start with {RESERVED_PREFIX!r} are the framework's own"
+            )
+
+    def to_json(self) -> str:
+        """Return the payload as JSON text that `from_json` accepts.
+
+        Raises `PayloadError` for what would not come back equal: NaN and infinity (JSON has
+        neither) and NUL characters (Postgres stores none).
+        """
+        text = dump_json(self, self.kind)
+        try:
+            back = type(self).model_validate_json(text)
+        except ValidationError as error:
+            raise PayloadError(f"{self.kind}: {_first_problem(error)}") from error
+        if back != self:
+            raise PayloadError(f"{self.kind}: the payload does not survive JSON; use plain fields")
+        return text
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read a payload; raises `PayloadError` when it does not fit this message."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise PayloadError(f"{cls.kind}: {_first_problem(error)}") from error
+
+
+class Command(Message):
+    """An order to one context, named by the first word of the kind: ``flights.reserve``."""
+
+
+class Event(Message):
+    """A fact that a context tells whoever listens: ``flights.reserved``."""
+
+
+class Started(Message, kind="saga.started"):
+    """The first message of every saga; its payload is the saga's data, see `saga.envelope`."""
+
+
+class Done(Message, kind="saga.done"):
+    """The command's handler committed, and the step waits for no event."""
+
+
+class Refused(Message, kind="saga.rejected"):
+    """A handler raised `Rejected`."""
+
+    reason: str
+
+
+class Faulted(Message, kind="saga.faulted"):
+    """A delivery under the step was parked: an error that retries did not cure."""
+
+    consumer: str
+    message_kind: str
+    error: str
+
+
+def dump_json(model: BaseModel, name: str) -> str:
+    """Return a model as JSON text that Postgres can store; `name` is for the error.
+
+    Raises `PayloadError` for a NUL character, a lone surrogate, or what pydantic cannot write.
+    """
+    try:
+        text = model.model_dump_json()
+    except (ValueError, TypeError) as error:
+        raise PayloadError(f"{name}: cannot be written as JSON") from error
+    if _NUL.search(text):
+        raise PayloadError(f"{name}: a text contains a NUL character, which Postgres refuses")
+    return text
+
+
+def _first_problem(error: ValidationError) -> str:
+    """One clause of pydantic's report, without the value: payloads never reach a log."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "payload"
+    return f"field {where}: {first['msg']}"
