@@ -121,7 +121,7 @@ class Orchestrator:
             logger.error("%s: %s %s is parked as unexpected", self.name, message.kind, message.id)
             return
         if decision.state.status is not state.status:
-            logger.info("saga %s %s is %s", self._saga, message.saga_id, decision.state.status)
+            logger.debug("saga %s %s is %s", self._saga, message.saga_id, decision.state.status)
         batch.states[message.saga_id] = decision.state
         batch.changed.add(message.saga_id)
         batch.messages.extend(decision.send)

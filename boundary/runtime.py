@@ -4,8 +4,9 @@ Nothing happens at import, and nothing connects before it is used: a runtime tha
 sagas never opens Redis unless a doorbell is to be rung.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from threading import Lock
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -48,6 +49,8 @@ class Runtime:
         settings: Read from the environment if not given.
         engine: The host's own SQLAlchemy engine (Postgres through psycopg); made from the
             settings if not given.
+        execution_options: For the engine that is made, such as a `schema_translate_map` for the
+            contexts' tables.
 
     Raises:
         DefinitionError: Two contexts, or two definitions of one saga and version, collide.
@@ -60,18 +63,25 @@ class Runtime:
         contexts: Iterable[Context] = (),
         settings: Settings | None = None,
         engine: Engine | None = None,
+        execution_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self.sagas = _by_name(sagas)
         self.contexts = _unique(contexts)
         self.servers = Servers(self.settings)
         self._given_engine = engine
+        self._execution_options = dict(execution_options or {})
+        self._subscribed = False
+        self._subscribing = Lock()
 
     @cached_property
     def engine(self) -> Engine:
         """The engine of the hops; also good for the host's own work."""
         engine = self._given_engine or create_engine(
-            self.servers.database_url, pool_size=self.settings.pool_size, max_overflow=10
+            self.servers.database_url,
+            pool_size=self.settings.pool_size,
+            max_overflow=10,
+            execution_options=self._execution_options,
         )
         forbid_commit_in_handlers(engine)
         return engine
@@ -183,7 +193,12 @@ class Runtime:
         )
 
     def subscribe(self) -> None:
-        """Record what the contexts of this process react to; a worker does it when it boots."""
+        """Record what the contexts of this process react to.
+
+        A worker does it before it handles anything, so that no event of its own is published
+        to nobody.  A deploy whose contexts run in separate workers does it first, with
+        `saga subscribe`.
+        """
         with self.engine.begin() as connection:
             subscribe(SqlAlchemyUnitOfWork(connection), self.statements, self.contexts)
 
@@ -195,6 +210,7 @@ class Runtime:
         known = self.consumers.get(consumer)
         if known is None:
             return 0
+        self._subscribe_once()
         return drain(self.engine, known, self.broker.ring, limit=self.settings.batch)
 
     def migrate(self) -> None:
@@ -211,6 +227,14 @@ class Runtime:
         if "engine" in self.__dict__ and self._given_engine is None:
             self.engine.dispose()
         self.servers.stop()
+
+    def _subscribe_once(self) -> None:
+        if self._subscribed:
+            return
+        with self._subscribing:
+            if not self._subscribed:
+                self.subscribe()
+                self._subscribed = True
 
     @cached_property
     def _outbox(self) -> Outbox:

@@ -1,6 +1,5 @@
 """The worker: one Dramatiq actor that answers doorbells, and a relay in each process."""
 
-import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,6 @@ from saga.errors import DefinitionError
 
 if TYPE_CHECKING:
     from boundary.runtime import Runtime
-
-logger = logging.getLogger(__name__)
 
 
 def install_worker(runtime: "Runtime") -> None:
@@ -65,12 +62,4 @@ class RelayThread(dramatiq.Middleware):
         self._runtime.close()
 
     def _run(self) -> None:
-        # The database may come up later than the worker: keep asking, as the relay does.
-        while not self._stop.is_set():
-            try:
-                self._runtime.subscribe()
-                break
-            except Exception as error:
-                logger.warning("subscriptions not recorded yet: %s", type(error).__name__)
-                self._stop.wait(1.0)
         self._runtime.relay().run(self._stop)

@@ -177,6 +177,18 @@ _EXISTING_SAGAS = """
 SELECT id FROM {schema}.saga WHERE id = ANY (%(id)s::uuid[])
 """
 
+# Every message that sagas consumed, in the order in which each consumed them.
+_HISTORY = f"""
+SELECT {_CLAIMED},
+    s.name, s.version, s.status, s.direction, s.data::text, s.steps::text, s.faults::text,
+    s.consumed
+FROM {{schema}}.saga AS s
+JOIN {{schema}}.inbox AS i ON i.saga_id = s.id AND i.consumer = 'saga.' || s.name
+JOIN {{schema}}.outbox AS o ON o.id = i.message_id
+WHERE i.position IS NOT NULL AND (%(id)s::uuid[] IS NULL OR s.id = ANY (%(id)s::uuid[]))
+ORDER BY s.id, i.position
+"""
+
 _SUBSCRIBE = """
 INSERT INTO {schema}.subscription (kind, consumer)
 SELECT * FROM unnest(%(kind)s::text[], %(consumer)s::text[])
@@ -197,6 +209,7 @@ class Statements:
     record_starts: str = _RECORD_STARTS
     started_before: str = _STARTED_BEFORE
     existing_sagas: str = _EXISTING_SAGAS
+    history: str = _HISTORY
     ring: str = _RING
     subscribe: str = _SUBSCRIBE
 

@@ -26,7 +26,7 @@ from pydantic import BaseModel
 
 from saga.definition import Saga, Step
 from saga.envelope import Category, Envelope, command_recipient, saga_consumer
-from saga.messages import Command, Done, Faulted, Refused, Started, dump_json
+from saga.messages import Command, Done, Event, Faulted, Refused, Started, dump_json
 from saga.retry import Retry
 from saga.state import IN_FLIGHT, STANDING, Direction, Phase, SagaState, Status, start_id
 
@@ -141,8 +141,9 @@ def _apply(
         return _succeed(state, step, message)
     if message.kind == Refused.kind:
         return _reject(saga, state, step, message, Refused.from_json(message.payload).reason)
-    if any(message.kind == event.kind for event in step.rejections):
-        return _reject(saga, state, step, message, message.kind)
+    for event in step.rejections:
+        if message.kind == event.kind:
+            return _reject(saga, state, step, message, _why(event.from_json(message.payload)))
     return None
 
 
@@ -162,6 +163,12 @@ def _succeed(state: SagaState[D], step: Step[D], message: Envelope) -> SagaState
     if step.on_success is not None:
         state = replace(state, data=step.on_success(state.data, outcome))
     return state.with_step(step.name, phase=Phase.DONE, position=state.consumed, fault=None)
+
+
+def _why(event: Event) -> str:
+    """An event that says no, in words: its kind and, if it has such a field, its reason."""
+    reason = getattr(event, "reason", None)
+    return f"{event.kind}: {reason}" if reason else event.kind
 
 
 def _reject(

@@ -1,0 +1,209 @@
+"""The demo: a day's trips are booked or undone while workers are killed, and all is checked.
+
+Everything runs for real: Postgres, Redis, `dramatiq` processes and SIGKILL.  The tables live in
+schemas of the demo's own, which it drops and makes anew; what it leaves can be looked at with
+``SAGA_SCHEMA=saga_demo saga list``.
+"""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
+
+from pydantic import SecretStr
+from sqlalchemy import text
+from sqlalchemy.schema import DropSchema
+
+from boundary import Runtime, Settings
+from boundary.servers import Servers
+from examples.travel.app import build_runtime
+from examples.travel.checks import check
+from examples.travel.contexts import create_tables
+from examples.travel.day import FLIGHTS_FILE, Day, FlightsFileError, read_day
+from examples.travel.drive import Faults, drive
+from examples.travel.progress import Progress
+from examples.travel.record import check_record, read_rejections, read_statuses
+from examples.travel.report import Report, write_json, write_report
+from examples.travel.trips import Trip, make_trips
+from examples.travel.workers import Workers
+
+SCHEMA = "saga_demo"
+TRAVEL_SCHEMA = "saga_demo_travel"
+
+#: Of the advisory lock that keeps two demos apart.
+_LOCK = 0x5A6ADE30
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What ``saga demo`` takes."""
+
+    #: A day's flights, in the format of the shipped file.
+    flights: Path | None = None
+    trips: int = 2000
+    workers: int = 2
+    #: Seconds between two SIGKILLs; 0 kills none.
+    kill_every: float = 2.0
+    #: Seconds between two wipes of Redis; 0 wipes it never.
+    flush_every: float = 0.0
+    seed: int = 20130208
+    json: bool = False
+
+
+class _Interrupted(Exception):  # noqa: N818 - a signal, not an error
+    """SIGINT or SIGTERM came: stop what was started, and go."""
+
+
+class _Refused(Exception):  # noqa: N818 - an answer to the user, not an error
+    """The demo cannot run here, and says why."""
+
+
+def run_demo(options: DemoOptions) -> int:
+    """Run the demo and print its report.
+
+    Returns 0 if every check held, 1 if one did not, 2 if it cannot run (nothing is started
+    then), 130 if it was interrupted.
+    """
+    try:
+        day = read_day(options.flights or FLIGHTS_FILE)
+        _check_options(options)
+        with _interruptible():
+            report = _run(options, day, make_trips(day, options.trips, options.seed))
+    except (FlightsFileError, _Refused) as error:
+        _say(str(error))
+        return 2
+    except _Interrupted:
+        _say("Interrupted; all that was started is stopped.")
+        return 130
+    return 0 if report.ok else 1
+
+
+def _check_options(options: DemoOptions) -> None:
+    for name, least in (("trips", 1), ("workers", 1), ("kill_every", 0), ("flush_every", 0)):
+        if getattr(options, name) < least:
+            flag = name.replace("_", "-")
+            raise _Refused(f"--{flag} must be {least} or more, not {getattr(options, name)}.")
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into an exception, once, so that every `finally` runs."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        for handled in before:
+            signal.signal(handled, signal.SIG_IGN)
+        raise _Interrupted
+
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    for handled in before:
+        signal.signal(handled, interrupt)
+    try:
+        yield
+    finally:
+        for handled, handler in before.items():
+            signal.signal(handled, handler)
+
+
+def _run(options: DemoOptions, day: Day, trips: list[Trip]) -> Report:
+    given = Settings()
+    servers = Servers(given)
+    try:
+        # The workers are told the very servers that are started, or given, here.
+        settings = given.model_copy(
+            update={
+                "database_url": given.database_url or SecretStr(servers.database_url),
+                "redis_url": given.redis_url or SecretStr(servers.redis_url),
+                "db_schema": SCHEMA,
+                "namespace": SCHEMA,
+            }
+        )
+        runtime = build_runtime(settings, TRAVEL_SCHEMA)
+        try:
+            with _alone(runtime):
+                _make_tables(runtime, day)
+                faults = Faults(
+                    kill_every=options.kill_every,
+                    flush_every=options.flush_every,
+                    whole_server=given.redis_url is None,
+                )
+                faults.wipe(runtime)
+                return _book(options, runtime, trips, faults)
+        finally:
+            runtime.close()
+    finally:
+        servers.stop()
+
+
+@contextmanager
+def _alone(runtime: Runtime) -> Iterator[None]:
+    """Refuse to run beside another demo on the same database: they would share the tables."""
+    with runtime.engine.connect() as connection:
+        if not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _LOCK}):
+            raise _Refused("Another demo runs on this database; wait for it to end.")
+        connection.commit()
+        try:
+            yield
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
+            connection.commit()
+
+
+def _make_tables(runtime: Runtime, day: Day) -> None:
+    with runtime.engine.begin() as connection:
+        for schema in (SCHEMA, TRAVEL_SCHEMA):
+            connection.execute(DropSchema(schema, cascade=True, if_exists=True))
+    runtime.migrate()
+    with runtime.engine.begin() as connection:
+        create_tables(connection, day)
+
+
+def _book(options: DemoOptions, runtime: Runtime, trips: list[Trip], faults: Faults) -> Report:
+    with TemporaryDirectory(prefix="saga-demo-") as folder:
+        log = Path(folder) / "workers.log"
+        workers = Workers(options.workers, _environment(runtime.settings), log, options.seed)
+        progress = Progress(len(trips), shown=not options.json)
+        started = time.monotonic()
+        try:
+            workers.start()
+            with progress:
+                drive(runtime, trips, workers, faults, progress)
+            seconds = time.monotonic() - started
+        finally:
+            workers.stop()
+    with runtime.engine.connect() as connection:
+        statuses = read_statuses(connection, SCHEMA)
+        report = Report(
+            trips=len(trips),
+            statuses=statuses,
+            rejections=read_rejections(connection, SCHEMA),
+            kills=workers.kills,
+            flushes=faults.flushes,
+            seconds=seconds,
+            checks=(*check(connection, trips, statuses), *check_record(connection, SCHEMA)),
+        )
+        if options.json:
+            write_json(report)
+        else:
+            write_report(report, connection, SCHEMA)
+    return report
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    assert settings.database_url is not None
+    assert settings.redis_url is not None
+    return {
+        "SAGA_DATABASE_URL": settings.database_url.get_secret_value(),
+        "SAGA_REDIS_URL": settings.redis_url.get_secret_value(),
+        "SAGA_SCHEMA": SCHEMA,
+        "SAGA_NAMESPACE": SCHEMA,
+        "TRAVEL_SCHEMA": TRAVEL_SCHEMA,
+    }
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr)  # noqa: T201
