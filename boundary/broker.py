@@ -92,9 +92,7 @@ class DoorbellBroker(RedisBroker):
         self.ring([message.queue_name])
         return message
 
-    def consume(
-        self, queue_name: str, prefetch: int = 1, timeout: int = 5000
-    ) -> dramatiq.Consumer:
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> dramatiq.Consumer:
         if queue_name not in self._doorbells:
             return super().consume(queue_name, prefetch, timeout)
         # Dramatiq prefetches twice as many messages as it has threads.  A doorbell that waits in

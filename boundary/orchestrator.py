@@ -115,9 +115,7 @@ class Orchestrator:
             return
         if decision.verdict is Verdict.UNEXPECTED:
             error_text = f"unexpected: nothing that saga {message.saga_id} sent leads to it"
-            batch.settlements.append(
-                Settlement(message.id, DeliveryState.PARKED, error=error_text)
-            )
+            batch.settlements.append(Settlement(message.id, DeliveryState.PARKED, error=error_text))
             logger.error("%s: %s %s is parked as unexpected", self.name, message.kind, message.id)
             return
         if decision.state.status is not state.status:
@@ -148,4 +146,3 @@ class Orchestrator:
             error = f"saga {message.saga_id} does not exist"
             batch.settlements.append(Settlement(message.id, DeliveryState.PARKED, error=error))
             logger.error("%s: %s %s is parked: %s", self.name, message.kind, message.id, error)
-

@@ -215,7 +215,7 @@ class Runtime:
 
     def migrate(self) -> None:
         """Bring the schema to the newest version; see `boundary.migration`."""
-        from boundary.migration import migrate
+        from boundary.migration import migrate  # noqa: PLC0415 - Alembic is needed for this alone
 
         migrate(self.engine, self.settings.db_schema)
 

@@ -36,7 +36,7 @@ class Servers:
 
     def _start(self) -> "EmbeddedServers":
         if self._embedded is None:
-            from boundary.embedded import EmbeddedServers
+            from boundary.embedded import EmbeddedServers  # noqa: PLC0415 - an extra
 
             embedded = EmbeddedServers(
                 self._settings.embedded_dir,

@@ -132,9 +132,7 @@ class ContextConsumer:
         batch.settlements.append(later(delivery, describe(error), delay))
         logger.info("%s: %s gave way and is run again", self.name, delivery.message.kind)
 
-    def _fail(
-        self, delivery: Delivery, handler: Handler, error: Exception, batch: _Batch
-    ) -> None:
+    def _fail(self, delivery: Delivery, handler: Handler, error: Exception, batch: _Batch) -> None:
         message = delivery.message
         attempts = delivery.attempts + 1
         delay = (message.retry or handler.retry).delay(attempts, random.random())
@@ -203,9 +201,7 @@ def park(
     messages: list[Envelope],
 ) -> None:
     """Park a delivery, and tell the saga it belongs to, if any."""
-    settlements.append(
-        Settlement(message.id, DeliveryState.PARKED, error=error, attempts=attempts)
-    )
+    settlements.append(Settlement(message.id, DeliveryState.PARKED, error=error, attempts=attempts))
     if message.saga is not None:
         fault = Faulted(consumer=consumer, message_kind=message.kind, error=error[:500])
         messages.append(reply_to_saga(message, fault, consumer))

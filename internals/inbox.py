@@ -80,9 +80,7 @@ class Inbox:
         The first `DELIVERY_COLUMNS` make a `delivery`; the rest is the saga's stored state,
         null where another transaction holds the saga or it does not exist.
         """
-        return unit.run(
-            self._statements.claim_sagas, {"consumer": self.consumer, "limit": limit}
-        )
+        return unit.run(self._statements.claim_sagas, {"consumer": self.consumer, "limit": limit})
 
     def settle(self, unit: UnitOfWork, settlements: Sequence[Settlement]) -> None:
         """Record what became of claimed deliveries."""

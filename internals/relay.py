@@ -95,6 +95,4 @@ class Relay:
                 self.look()
             except Exception as error:
                 known = is_transient(error) or type(error).__module__.startswith("redis")
-                logger.warning(
-                    "relay: %s, looking again", type(error).__name__, exc_info=not known
-                )
+                logger.warning("relay: %s, looking again", type(error).__name__, exc_info=not known)

@@ -279,5 +279,3 @@ def _order(
         awaits=awaits,
         retry=retry,
     )
-
-

@@ -32,7 +32,7 @@ class NoTransaction(SagaError):
     """A message can only be sent inside a transaction, so that it commits with the rest."""
 
 
-class Rejected(Exception):  # noqa: N818 - the field's word; it is an answer, not an error
+class Rejected(Exception):
     """Raise it in a handler when the business says no; what the handler wrote is rolled back.
 
     The saga compensates. Give the reason in words that an operator understands.

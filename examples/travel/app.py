@@ -2,7 +2,6 @@
 
 import os
 
-
 from boundary import Runtime, Settings
 from examples.travel.booking import BOOK_TRIP
 from examples.travel.contexts import ALL_CONTEXTS

@@ -55,11 +55,11 @@ class DemoOptions:
     json: bool = False
 
 
-class _Interrupted(Exception):  # noqa: N818 - a signal, not an error
+class _Interrupted(Exception):
     """SIGINT or SIGTERM came: stop what was started, and go."""
 
 
-class _Refused(Exception):  # noqa: N818 - an answer to the user, not an error
+class _Refused(Exception):
     """The demo cannot run here, and says why."""
 
 

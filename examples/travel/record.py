@@ -56,14 +56,14 @@ def read_standing(connection: Connection, schema: str) -> Standing:
 def read_statuses(connection: Connection, schema: str) -> dict[str, str]:
     """Return the status of each trip's saga, by the trip's reference."""
     rows = connection.execute(text(f"SELECT key, status FROM {schema}.saga"))
-    return {key: status for key, status in rows}
+    return dict(rows.tuples().all())
 
 
 def read_rejections(connection: Connection, schema: str) -> dict[str, int]:
     """Return how many trips were compensated, by what was refused first."""
     kinds = ["saga.rejected", *(event.kind for step in BOOK_TRIP for event in step.rejections)]
     rows = connection.execute(text(_REJECTIONS.format(schema=schema)), {"kinds": kinds})
-    return {rejection: count for rejection, count in rows}
+    return dict(rows.tuples().all())
 
 
 def read_example(connection: Connection, schema: str, status: str) -> str | None:

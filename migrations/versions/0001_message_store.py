@@ -69,9 +69,7 @@ def upgrade() -> None:
         sa.Column(
             "ring_at", sa.DateTime(timezone=True), nullable=False, comment="the relay's next look"
         ),
-        sa.Column(
-            "rings", sa.Integer, nullable=False, server_default="0", comment="by the relay"
-        ),
+        sa.Column("rings", sa.Integer, nullable=False, server_default="0", comment="by the relay"),
         sa.Column(
             "attempts", sa.Integer, nullable=False, server_default="0", comment="failed runs"
         ),

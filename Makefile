@@ -1,0 +1,46 @@
+# Everything runs in .venv, made from nothing: Python 3.11 or newer and make are enough.
+# Postgres and Valkey come from Python packages, unless SAGA_DATABASE_URL and SAGA_REDIS_URL are set.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+WORKERS ?= 4
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check format bench-commits clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## Make the environment alone
+
+demo: $(STAMP) ## Book 2,000 trips on a real day's flights while workers are killed
+	@$(BIN)/saga demo
+
+test: $(STAMP) ## Run all tests on real servers
+	$(BIN)/python -m pytest -q -n $(WORKERS)
+
+check: $(STAMP) ## Lint, types, architecture and documentation
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/docs
+
+format: $(STAMP) ## Format the code and sort imports
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench-commits: $(STAMP) ## Measure commits per delivery, idle and busy
+	$(BIN)/python -m benchmarks.commits
+
+clean: ## Remove the environment and everything that was built
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Python 3.11 or newer is needed, and $(PYTHON) is %d.%d; name another: make PYTHON=python3.12" % v[:2])'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) has no ensurepip; install it (Debian: apt-get install python3-venv) or name another: make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
