@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.schema import CreateSchema
 
 from internals.statements import statements
+from internals.transactions import Boundary, transaction
 
 
 def migrate(engine: Engine, schema: str, revision: str = "head") -> None:
@@ -18,7 +19,7 @@ def migrate(engine: Engine, schema: str, revision: str = "head") -> None:
     One transaction under an advisory lock: it is safe to run by several deploys at once, and
     nothing is left half done.  Raises `DefinitionError` for a schema name that is no identifier.
     """
-    with engine.begin() as connection:
+    with transaction(engine, Boundary.MIGRATE) as connection:
         _lock(connection, schema)
         connection.execute(CreateSchema(schema, if_not_exists=True))
         command.upgrade(_config(connection, schema), revision)
@@ -26,7 +27,7 @@ def migrate(engine: Engine, schema: str, revision: str = "head") -> None:
 
 def downgrade(engine: Engine, schema: str, revision: str = "base") -> None:
     """Take the tables back to an older revision; what they hold is lost."""
-    with engine.begin() as connection:
+    with transaction(engine, Boundary.MIGRATE) as connection:
         _lock(connection, schema)
         command.downgrade(_config(connection, schema), revision)
 

@@ -31,6 +31,7 @@ from internals.outbox import Outbox
 from internals.relay import Relay
 from internals.statements import Statements, statements
 from internals.subscriptions import subscribe
+from internals.transactions import Boundary, transaction
 from internals.unit_of_work import SqlAlchemyUnitOfWork, forbid_commit_in_handlers, joined
 from saga.definition import Saga
 from saga.envelope import Category, Envelope
@@ -199,7 +200,7 @@ class Runtime:
         to nobody.  A deploy whose contexts run in separate workers does it first, with
         `saga subscribe`.
         """
-        with self.engine.begin() as connection:
+        with transaction(self.engine, Boundary.SUBSCRIBE) as connection:
             subscribe(SqlAlchemyUnitOfWork(connection), self.statements, self.contexts)
 
     def answer(self, consumer: str) -> int:

@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 
 from internals.consumer import Consumer, Handled
 from internals.failures import is_conflict, is_transient
+from internals.transactions import Boundary, transaction
 from internals.unit_of_work import SqlAlchemyUnitOfWork
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ def hop(engine: Engine, consumer: Consumer, limit: int = BATCH) -> Handled:
 
     Raises whatever the database raises; nothing is half done then.
     """
-    with engine.connect() as connection, connection.begin():
+    with transaction(engine, Boundary.HOP) as connection:
         return consumer.handle(SqlAlchemyUnitOfWork(connection), limit)
 
 

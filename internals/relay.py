@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from internals.failures import is_transient
 from internals.hop import Ring
 from internals.statements import Statements
+from internals.transactions import Boundary, transaction
 from internals.unit_of_work import SqlAlchemyUnitOfWork
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class Relay:
         quiet = [consumer for consumer in self._consumers if not waiting.get(consumer)]
         if not quiet:
             return 0
-        with self._engine.connect() as connection, connection.begin():
+        with transaction(self._engine, Boundary.RELAY) as connection:
             rows = SqlAlchemyUnitOfWork(connection).run(
                 self._statements.ring,
                 {
