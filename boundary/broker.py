@@ -79,12 +79,16 @@ class DoorbellBroker(RedisBroker):
         except redis.RedisError as error:
             logger.warning("doorbells not rung (%s); the relay will", type(error).__name__)
 
-    def waiting(self, consumers: Sequence[str]) -> Mapping[str, int]:
-        """Return how many doorbells wait for each of these consumers."""
-        with self.client.pipeline(transaction=False) as pipeline:
-            for consumer in consumers:
-                pipeline.llen(self._key(consumer))
-            return dict(zip(consumers, pipeline.execute(), strict=True))
+    def waiting(self, consumers: Sequence[str]) -> Mapping[str, int] | None:
+        """Return how many doorbells wait for each of these consumers; None if Redis is away."""
+        try:
+            with self.client.pipeline(transaction=False) as pipeline:
+                for consumer in consumers:
+                    pipeline.llen(self._key(consumer))
+                return dict(zip(consumers, pipeline.execute(), strict=True))
+        except redis.RedisError as error:
+            logger.warning("doorbells not counted (%s)", type(error).__name__)
+            return None
 
     def enqueue(self, message: dramatiq.Message[Any], *, delay: int | None = None) -> Any:
         if message.queue_name not in self._doorbells:

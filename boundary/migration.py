@@ -6,6 +6,9 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.schema import CreateSchema
 
@@ -30,6 +33,18 @@ def downgrade(engine: Engine, schema: str, revision: str = "base") -> None:
     with transaction(engine, Boundary.MIGRATE) as connection:
         _lock(connection, schema)
         command.downgrade(_config(connection, schema), revision)
+
+
+def revisions(connection: Connection, schema: str) -> tuple[str | None, str | None, set[str]]:
+    """Return the revision that the tables are at, the newest one, and all that are known here."""
+    config = _config(connection, schema)
+    scripts = ScriptDirectory.from_config(config)
+    # The revisions read the schema's name from Alembic's context while they are imported.
+    with EnvironmentContext(config, scripts):
+        known = {script.revision for script in scripts.walk_revisions()}
+    options = {"version_table": "saga_alembic_version", "version_table_schema": schema}
+    current = MigrationContext.configure(connection, opts=options).get_current_revision()
+    return current, scripts.get_current_head(), known
 
 
 def _lock(connection: Connection, schema: str) -> None:

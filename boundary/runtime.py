@@ -190,6 +190,7 @@ class Runtime:
             list(self.consumers),
             waiting=self.broker.waiting,
             ring=self.broker.ring,
+            answer=self.answer,
             grace=self.settings.grace,
         )
 

@@ -1,6 +1,7 @@
 """Settings: read from ``SAGA_…`` environment variables, or given in code."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -40,6 +41,7 @@ class Settings(BaseSettings):
         scheme, separator, rest = url.get_secret_value().partition("://")
         if not separator or scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
             raise ValueError("give a Postgres URL: postgresql://user:password@host:port/database")
+        _check_port(url)
         return SecretStr(f"postgresql+psycopg://{rest}")
 
     @field_validator("redis_url")
@@ -48,4 +50,13 @@ class Settings(BaseSettings):
         schemes = ("redis://", "rediss://", "unix://")
         if url is not None and not url.get_secret_value().startswith(schemes):
             raise ValueError("give a Redis URL: redis://:password@host:port/0")
+        if url is not None:
+            _check_port(url)
         return url
+
+
+def _check_port(url: SecretStr) -> None:
+    try:
+        urlsplit(url.get_secret_value()).port  # noqa: B018 - reading it is the check
+    except ValueError:
+        raise ValueError("the port of the URL must be a number from 1 to 65535") from None

@@ -31,8 +31,11 @@ def install_worker(runtime: "Runtime") -> None:
     for name in names:
         broker.declare_doorbell(name)
     if names:
-        declare = dramatiq.actor(broker=broker, actor_name=DOORBELL, queue_name=names[0])
-        declare(runtime.answer)
+
+        @dramatiq.actor(broker=broker, actor_name=DOORBELL, queue_name=names[0])
+        def answer(consumer: str) -> None:
+            runtime.answer(consumer)
+
     broker.add_middleware(RelayThread(runtime))
 
 

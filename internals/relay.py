@@ -27,8 +27,8 @@ _PORTION = 500
 #: Seconds between two rings for the same delivery, at most.
 _LONGEST_GRACE = 60.0
 
-#: Consumers to the number of doorbells that wait in their queues.
-Waiting = Callable[[Sequence[str]], Mapping[str, int]]
+#: Consumers to the number of doorbells that wait in their queues; None if nobody can tell.
+Waiting = Callable[[Sequence[str]], Mapping[str, int] | None]
 
 
 class Relay:
@@ -41,6 +41,7 @@ class Relay:
         waiting: Tells how many doorbells wait; a consumer that has some is not rung again, so
             that a backlog does not breed doorbells.
         ring: Rings doorbells.
+        answer: Does what a doorbell asks for, in this thread, when none can ring.
         grace: Seconds that a delivery may wait before it counts as late; it doubles each ring.
     """
 
@@ -52,6 +53,7 @@ class Relay:
         *,
         waiting: Waiting,
         ring: Ring,
+        answer: Callable[[str], object],
         grace: float,
     ) -> None:
         self._engine = engine
@@ -59,6 +61,7 @@ class Relay:
         self._consumers = list(consumers)
         self._waiting = waiting
         self._ring = ring
+        self._answer = answer
         self._grace = grace
 
     def look(self) -> int:
@@ -67,7 +70,7 @@ class Relay:
         Returns the number of late deliveries that were moved.
         """
         waiting = self._waiting(self._consumers)
-        quiet = [consumer for consumer in self._consumers if not waiting.get(consumer)]
+        quiet = [name for name in self._consumers if waiting is None or not waiting.get(name)]
         if not quiet:
             return 0
         with transaction(self._engine, Boundary.RELAY) as connection:
@@ -81,7 +84,11 @@ class Relay:
                 },
             )
         late = frozenset(consumer for (consumer,) in rows)
-        if late:
+        if waiting is None:
+            # No doorbell can ring, so work goes on here, at the relay's pace.
+            for consumer in late:
+                self._answer(consumer)
+        elif late:
             self._ring(late)
         return len(rows)
 
@@ -95,5 +102,5 @@ class Relay:
             try:
                 self.look()
             except Exception as error:
-                known = is_transient(error) or type(error).__module__.startswith("redis")
+                known = is_transient(error)
                 logger.warning("relay: %s, looking again", type(error).__name__, exc_info=not known)

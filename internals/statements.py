@@ -107,7 +107,7 @@ WHERE i.message_id = m.id AND i.consumer = %(consumer)s AND i.state = 'pending'
 
 _SAVE_SAGAS = """
 UPDATE {schema}.saga AS s
-SET status = m.status, direction = m.direction, data = m.data::jsonb, steps = m.steps::jsonb,
+SET status = m.status, direction = m.direction, data = m.data::jsonb, steps = m.steps::json,
     faults = m.faults::jsonb, consumed = m.consumed, reason = m.reason,
     updated_at = clock_timestamp(),
     finished_at = CASE WHEN m.final THEN coalesce(s.finished_at, clock_timestamp()) END
@@ -121,7 +121,7 @@ WHERE s.id = m.id
 _INSERT_SAGAS = """
 INSERT INTO {schema}.saga
     (id, name, version, key, status, direction, data, steps, faults, consumed, reason, finished_at)
-SELECT id, %(name)s, %(version)s, key, status, direction, data::jsonb, steps::jsonb,
+SELECT id, %(name)s, %(version)s, key, status, direction, data::jsonb, steps::json,
        faults::jsonb, consumed, reason, CASE WHEN final THEN clock_timestamp() END
 FROM unnest(%(id)s::uuid[], %(key)s::text[], %(status)s::text[], %(direction)s::text[],
             %(data)s::text[], %(steps)s::text[], %(faults)s::text[], %(consumed)s::int[],

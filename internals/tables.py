@@ -18,7 +18,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
 
 SCHEMA = "saga"
 
@@ -97,7 +97,7 @@ saga = Table(
     Column("status", Text, nullable=False),
     Column("direction", Text, nullable=False),
     Column("data", JSONB, nullable=False),
-    Column("steps", JSONB, nullable=False),
+    Column("steps", JSON, nullable=False, comment="in the order in which they began"),
     Column("faults", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
     Column("consumed", Integer, nullable=False, comment="messages consumed so far"),
     Column("reason", Text, comment="why it is stuck, or why it compensates"),

@@ -109,9 +109,7 @@ class Trace:
             waiting.extend((depth + 1, child) for child in reversed(node.children))
 
 
-def trace(
-    connection: Connection, schema: str, saga_id: UUID, limit: int = MAX_MESSAGES
-) -> Trace:
+def trace(connection: Connection, schema: str, saga_id: UUID, limit: int = MAX_MESSAGES) -> Trace:
     """Return all that was said in a saga; empty for a saga that does not exist.
 
     One statement.  Raises `DefinitionError` for a schema name that is no identifier.

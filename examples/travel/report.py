@@ -11,8 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Connection
 
+from boundary.operator import show_saga
+from boundary.rendering import render_trace
+from examples.travel.booking import BOOK_TRIP
 from examples.travel.checks import Check
 from examples.travel.record import read_example
+from internals.trace import trace
 from saga import Status
 
 
@@ -113,6 +117,7 @@ def _write_traces(console: Console, connection: Connection, schema: str) -> None
         key = read_example(connection, schema, status)
         if key is None:
             continue
+        detail = show_saga(connection, schema, f"{BOOK_TRIP.name}:{key}")
         console.print(f"\n[bold]A trip that was {status}[/]")
-        console.print(f"TODO trace {key}")
+        console.print(render_trace(trace(connection, schema, detail.saga.id), detail))
     console.print(f"\nLook closer: SAGA_SCHEMA={schema} saga list, show or trace TRIP-…")

@@ -6,7 +6,7 @@ Follows: nothing
 
 import sqlalchemy as sa
 from alembic import context, op
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
 
 revision = "0001"
 down_revision = None
@@ -122,7 +122,7 @@ def upgrade() -> None:
         sa.Column("status", sa.Text, nullable=False),
         sa.Column("direction", sa.Text, nullable=False),
         sa.Column("data", JSONB, nullable=False),
-        sa.Column("steps", JSONB, nullable=False),
+        sa.Column("steps", JSON, nullable=False, comment="in the order in which they began"),
         sa.Column("faults", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
         sa.Column("consumed", sa.Integer, nullable=False, comment="messages consumed so far"),
         sa.Column("reason", sa.Text, comment="why it is stuck, or why it compensates"),

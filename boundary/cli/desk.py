@@ -1,0 +1,117 @@
+"""Desk: what every command works with: the application, or the settings alone."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+
+from boundary.cli.application import APP_VARIABLE, load_application, settings_runtime
+from boundary.cli.complaint import Complaint
+from boundary.doctor import database_problem, shown_url
+from boundary.runtime import Runtime
+
+#: SQLSTATEs that mean the tables are not there, or are those of another release.
+_UNMIGRATED = frozenset({"42P01", "42703", "3F000"})
+
+_DATABASE_URL = "it is postgresql://user:password@host:port/database, special characters as %XX"
+_REDIS_URL = "it is redis://:password@host:port/0, special characters as %XX"
+
+
+class Desk:
+    """Opens what a command needs, on first use, and closes it.
+
+    Args:
+        app: ``module:attribute`` of the application, if one was given.
+    """
+
+    def __init__(self, app: str | None) -> None:
+        self.app = app
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """The application's Runtime if one was given, else one of the settings alone."""
+        # A host that drops packets would let a command hang for minutes.
+        os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
+        return load_application(self.app) if self.app else settings_runtime()
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The Runtime's engine; raises `Complaint` for a URL that cannot be read."""
+        try:
+            return self.runtime.engine
+        except (ArgumentError, ValueError) as error:
+            raise Complaint(f"SAGA_DATABASE_URL cannot be read; {_DATABASE_URL}") from error
+
+    def check_redis_url(self) -> None:
+        """Raise `Complaint` for a URL that cannot be read, before anything is written."""
+        try:
+            _ = self.runtime.broker
+        except ValueError as error:
+            raise Complaint(f"SAGA_REDIS_URL cannot be read; {_REDIS_URL}") from error
+
+    @property
+    def schema(self) -> str:
+        """The Postgres schema of the framework's tables."""
+        return self.runtime.settings.db_schema
+
+    def require_app(self, command: str) -> str:
+        """Return the application's name; raises `Complaint` if none was given."""
+        if not self.app:
+            raise Complaint(
+                f"`saga {command}` needs your application: saga --app module:attribute {command}, "
+                f"or set {APP_VARIABLE}"
+            )
+        return self.app
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A read-only connection on which all statements see one moment."""
+        with self.database_errors(), self.engine.connect() as connection:
+            connection.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that is committed at the end."""
+        with self.database_errors(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def database_errors(self) -> Iterator[None]:
+        """Turn what the database raises into a `Complaint` that names it and the way out."""
+        try:
+            yield
+        except Exception as error:
+            complaint = self._database_complaint(error)
+            if complaint is None:
+                raise
+            raise complaint from error
+
+    def close(self) -> None:
+        """Close connections and leave the embedded servers."""
+        if "runtime" in self.__dict__:
+            self.runtime.close()
+
+    def _database_complaint(self, error: Exception) -> Complaint | None:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        state = getattr(cause, "sqlstate", None)
+        if not (isinstance(error, SQLAlchemyError) or state is not None):
+            return None
+        where = shown_url(self.engine.url.render_as_string())
+        if state in _UNMIGRATED:
+            return Complaint(
+                f"the tables are not in schema {self.schema!r} of {where}, or are older than "
+                "this release: run `saga migrate`",
+                1,
+            )
+        point = database_problem(error)
+        if state is None or state.startswith(("08", "28", "3D", "53", "57P")):
+            return Complaint(
+                f"Postgres at {where} cannot be used: {point}; see SAGA_DATABASE_URL", 1
+            )
+        return Complaint(f"Postgres at {where} refused: {point}", 1)

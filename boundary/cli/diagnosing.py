@@ -1,0 +1,30 @@
+"""Diagnosing: `saga doctor`."""
+
+from contextlib import suppress
+
+import typer
+
+from boundary.cli.desk import Desk
+from boundary.cli.printing import show, show_json
+from boundary.cli.reading import Json
+from boundary.doctor import Verdict, diagnose
+from boundary.embedded import EmbeddedServersError
+from boundary.rendering import doctor_document, render_checks
+
+
+def doctor(context: typer.Context, json: Json = False) -> None:
+    """Say what is wrong, and the way out.
+
+    Checks servers, tables, deliveries and, with --app, definitions; exit 1 if anything is wrong.
+    """
+    desk: Desk = context.obj
+    with suppress(EmbeddedServersError):  # is a finding
+        _ = desk.engine
+    with desk.database_errors():
+        findings = diagnose(desk.runtime, application=desk.app is not None)
+    if json:
+        show_json(doctor_document(findings))
+    else:
+        show(render_checks(findings))
+    if any(finding.verdict is Verdict.WRONG for finding in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,132 @@
+"""Reading: commands that look and change nothing."""
+
+import re
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from boundary.cli.complaint import Complaint
+from boundary.cli.desk import Desk
+from boundary.cli.printing import show as print_text
+from boundary.cli.printing import show_json
+from boundary.operator import SagaDetail, count_sagas, find_saga, list_sagas, show_saga
+from boundary.operator.reference import as_uuid
+from boundary.rendering import (
+    detail_document,
+    render_saga,
+    render_sagas,
+    render_trace,
+    summary_document,
+    trace_json,
+)
+from internals.trace import Trace, trace_message
+from internals.trace import trace as trace_saga
+from saga.errors import UnknownSaga
+from saga.state import Status
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Reference = Annotated[
+    str, typer.Argument(metavar="ID|NAME:KEY", help="The saga's id, or its business key.")
+]
+
+
+def list_(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only sagas of this name.")
+    ] = None,
+    status: Annotated[Status | None, typer.Option(help="Only those in this status.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="AGE", help="Only those started in the last 30s, 2h, 7d.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(metavar="PREFIX", help="Only keys that begin with this.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="How many at most.")] = 50,
+    json: Json = False,
+) -> None:
+    """List sagas, the newest first."""
+    desk: Desk = context.obj
+    age = None if since is None else _age(since)
+    with desk.reading() as connection:
+        sagas = list_sagas(
+            connection,
+            desk.schema,
+            name=name,
+            status=status,
+            since=age,
+            key_prefix=key,
+            limit=limit,
+        )
+        counts = {} if json else count_sagas(connection, desk.schema, name=name)
+    if json:
+        show_json([summary_document(saga) for saga in sagas])
+    else:
+        print_text(render_sagas(sagas, counts))
+
+
+def show(context: typer.Context, reference: Reference, json: Json = False) -> None:
+    """Show one saga, and what it waits for."""
+    desk: Desk = context.obj
+    with desk.reading() as connection:
+        detail = show_saga(connection, desk.schema, reference)
+        order = _order(desk, detail)
+        if order:
+            detail = show_saga(connection, desk.schema, detail.saga.id, order=order)
+    if json:
+        show_json(detail_document(detail))
+    else:
+        print_text(render_saga(detail))
+
+
+def trace(
+    context: typer.Context,
+    reference: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID|NAME:KEY", help="The saga's id or business key, or a message's id."
+        ),
+    ],
+    json: Json = False,
+) -> None:
+    """Draw who caused what in a saga.
+
+    For a message, draws the tree that it is part of: its root, and all that the root set off.
+    """
+    desk: Desk = context.obj
+    saga: SagaDetail | None = None
+    with desk.reading() as connection:
+        try:
+            id = find_saga(connection, desk.schema, reference)
+        except UnknownSaga:
+            message = as_uuid(reference)
+            found = trace_message(connection, desk.schema, message) if message else Trace(())
+            if not found.roots and message is None:
+                raise
+        else:
+            found = trace_saga(connection, desk.schema, id)
+            saga = show_saga(connection, desk.schema, id)
+        if saga is None and found.roots and found.roots[0].saga_id is not None:
+            saga = show_saga(connection, desk.schema, found.roots[0].saga_id)
+    if saga is None and not found.roots:
+        raise UnknownSaga(f"no saga and no message has the id {reference}")
+    if json:
+        typer.echo(trace_json(found, saga))
+    else:
+        print_text(render_trace(found, saga))
+
+
+def _order(desk: Desk, detail: SagaDetail) -> tuple[str, ...]:
+    """The names of the steps as the definition has them, if the application is known."""
+    definition = desk.runtime.sagas.get(detail.saga.name, {}).get(detail.saga.version)
+    return tuple(step.name for step in definition) if definition else ()
+
+
+def _age(text: str) -> timedelta:
+    match = re.fullmatch(r"(\d{1,6})([smhd])", text)
+    if match is None:
+        raise Complaint(f"--since {text!r} must be a number and a unit: 30s, 15m, 2h or 7d")
+    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])

@@ -1,0 +1,92 @@
+"""Store: what stands still in the tables, and who should move it."""
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+from sqlalchemy import Connection
+
+from boundary.doctor.finding import Finding, fine, wrong
+from boundary.operator.moments import duration
+from boundary.operator.query import query
+
+#: What is due longer than this is overdue.
+OVERDUE = timedelta(seconds=30)
+#: A living relay looks twice a second; what it left alone so long has no worker.
+_UNRUNG = timedelta(seconds=10)
+
+_STUCK = """
+SELECT count(*), (array_agg(coalesce(name || ':' || key, id::text) ORDER BY updated_at))[1],
+    clock_timestamp() - min(updated_at)
+FROM {schema}.saga WHERE status = 'stuck' AND finished_at IS NULL
+"""
+
+_PARKED = """
+SELECT i.consumer, count(*),
+    (array_agg(o.kind ORDER BY o.seq))[1], (array_agg(o.id ORDER BY o.seq))[1]
+FROM {schema}.inbox AS i JOIN {schema}.outbox AS o ON o.id = i.message_id
+WHERE i.state = 'parked'
+GROUP BY i.consumer ORDER BY count(*) DESC, i.consumer
+"""
+
+_PENDING = """
+SELECT consumer, count(*),
+    count(*) FILTER (WHERE due_at < now() - %(overdue)s::interval),
+    clock_timestamp() - min(due_at),
+    coalesce(bool_or(due_at < now() - %(overdue)s::interval
+                     AND ring_at < now() - %(unrung)s::interval), false)
+FROM {schema}.inbox WHERE state = 'pending'
+GROUP BY consumer ORDER BY min(due_at)
+"""
+
+
+def check_stuck(connection: Connection, schema: str) -> Finding:
+    """Look for sagas that wait for a person."""
+    [(count, first, since)] = query(connection, schema, _STUCK)
+    if not count:
+        return fine("stuck sagas", "none")
+    found = f"{_many(count, 'saga')} stuck, {first} for {duration(since)}"
+    return wrong("stuck sagas", found, f"`saga show {first}` says why")
+
+
+def check_parked(connection: Connection, schema: str) -> Finding:
+    """Look for deliveries that failed for good."""
+    rows = query(connection, schema, _PARKED)
+    if not rows:
+        return fine("parked deliveries", "none")
+    counts = ", ".join(f"{count:,} at {consumer}" for consumer, count, *_ in rows)
+    _, _, kind, id = rows[0]
+    return wrong("parked deliveries", counts, f"`saga trace {id}` shows why {kind} failed")
+
+
+def check_pending(
+    connection: Connection, schema: str, here: Sequence[str] | None
+) -> Iterator[Finding]:
+    """Look for work that nobody does.
+
+    Args:
+        here: Consumers that the given application has; None without an application.
+    """
+    rows = query(connection, schema, _PENDING, overdue=OVERDUE, unrung=_UNRUNG)
+    late = [row for row in rows if row[2]]
+    if late:
+        consumer, _, _, longest, _ = late[0]
+        found = f"{_many(sum(row[2] for row in late), 'delivery', 'deliveries')} overdue"
+        found += f", the oldest at {consumer} for {duration(longest)}"
+        yield wrong("overdue deliveries", found, "are enough workers running?")
+    else:
+        pending = sum(row[1] for row in rows)
+        yield fine("overdue deliveries", f"none, {pending:,} pending" if pending else "none")
+    left = [consumer for consumer, *_, unrung in rows if unrung]
+    if left:
+        names = ", ".join(left)
+        foreign = [name for name in left if here is not None and name not in here]
+        remedy = "start one with `saga worker`"
+        if foreign:
+            remedy = f"{', '.join(foreign)} is not part of this app: start the one that has it"
+        yield wrong("workers", f"no worker looks after {names}", remedy)
+    else:
+        yield fine("workers", "every inbox with work is looked after")
+
+
+def _many(count: int, one: str, more: str | None = None) -> str:
+    return f"1 {one} is" if count == 1 else f"{count:,} {more or one + 's'} are"

@@ -1,0 +1,18 @@
+"""Query: one read of the framework's tables, whichever schema they are in."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from internals.statements import statements
+from internals.unit_of_work import Row, SqlAlchemyUnitOfWork
+
+
+def query(connection: Connection, schema: str, sql: str, **parameters: Any) -> Sequence[Row]:
+    """Run a statement whose tables are written as ``{schema}.saga`` and return its rows.
+
+    Raises `DefinitionError` for a schema name that is no identifier, else what psycopg raises.
+    """
+    statements(schema)  # refuses such a name
+    return SqlAlchemyUnitOfWork(connection).run(sql.format(schema=schema), parameters)

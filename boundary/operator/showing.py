@@ -1,0 +1,134 @@
+"""Showing: one saga, as an operator wants to know it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+from sqlalchemy import Connection
+
+from boundary.operator.listing import SUMMARY_COLUMNS, SagaSummary, summary
+from boundary.operator.query import query
+from boundary.operator.reference import find_saga
+from boundary.operator.waiting import OpenDelivery, StepDetail, waits_for
+from internals.inbox import DeliveryState
+from internals.unit_of_work import Row
+from saga.state import IN_FLIGHT, Phase, SagaState
+
+_SAGA = f"SELECT {SUMMARY_COLUMNS}, data, steps FROM {{schema}}.saga WHERE id = %(id)s"
+
+_COMMANDS = """
+SELECT id, kind, recipient, awaits, sent_at FROM {schema}.outbox
+WHERE id = ANY (%(ids)s) ORDER BY seq
+"""
+
+_OPEN = """
+SELECT i.message_id, o.kind, i.consumer, i.state, i.attempts, i.last_error, i.due_at, o.sent_at,
+    o.root_id
+FROM {schema}.inbox AS i JOIN {schema}.outbox AS o ON o.id = i.message_id
+WHERE i.saga_id = %(id)s AND i.state IN ('pending', 'parked')
+ORDER BY o.seq
+LIMIT 100
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SagaDetail:
+    """One saga with all that an operator asks about it."""
+
+    saga: SagaSummary
+    #: As it is stored: what the definition's data model makes of it is the application's.
+    data: Any
+    #: In the order in which they began, the skipped ones last; or as the caller ordered them.
+    steps: tuple[StepDetail, ...]
+    #: Deliveries that are pending or parked, a hundred at most.
+    deliveries: tuple[OpenDelivery, ...]
+    #: What it waits for now, in one sentence; None when it is over.
+    waits_for: str | None
+    #: Ids of all commands that its steps may have sent, with the step and what they were for.
+    commands: Mapping[UUID, tuple[str, Phase]]
+
+
+class _NoData(BaseModel):
+    """In place of data that this process may have no model for."""
+
+
+def show_saga(
+    connection: Connection,
+    schema: str,
+    reference: str | UUID,
+    *,
+    order: Sequence[str] = (),
+) -> SagaDetail:
+    """Return one saga.
+
+    Read within one snapshot (``REPEATABLE READ``) if what it waits for is to be exact.
+
+    Args:
+        reference: Its id, ``name:key`` or its key alone.
+        order: Names of steps as the definition has them, if it is known.
+
+    Raises:
+        UnknownSaga: No saga is called so, or several are.
+    """
+    id = find_saga(connection, schema, reference)
+    [(*columns, data, steps)] = query(connection, schema, _SAGA, id=id)
+    saga = summary(tuple(columns))
+    commands = _commands(id, steps)
+    sent = {row[0]: row for row in query(connection, schema, _COMMANDS, ids=list(commands))}
+    details = _ordered(steps, commands, sent, order)
+    deliveries = tuple(_open(row) for row in query(connection, schema, _OPEN, id=id))
+    return SagaDetail(
+        saga=saga,
+        data=data,
+        steps=details,
+        deliveries=deliveries,
+        waits_for=None if saga.status.final else waits_for(details, deliveries, saga.at),
+        commands=commands,
+    )
+
+
+def _commands(id: UUID, steps: Mapping[str, Any]) -> dict[UUID, tuple[str, Phase]]:
+    state = SagaState(id=id, data=_NoData())
+    return {
+        state.command_id(name, phase, generation): (name, phase)
+        for name, step in steps.items()
+        for phase in sorted(IN_FLIGHT)
+        for generation in range(1, step["generation"] + 1)
+    }
+
+
+def _ordered(
+    steps: Mapping[str, Any],
+    commands: Mapping[UUID, tuple[str, Phase]],
+    sent: Mapping[UUID, Row],
+    order: Sequence[str],
+) -> tuple[StepDetail, ...]:
+    """The steps with the command each sent last; what was sent comes in order of sending."""
+    latest = {commands[id][0]: row for id, row in sent.items()}
+    begun = (commands[id][0] for id in sent)
+    places = {name: place for place, name in enumerate(dict.fromkeys((*order, *begun)))}
+    names = sorted(steps, key=lambda name: places.get(name, len(places)))
+    return tuple(_step(name, steps[name], latest.get(name)) for name in names)
+
+
+def _step(name: str, stored: Mapping[str, Any], command: Row | None) -> StepDetail:
+    id, kind, recipient, awaits, sent_at = command or (None, None, None, (), None)
+    return StepDetail(
+        name=name,
+        phase=Phase(stored["phase"]),
+        generation=stored["generation"],
+        rejection=stored.get("rejection"),
+        fault=stored.get("fault"),
+        command_id=id,
+        command=kind,
+        asked_of=recipient,
+        asked_at=sent_at,
+        awaits=tuple(awaits),
+    )
+
+
+def _open(row: Row) -> OpenDelivery:
+    message_id, kind, consumer, state, *rest = row
+    return OpenDelivery(message_id, kind, consumer, DeliveryState(state), *rest)

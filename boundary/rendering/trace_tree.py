@@ -1,0 +1,180 @@
+"""Trace tree: the causal record of a saga, drawn.
+
+book_trip TRIP-00012 · compensated · 1.24 s · step payment: payments.declined
+└─ saga.started
+   └─ flights.reserve → flights ✓ 12 ms
+      └─ flights.reserved → seating ✓ 8 ms
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
+from boundary.operator.moments import duration
+from boundary.operator.showing import SagaDetail
+from boundary.rendering.words import DELIVERY_MARKS, STATUS_STYLES, one_line
+from internals.inbox import DeliveryState
+from internals.trace import Node, Trace, TracedDelivery
+from saga.envelope import Category
+from saga.messages import Started
+from saga.state import Phase
+
+#: Columns after which a chain without branches is drawn straight down.
+_DEEPEST = 42
+
+#: Stands between words that a line is not broken at; printed as a space.
+_GLUE = "\ue000"
+
+#: What the store notes with a delivery that was answered by "no", and with one without effect.
+_REJECTED = "rejected: "
+_STALE = "stale"
+
+_KIND_STYLES: Mapping[Category, str] = {
+    Category.COMMAND: "bold",
+    Category.EVENT: "",
+    Category.REPLY: "dim",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TraceText:
+    """A drawn trace: rich prints it within the console's width, `str` gives plain long lines."""
+
+    #: The guides before a line, those before its continuations, and its text.
+    lines: tuple[tuple[str, str, Text], ...]
+
+    def __str__(self) -> str:
+        return "\n".join(first + text.plain for first, _, text in self.lines).replace(_GLUE, " ")
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for first, rest, text in self.lines:
+            room = max(options.max_width - len(first), 24)
+            guide = first
+            for piece in text.wrap(console, room):
+                piece.rstrip()
+                piece.plain = piece.plain.replace(_GLUE, " ")
+                yield Text.assemble((guide, "dim"), piece, no_wrap=True, overflow="ignore")
+                guide = rest
+
+
+def render_trace(trace: Trace, saga: SagaDetail | None = None) -> TraceText:
+    """Draw a trace.
+
+    Args:
+        trace: Of the saga, or of any message.
+        saga: The saga it belongs to; makes the headline and marks compensations.
+    """
+    lines = [("", "  ", _saga_headline(saga) if saga else _headline(trace))]
+    at = trace.at or datetime.now(UTC)
+    lines.extend((first, rest, _label(node, saga, at)) for first, rest, node in _with_guides(trace))
+    if trace.truncated:
+        lines.append(("", "", Text("The rest is left out: it is too long to draw.", "yellow")))
+    return TraceText(tuple(lines))
+
+
+def _with_guides(trace: Trace) -> Iterator[tuple[str, str, Node]]:
+    """Each node with the guides before it, and before what hangs below it."""
+    waiting: list[tuple[str, str, Node]] = []
+
+    def hang(indent: str, children: tuple[Node, ...]) -> None:
+        if len(indent) >= _DEEPEST:
+            if len(children) == 1:
+                waiting.append((f"{indent}↳ ", indent, children[0]))
+                return
+            indent += "  "
+        for child in reversed(children):
+            last = child is children[-1]
+            waiting.append(
+                (indent + ("└─ " if last else "├─ "), indent + ("   " if last else "│  "), child)
+            )
+
+    hang("", trace.roots)
+    while waiting:
+        first, below, node = waiting.pop()
+        yield first, below + ("│  " if node.children else "   "), node
+        hang(below, node.children)
+
+
+def _saga_headline(detail: SagaDetail) -> Text:
+    saga = detail.saga
+    line = Text.assemble(
+        (one_line(f"{saga.name} {saga.key or saga.id}"), "bold"),
+        " · ",
+        (saga.status.value, STATUS_STYLES[saga.status]),
+        f" · {duration(saga.age)}",
+    )
+    if saga.reason:
+        line.append(f" · {one_line(saga.reason)}")
+    return line
+
+
+def _headline(trace: Trace) -> Text:
+    nodes = [node for _, node in trace.walk()]
+    if not nodes:
+        return Text("nothing was said", "dim")
+    ends = [d.done_at for node in nodes for d in node.deliveries if d.done_at]
+    begin = min(node.sent_at for node in nodes)
+    line = Text.assemble((f"{nodes[0].kind} {nodes[0].id}", "bold"))
+    line.append(f" · {len(nodes):,} message{'s' * (len(nodes) != 1)}")
+    if ends:
+        line.append(f" · {duration(max(ends) - begin)}")
+    return line
+
+
+def _label(node: Node, saga: SagaDetail | None, at: datetime) -> Text:
+    line = Text()
+    _, phase = saga.commands.get(node.id, ("", None)) if saga else ("", None)
+    if phase is Phase.COMPENSATING:
+        line.append("↩ ", "magenta")
+    line.append(node.kind, _KIND_STYLES[node.category])
+    if node.kind == Started.kind and all(_is_plain(d) for d in node.deliveries):
+        return line
+    line.append(" → ", "dim")
+    if not node.deliveries:
+        line.append("nobody", "dim")
+    for place, delivery in enumerate(node.deliveries):
+        if place:
+            line.append(", ", "dim")
+        line.append_text(_delivery(delivery, node, at))
+    return line
+
+
+def _delivery(delivery: TracedDelivery, node: Node, at: datetime) -> Text:
+    mark, style = DELIVERY_MARKS[delivery.state]
+    error = one_line(delivery.last_error or "")
+    rejected = delivery.state is DeliveryState.DONE and error.startswith(_REJECTED)
+    text = Text(f"{delivery.consumer}{_GLUE}")
+    if rejected:
+        text.append(f"✗ {error} ", "red")
+    else:
+        text.append(f"{mark}{_GLUE}", style)
+    took = duration((delivery.done_at or at) - node.sent_at).replace(" ", _GLUE)
+    tried = f"{delivery.attempts} attempt{'s' * (delivery.attempts != 1)}"
+    if delivery.state is DeliveryState.DONE:
+        text.append(took, "dim")
+        if delivery.attempts:
+            text.append(f" after {tried} that failed", "yellow")
+        if error == _STALE:
+            text.append(" no effect: came late or twice", "dim")
+    elif delivery.state is DeliveryState.PARKED:
+        text.append("parked" + (f" after {tried}" if delivery.attempts else ""), style)
+        text.append(f": {error}" if error else "", "red")
+    elif delivery.state is DeliveryState.PENDING:
+        text.append(f"pending for {took}", style)
+        if delivery.attempts:
+            text.append(f", {tried} failed", "yellow")
+        if delivery.due_at > at:
+            text.append(f", next in {duration(delivery.due_at - at)}", "yellow")
+        text.append(f": {error}" if error else "", "red")
+    else:
+        text.append("revoked", style)
+    if delivery.rings:
+        text.append(f" (rung {delivery.rings} more time{'s' * (delivery.rings != 1)})", "dim")
+    return text
+
+
+def _is_plain(delivery: TracedDelivery) -> bool:
+    return delivery.state is DeliveryState.DONE and not delivery.last_error
