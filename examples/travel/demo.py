@@ -1,11 +1,10 @@
 """The demo: a day's trips are booked or undone while workers are killed, and all is checked.
 
 Everything runs for real: Postgres, Redis, `dramatiq` processes and SIGKILL.  The tables live in
-schemas of the demo's own, which it drops and makes anew; what it leaves can be looked at with
-``SAGA_SCHEMA=saga_demo saga list``.
+schemas of the demo's own, named after the configured one, which it drops and makes anew; what it
+leaves can be looked at with ``SAGA_SCHEMA=saga_demo saga list``.
 """
 
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
 
 from pydantic import SecretStr
 from sqlalchemy import text
@@ -26,17 +24,12 @@ from examples.travel.checks import check
 from examples.travel.contexts import create_tables
 from examples.travel.day import FLIGHTS_FILE, Day, FlightsFileError, read_day
 from examples.travel.drive import Faults, drive
+from examples.travel.interruption import Interrupted, Interruption
 from examples.travel.progress import Progress
 from examples.travel.record import check_record, read_rejections, read_statuses
 from examples.travel.report import Report, write_json, write_report
 from examples.travel.trips import Trip, make_trips
 from examples.travel.workers import Workers
-
-SCHEMA = "saga_demo"
-TRAVEL_SCHEMA = "saga_demo_travel"
-
-#: Of the advisory lock that keeps two demos apart.
-_LOCK = 0x5A6ADE30
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +48,6 @@ class DemoOptions:
     json: bool = False
 
 
-class _Interrupted(Exception):
-    """SIGINT or SIGTERM came: stop what was started, and go."""
-
-
 class _Refused(Exception):
     """The demo cannot run here, and says why."""
 
@@ -72,12 +61,14 @@ def run_demo(options: DemoOptions) -> int:
     try:
         day = read_day(options.flights or FLIGHTS_FILE)
         _check_options(options)
-        with _interruptible():
-            report = _run(options, day, make_trips(day, options.trips, options.seed))
+        interruption = Interruption()
+        with interruption.listening():
+            trips = make_trips(day, options.trips, options.seed)
+            report = _run(options, day, trips, interruption)
     except (FlightsFileError, _Refused) as error:
         _say(str(error))
         return 2
-    except _Interrupted:
+    except Interrupted:
         _say("Interrupted; all that was started is stopped.")
         return 130
     return 0 if report.ok else 1
@@ -90,26 +81,7 @@ def _check_options(options: DemoOptions) -> None:
             raise _Refused(f"--{flag} must be {least} or more, not {getattr(options, name)}.")
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into an exception, once, so that every `finally` runs."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        for handled in before:
-            signal.signal(handled, signal.SIG_IGN)
-        raise _Interrupted
-
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-    for handled in before:
-        signal.signal(handled, interrupt)
-    try:
-        yield
-    finally:
-        for handled, handler in before.items():
-            signal.signal(handled, handler)
-
-
-def _run(options: DemoOptions, day: Day, trips: list[Trip]) -> Report:
+def _run(options: DemoOptions, day: Day, trips: list[Trip], interruption: Interruption) -> Report:
     given = Settings()
     servers = Servers(given)
     try:
@@ -118,11 +90,11 @@ def _run(options: DemoOptions, day: Day, trips: list[Trip]) -> Report:
             update={
                 "database_url": given.database_url or SecretStr(servers.database_url),
                 "redis_url": given.redis_url or SecretStr(servers.redis_url),
-                "db_schema": SCHEMA,
-                "namespace": SCHEMA,
+                "db_schema": f"{given.db_schema}_demo",
+                "namespace": f"{given.namespace}_demo",
             }
         )
-        runtime = build_runtime(settings, TRAVEL_SCHEMA)
+        runtime = build_runtime(settings, _travel_schema(settings))
         try:
             with _alone(runtime):
                 _make_tables(runtime, day)
@@ -132,7 +104,8 @@ def _run(options: DemoOptions, day: Day, trips: list[Trip]) -> Report:
                     whole_server=given.redis_url is None,
                 )
                 faults.wipe(runtime)
-                return _book(options, runtime, trips, faults)
+                interruption.check()
+                return _book(options, runtime, trips, faults, interruption)
         finally:
             runtime.close()
     finally:
@@ -143,26 +116,34 @@ def _run(options: DemoOptions, day: Day, trips: list[Trip]) -> Report:
 def _alone(runtime: Runtime) -> Iterator[None]:
     """Refuse to run beside another demo on the same database: they would share the tables."""
     with runtime.engine.connect() as connection:
-        if not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _LOCK}):
+        lock = {"name": f"demo in {runtime.settings.db_schema}"}
+        if not connection.scalar(text("SELECT pg_try_advisory_lock(hashtext(:name))"), lock):
             raise _Refused("Another demo runs on this database; wait for it to end.")
         connection.commit()
         try:
             yield
         finally:
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
+            connection.execute(text("SELECT pg_advisory_unlock(hashtext(:name))"), lock)
             connection.commit()
 
 
 def _make_tables(runtime: Runtime, day: Day) -> None:
+    settings = runtime.settings
     with runtime.engine.begin() as connection:
-        for schema in (SCHEMA, TRAVEL_SCHEMA):
+        for schema in (settings.db_schema, _travel_schema(settings)):
             connection.execute(DropSchema(schema, cascade=True, if_exists=True))
     runtime.migrate()
     with runtime.engine.begin() as connection:
         create_tables(connection, day)
 
 
-def _book(options: DemoOptions, runtime: Runtime, trips: list[Trip], faults: Faults) -> Report:
+def _book(
+    options: DemoOptions,
+    runtime: Runtime,
+    trips: list[Trip],
+    faults: Faults,
+    interruption: Interruption,
+) -> Report:
     with TemporaryDirectory(prefix="saga-demo-") as folder:
         log = Path(folder) / "workers.log"
         workers = Workers(options.workers, _environment(runtime.settings), log, options.seed)
@@ -171,25 +152,26 @@ def _book(options: DemoOptions, runtime: Runtime, trips: list[Trip], faults: Fau
         try:
             workers.start()
             with progress:
-                drive(runtime, trips, workers, faults, progress)
+                drive(runtime, trips, workers, faults, progress, interruption)
             seconds = time.monotonic() - started
         finally:
             workers.stop()
+    schema = runtime.settings.db_schema
     with runtime.engine.connect() as connection:
-        statuses = read_statuses(connection, SCHEMA)
+        statuses = read_statuses(connection, schema)
         report = Report(
             trips=len(trips),
             statuses=statuses,
-            rejections=read_rejections(connection, SCHEMA),
+            rejections=read_rejections(connection, schema),
             kills=workers.kills,
             flushes=faults.flushes,
             seconds=seconds,
-            checks=(*check(connection, trips, statuses), *check_record(connection, SCHEMA)),
+            checks=(*check(connection, trips, statuses), *check_record(connection, schema)),
         )
         if options.json:
             write_json(report)
         else:
-            write_report(report, connection, SCHEMA)
+            write_report(report, connection, schema)
     return report
 
 
@@ -199,10 +181,15 @@ def _environment(settings: Settings) -> dict[str, str]:
     return {
         "SAGA_DATABASE_URL": settings.database_url.get_secret_value(),
         "SAGA_REDIS_URL": settings.redis_url.get_secret_value(),
-        "SAGA_SCHEMA": SCHEMA,
-        "SAGA_NAMESPACE": SCHEMA,
-        "TRAVEL_SCHEMA": TRAVEL_SCHEMA,
+        "SAGA_SCHEMA": settings.db_schema,
+        "SAGA_NAMESPACE": settings.namespace,
+        "TRAVEL_SCHEMA": _travel_schema(settings),
     }
+
+
+def _travel_schema(settings: Settings) -> str:
+    """The schema of the contexts' tables, beside the framework's."""
+    return f"{settings.db_schema}_travel"
 
 
 def _say(sentence: str) -> None:

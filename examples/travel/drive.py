@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from boundary import Runtime
 from examples.travel.booking import BOOK_TRIP
+from examples.travel.interruption import Interruption
 from examples.travel.progress import Progress
 from examples.travel.record import read_standing
 from examples.travel.trips import Trip
@@ -67,10 +68,12 @@ def drive(
     workers: Workers,
     faults: Faults,
     progress: Progress,
+    interruption: Interruption,
 ) -> None:
     """Start all trips and return when each is over and every delivery done.
 
     Returns too when nothing has moved for a minute, so that what is stuck can be reported.
+    Raises `Interrupted` when the user wants to end.
     """
     waiting = [trips[i : i + _PORTION] for i in range(0, len(trips), _PORTION)]
     waiting.reverse()
@@ -78,6 +81,7 @@ def drive(
     moved = time.monotonic()
     before = None
     while True:
+        interruption.check()
         if waiting:
             with runtime.engine.begin() as connection:
                 runtime.start_many(connection, BOOK_TRIP, waiting.pop())
