@@ -1,0 +1,124 @@
+"""Servers: the configured or embedded ones, with a schema and worker processes of one run's own."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import redis
+from sqlalchemy import Engine, create_engine, make_url, text
+
+from benchmarks.workload import SCHEMA, metadata
+from boundary import Settings
+from boundary.migration import migrate
+from boundary.servers import Servers
+
+#: By this name our sessions are told from those of others in the same database.
+APPLICATION = "saga-benchmark"
+
+_ROOT = Path(__file__).parents[1]
+
+#: Seconds that a worker may take to finish what it is doing when it is told to stop.
+_PATIENCE = 20.0
+
+
+@contextmanager
+def own_schema() -> Iterator[Settings]:
+    """Make a migrated schema and a Redis namespace; both are dropped at the end."""
+    servers = Servers(Settings())
+    name = f"saga_benchmark_{uuid4().hex[:12]}"
+    url = make_url(servers.database_url).update_query_dict({"application_name": APPLICATION})
+    settings = Settings(
+        database_url=url.render_as_string(hide_password=False),
+        redis_url=servers.redis_url,
+        db_schema=name,
+        namespace=name,
+    )
+    engine = create_engine(url, execution_options={"schema_translate_map": {SCHEMA: name}})
+    try:
+        migrate(engine, name)
+        with engine.begin() as connection:
+            metadata.create_all(connection)
+        engine.dispose()
+        yield settings
+    finally:
+        _drop(engine, servers.redis_url, name)
+        engine.dispose()
+        servers.stop()
+
+
+@contextmanager
+def worker(settings: Settings, processes: int, threads: int) -> Iterator["Worker"]:
+    """Start a `dramatiq` command on this schema; it is stopped, as a deploy does it, at the end."""
+    command = [sys.executable, "-m", "dramatiq", "benchmarks.worker"]
+    command += ["--processes", str(processes), "--threads", str(threads)]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            command,
+            cwd=_ROOT,
+            env={**os.environ, **_environment(settings)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        started = Worker(process)
+        try:
+            yield started
+        except BaseException:
+            log.seek(0)
+            sys.stderr.write(log.read().decode(errors="replace")[-4000:])
+            raise
+        finally:
+            started.stop()
+
+
+class Worker:
+    """A running `dramatiq` command."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+
+    def wait_for(self, condition: Callable[[], object], *, every: float, seconds: float) -> None:
+        """Return when the condition holds; raises RuntimeError if the worker ends before, or later
+        than in so many seconds.
+        """
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if self._process.poll() is not None:
+                raise RuntimeError(f"the worker ended with status {self._process.returncode}")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the worker is not done within {seconds:.0f} s")
+            time.sleep(every)
+
+    def stop(self) -> None:
+        """Ask it to stop and wait until it has; its connections are closed then."""
+        self._process.terminate()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    assert settings.database_url is not None
+    assert settings.redis_url is not None
+    return {
+        "SAGA_DATABASE_URL": settings.database_url.get_secret_value(),
+        "SAGA_REDIS_URL": settings.redis_url.get_secret_value(),
+        "SAGA_SCHEMA": settings.db_schema,
+        "SAGA_NAMESPACE": settings.namespace,
+    }
+
+
+def _drop(engine: Engine, redis_url: str, name: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(text(f"DROP SCHEMA IF EXISTS {name} CASCADE"))
+    with redis.Redis.from_url(redis_url) as client:
+        for key in client.scan_iter(f"{name}:*", count=1000):
+            client.delete(key)

@@ -1,0 +1,120 @@
+"""The workload: a saga of three steps in three contexts, each of which inserts one row.
+
+`third` refuses what has a limit, so that the two steps before it are undone.
+"""
+
+from uuid import UUID
+
+from pydantic import BaseModel
+from sqlalchemy import Column, MetaData, Table, Text, Uuid, insert
+
+from boundary import Runtime, Settings
+from internals import Context, Work
+from saga import Command, Rejected, Saga, Step
+
+#: A name to be translated: the real one is in the engine's `schema_translate_map`.
+SCHEMA = "benchmark"
+
+metadata = MetaData(schema=SCHEMA)
+effect = Table(
+    "effect",
+    metadata,
+    Column("message_id", Uuid, primary_key=True),
+    Column("order_id", Uuid, nullable=False),
+    Column("what", Text, nullable=False),
+)
+
+
+class Order(BaseModel):
+    """What one saga begins with."""
+
+    order_id: UUID
+    refused: bool = False
+
+
+class DoFirst(Command, kind="first.do"):
+    order_id: UUID
+
+
+class UndoFirst(Command, kind="first.undo"):
+    order_id: UUID
+
+
+class DoSecond(Command, kind="second.do"):
+    order_id: UUID
+
+
+class UndoSecond(Command, kind="second.undo"):
+    order_id: UUID
+
+
+class DoThird(Command, kind="third.do"):
+    order_id: UUID
+    refused: bool
+
+
+first = Context("first")
+second = Context("second")
+third = Context("third")
+CONTEXTS = (first, second, third)
+
+
+@first.handles(DoFirst)
+def do_first(command: DoFirst, work: Work) -> None:
+    _insert(work, command.order_id, "first")
+
+
+@first.handles(UndoFirst)
+def undo_first(command: UndoFirst, work: Work) -> None:
+    _insert(work, command.order_id, "first undone")
+
+
+@second.handles(DoSecond)
+def do_second(command: DoSecond, work: Work) -> None:
+    _insert(work, command.order_id, "second")
+
+
+@second.handles(UndoSecond)
+def undo_second(command: UndoSecond, work: Work) -> None:
+    _insert(work, command.order_id, "second undone")
+
+
+@third.handles(DoThird)
+def do_third(command: DoThird, work: Work) -> None:
+    if command.refused:
+        raise Rejected("over the limit")
+    _insert(work, command.order_id, "third")
+
+
+ORDER = Saga(
+    name="order",
+    data=Order,
+    steps=(
+        Step(
+            "first",
+            lambda order: DoFirst(order_id=order.order_id),
+            compensation=lambda order: UndoFirst(order_id=order.order_id),
+        ),
+        Step(
+            "second",
+            lambda order: DoSecond(order_id=order.order_id),
+            compensation=lambda order: UndoSecond(order_id=order.order_id),
+        ),
+        Step("third", lambda order: DoThird(order_id=order.order_id, refused=order.refused)),
+    ),
+)
+
+
+def build_runtime(settings: Settings) -> Runtime:
+    """Return the workload's runtime; its own table is in the schema of the framework's."""
+    return Runtime(
+        sagas=[ORDER],
+        contexts=CONTEXTS,
+        settings=settings,
+        execution_options={"schema_translate_map": {SCHEMA: settings.db_schema}},
+    )
+
+
+def _insert(work: Work, order_id: UUID, what: str) -> None:
+    row = {"message_id": work.message_id, "order_id": order_id, "what": what}
+    work.connection.execute(insert(effect).values(row))

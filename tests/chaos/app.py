@@ -1,0 +1,27 @@
+"""The harness's application: its saga and contexts, and a runtime for them."""
+
+import os
+
+from sqlalchemy import Engine
+
+from boundary import Runtime, Settings
+from tests.chaos.booking import CHAOS_TRIP
+from tests.chaos.charging import GATEWAY, payments
+from tests.chaos.contexts import cars, documents, flights, hotels, loyalty, seating
+from tests.chaos.plan import Plan
+
+CONTEXTS = (flights, seating, hotels, cars, payments, documents, loyalty)
+
+#: Every step of the saga and every reaction to one that leaves an effect in the ledger.
+STEPS = ("flight", "seating", "hotel", "car", "payment", "documents", "miles")
+
+
+def build_runtime(settings: Settings, engine: Engine | None = None) -> Runtime:
+    """Return a runtime that finds the ledger's tables beside the framework's own."""
+    return Runtime(sagas=[CHAOS_TRIP], contexts=CONTEXTS, settings=settings, engine=engine)
+
+
+def runtime_of(plan: Plan, engine: Engine | None = None) -> Runtime:
+    """Return the runtime of a process that takes part in a run."""
+    os.environ[GATEWAY] = plan.gateway_url
+    return build_runtime(plan.settings, engine)

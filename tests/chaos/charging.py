@@ -1,0 +1,60 @@
+"""Payments: the context that acts outside the database, on the gateway's HTTP server.
+
+The call happens inside the handler, so a hop that is rolled back repeats it, under the same
+idempotency key.  This module is the one place that knows so.
+"""
+
+import http.client
+import json
+import os
+from urllib.parse import urlsplit
+
+from internals import Context, Work
+from tests.chaos.contexts import PATIENT
+from tests.chaos.ledger import do
+from tests.chaos.messages import Charge, Charged, ChargeDeclined
+
+#: The gateway's address, in the environment.
+GATEWAY = "CHAOS_GATEWAY"
+
+_PATIENCE = 20.0
+
+payments = Context("payments")
+
+
+class GatewayError(Exception):
+    """The gateway gave no answer, or not the one that was hoped for."""
+
+
+@payments.handles(Charge, emits=(Charged, ChargeDeclined), retry=PATIENT)
+def charge(command: Charge, work: Work) -> None:
+    """Charge at the gateway, and keep the books."""
+    accepted = _call_gateway(
+        {
+            "key": work.idempotency_key,
+            "trip": str(command.trip_id),
+            "cents": command.cents,
+            "refuse": command.refuse,
+        }
+    )
+    if not accepted:
+        work.publish(ChargeDeclined(trip_id=command.trip_id, reason="the card is refused"))
+        return
+    do(work, command.trip_id, "payment", command.traveller, command.cents)
+    work.publish(Charged(trip_id=command.trip_id, receipt=work.idempotency_key))
+
+
+def _call_gateway(order: dict[str, object]) -> bool:
+    address = urlsplit(os.environ[GATEWAY])
+    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=_PATIENCE)
+    try:
+        connection.request("POST", "/charge", json.dumps(order))
+        response = connection.getresponse()
+        body = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise GatewayError(f"no answer: {type(error).__name__}") from None
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise GatewayError(f"it answered {response.status}")
+    return bool(json.loads(body)["accepted"])

@@ -1,0 +1,188 @@
+"""The checker: reads tables, the ledger and the gateway's log, and tells what does not hold.
+
+It trusts nothing that the workers said, and what it finds is told in sentences.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from boundary.history import differences
+from examples.travel.checks import Check, judge
+from examples.travel.record import check_record
+from internals.statements import statements
+from internals.unit_of_work import SqlAlchemyUnitOfWork
+from tests.chaos.booking import CHAOS_TRIP
+from tests.chaos.effects import (
+    Ended,
+    doubled,
+    foreign_effects,
+    read_effects,
+    wrong_calls,
+    wrong_effects,
+    wrong_money,
+)
+from tests.chaos.gateway import Call
+from tests.chaos.trips import Trip
+
+#: Of the sagas, so many have to compensate, or the run proves little.
+LEAST_COMPENSATED = 0.2
+
+#: Of the demo's checks, those that hold for the tables of any application.
+_SHARED = frozenset({"inbox_drained", "outbox_drained", "no_orphans"})
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known from outside the tables."""
+
+    trips: Sequence[Trip]
+    #: Starts that were acknowledged: business key to saga.
+    acknowledged: Mapping[str, UUID]
+    #: Keys for which a repeated start gave another saga.
+    contradicted: frozenset[str] = frozenset()
+    calls: Sequence[Call] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the checker found."""
+
+    statuses: Mapping[str, int]
+    lost: int
+    double_effects: int
+    checks: tuple[Check, ...] = field(default=())
+
+
+def inspect(connection: Connection, schema: str, evidence: Evidence) -> Findings:
+    """Check everything that a finished run has to fulfil; only reads.
+
+    The ledger's tables are found on the connection's search path.
+    """
+    ended = _read_ended(connection, schema)
+    effects = read_effects(connection)
+    trips = evidence.trips
+    lost = list(_lost(evidence, ended))
+    problems: Mapping[str, Iterable[str]] = {
+        "nothing_lost": lost,
+        "starts_answered_alike": sorted(evidence.contradicted),
+        "every_saga_ended": _not_ended(ended),
+        "none_stuck": _stuck(connection, schema),
+        "outcomes_as_decided": _wrong_outcomes(trips, ended),
+        "effects_exact": (
+            line
+            for trip in trips
+            for line in wrong_effects(trip, ended.get(trip.reference), effects)
+        ),
+        "effects_ordered_by_their_sagas": foreign_effects(trips, ended, effects),
+        "money_conserved": wrong_money(connection, trips, ended),
+        "gateway_calls_exact": wrong_calls(trips, ended, evidence.calls),
+        "history_folds_to_state": differences(
+            SqlAlchemyUnitOfWork(connection),
+            statements(schema),
+            {CHAOS_TRIP.name: {CHAOS_TRIP.version: CHAOS_TRIP}},
+        ),
+        "history_has_no_gaps": _gaps(connection, schema),
+        "everyone_addressed_got_it": _undelivered(connection, schema),
+        "enough_compensated": _too_few_compensated(ended),
+    }
+    return Findings(
+        statuses=Counter(saga.status for saga in ended.values()),
+        lost=len(lost),
+        double_effects=doubled(trips, effects),
+        checks=(
+            *(judge(name, iter(lines)) for name, lines in problems.items()),
+            *(check for check in check_record(connection, schema) if check.name in _SHARED),
+        ),
+    )
+
+
+def _read_ended(connection: Connection, schema: str) -> dict[str, Ended]:
+    rows = connection.execute(
+        text(
+            f"""SELECT key, id, status,
+                       (SELECT jsonb_object_agg(step.key, step.value->'generation')
+                        FROM jsonb_each(steps::jsonb) AS step)
+                FROM {schema}.saga WHERE name = :name"""
+        ),
+        {"name": CHAOS_TRIP.name},
+    )
+    return {key: Ended(id, status, generations or {}) for key, id, status, generations in rows}
+
+
+def _lost(evidence: Evidence, ended: Mapping[str, Ended]) -> Iterator[str]:
+    for key, id in evidence.acknowledged.items():
+        if key not in ended:
+            yield f"{key} was acknowledged as saga {id}, and is not there"
+        elif ended[key].saga_id != id:
+            yield f"{key} was acknowledged as saga {id}, and is saga {ended[key].saga_id}"
+
+
+def _not_ended(ended: Mapping[str, Ended]) -> Iterator[str]:
+    over = ("completed", "compensated", "stuck")
+    return (f"{key} is {s.status}" for key, s in ended.items() if s.status not in over)
+
+
+def _stuck(connection: Connection, schema: str) -> Iterator[str]:
+    """No trip has a reason to be stuck; one that is, and does not say why, is worse."""
+    stuck = text(f"SELECT key, reason FROM {schema}.saga WHERE status = 'stuck'")
+    for key, reason in connection.execute(stuck):
+        yield f"{key} is stuck: {reason}" if reason else f"{key} is stuck without a reason"
+
+
+def _wrong_outcomes(trips: Sequence[Trip], ended: Mapping[str, Ended]) -> Iterator[str]:
+    for trip in trips:
+        decided = "compensated" if trip.refused_by else "completed"
+        status = ended[trip.reference].status if trip.reference in ended else "never begun"
+        if status != decided:
+            yield f"{trip.reference} should be {decided}, and is {status}"
+
+
+def _gaps(connection: Connection, schema: str) -> Iterator[str]:
+    rows = connection.execute(
+        text(
+            f"""SELECT g.key, g.consumed, count(i.position), count(DISTINCT i.position),
+                       max(i.position)
+                FROM {schema}.saga AS g
+                LEFT JOIN {schema}.inbox AS i
+                    ON i.saga_id = g.id AND i.consumer = 'saga.' || g.name
+                GROUP BY g.id
+                HAVING (count(i.position), count(DISTINCT i.position), max(i.position))
+                    IS DISTINCT FROM (g.consumed, g.consumed, g.consumed)"""
+        )
+    )
+    for key, consumed, *found in rows:
+        yield f"{key} consumed {consumed} messages; numbered, distinct and last are {found}"
+
+
+def _undelivered(connection: Connection, schema: str) -> Iterator[str]:
+    """Every consumer that a message goes to has a delivery of it, however it went since."""
+    rows = connection.execute(
+        text(
+            f"""SELECT o.kind, a.consumer, count(*)
+                FROM {schema}.outbox AS o
+                CROSS JOIN LATERAL (
+                    SELECT o.recipient AS consumer WHERE o.recipient IS NOT NULL
+                    UNION
+                    SELECT s.consumer FROM {schema}.subscription AS s
+                    WHERE o.category = 'event' AND s.kind = o.kind
+                    UNION
+                    SELECT 'saga.' || o.saga
+                    WHERE o.category = 'event' AND o.kind = ANY (o.awaits)
+                ) AS a
+                LEFT JOIN {schema}.inbox AS i ON i.message_id = o.id AND i.consumer = a.consumer
+                WHERE i.message_id IS NULL
+                GROUP BY o.kind, a.consumer"""
+        )
+    )
+    for kind, consumer, count in rows:
+        yield f"{count} of {kind} were never delivered to {consumer}"
+
+
+def _too_few_compensated(ended: Mapping[str, Ended]) -> Iterator[str]:
+    compensated = sum(saga.status == "compensated" for saga in ended.values())
+    if compensated < LEAST_COMPENSATED * len(ended) or not ended:
+        yield f"only {compensated} of {len(ended)} compensated"

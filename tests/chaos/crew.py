@@ -1,0 +1,198 @@
+"""The crew: `dramatiq` processes that are killed, paused, replaced, and always started again."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.chaos.plan import PLACE, PLAN
+
+ROOT = Path(__file__).parents[2]
+
+#: Seconds that a worker gets to finish what it is doing when it is told to stop.
+_GOODBYE = 30.0
+
+
+@dataclass(slots=True)
+class Member:
+    """One worker: the `dramatiq` command and the process that it forks."""
+
+    process: subprocess.Popen[bytes]
+    mark: Path
+
+    @property
+    def works(self) -> bool:
+        """Whether it has booted and has not ended."""
+        return self.mark.exists() and self.process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the whole group; SIGTERM the command alone, which tells its children."""
+        try:
+            if number is signal.SIGTERM:
+                self.process.send_signal(number)
+            else:
+                os.killpg(self.process.pid, number)
+        except ProcessLookupError:
+            pass  # it ended before
+
+
+class Crew:
+    """So many workers at any time.  Safe to use from several threads.
+
+    Args:
+        folder: Where the plan is, and where logs go.
+        count: How many there are.
+        oddities: By place, more of the environment and the number of threads of whoever works
+            there.
+    """
+
+    def __init__(
+        self, folder: Path, count: int, oddities: Mapping[int, tuple[Mapping[str, str], int]]
+    ) -> None:
+        self._folder = folder
+        self._oddities = oddities
+        self._booted = folder / "booted"
+        self._booted.mkdir()
+        self._turn = threading.RLock()
+        self._launches = 0
+        self._rolled = 0
+        #: Workers that were told to stop and had to be killed.
+        self.stubborn = 0
+        self._closed = False
+        self._members = [self._launch(place) for place in range(count)]
+
+    @property
+    def log(self) -> Path:
+        """What all of them print."""
+        return self._folder / "workers.log"
+
+    def kill(self, rng: random.Random, witness: Callable[[str], None]) -> bool:
+        """SIGKILL one that works and start another; whether there was one.
+
+        It is frozen first, and `witness` is called with its name as the database knows it: what
+        is seen then is what it is killed in.
+        """
+        with self._turn:
+            place = self._choose(rng)
+            if place is None:
+                return False
+            self._members[place].signal(signal.SIGSTOP)
+            witness(self._members[place].mark.name)
+            self._members[place].signal(signal.SIGKILL)
+            self._members[place].process.wait()
+            self._members[place] = self._launch(place)
+            return True
+
+    def pause(self, rng: random.Random, seconds: float) -> bool:
+        """SIGSTOP one that works, with whatever it holds, and let it go on later."""
+        with self._turn:
+            place = self._choose(rng)
+            if place is None:
+                return False
+            member = self._members[place]
+            member.signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        member.signal(signal.SIGCONT)
+        return True
+
+    def roll(self, rng: random.Random) -> bool:
+        """Replace the next one, as a deploy does one by one; whether it worked."""
+        self._rolled = (self._rolled + 1) % len(self._members)
+        with self._turn:
+            member = self._members[self._rolled]
+            if sum(other.works for other in self._members) < 2 or not member.works:
+                return False
+        member.signal(signal.SIGTERM)
+        self._await_end(member)
+        self.revive()
+        return True
+
+    def revive(self) -> None:
+        """Start those again that ended by themselves, or by a failpoint."""
+        with self._turn:
+            for place, member in enumerate(self._members):
+                if member.process.poll() is not None and not self._closed:
+                    self._members[place] = self._launch(place)
+
+    def stop(self) -> None:
+        """Tell all to stop, wait, and kill those that do not."""
+        with self._turn:
+            self._closed = True
+            for member in self._members:
+                member.signal(signal.SIGCONT)
+                member.signal(signal.SIGTERM)
+            for member in self._members:
+                self._await_end(member)
+
+    def kill_all(self) -> None:
+        """Leave nobody behind, whatever happened."""
+        self._closed = True
+        for member in self._members:
+            member.signal(signal.SIGKILL)
+            member.process.wait()
+
+    def _choose(self, rng: random.Random) -> int | None:
+        """Choose one that works, and never the last: on a slow machine none would ever boot."""
+        working = [place for place, member in enumerate(self._members) if member.works]
+        return rng.choice(working) if len(working) > 1 and not self._closed else None
+
+    def _launch(self, place: int) -> Member:
+        self._launches += 1
+        name = f"{place}-{self._launches}"
+        environment, threads = self._oddities.get(place, ({}, 4))
+        command = [sys.executable, "-m", "dramatiq", "tests.chaos.worker"]
+        command += ["--processes", "1", "--threads", str(threads)]
+        command += ["--worker-shutdown-timeout", "10000"]
+        plan = {PLAN: str(self._folder / "plan.json"), PLACE: name, "PGAPPNAME": name}
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**os.environ, **plan, **environment, "PYTHONPATH": str(ROOT)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # one group to kill, and Ctrl-C is ours alone
+            )
+        return Member(process, self._booted / name)
+
+    def _await_end(self, member: Member) -> None:
+        """Wait for a worker that was told to stop; one that does not is killed, and counted."""
+        try:
+            member.process.wait(_GOODBYE)
+        except subprocess.TimeoutExpired:
+            self.stubborn += 1
+        member.signal(signal.SIGKILL)  # whatever its group still has
+        member.process.wait()
+
+
+@contextmanager
+def companion(module: str, *arguments: str) -> Iterator[str]:
+    """Run a program of the harness beside the run, and yield the line that it prints first.
+
+    It ends when its standard input does: at the end, or when this process is gone.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.stdin.close()
+        process.wait()
+        process.stdout.close()

@@ -1,0 +1,90 @@
+"""Failpoints: a process dies, or the database seems to fail, exactly around a commit.
+
+They come from the framework's own list of commit boundaries, so a boundary that is new has its
+failpoints at once, and a run in which they never struck fails.
+"""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Mapping
+
+import psycopg
+from sqlalchemy.exc import OperationalError
+
+from internals.transactions import Boundary, watch
+from tests.chaos.tally import Tally
+
+#: What may happen at a boundary.  `error_after` is the nastiest: it was committed, and the
+#: caller is told that it failed.
+KINDS = ("kill_before", "error_before", "error_after", "kill_after")
+
+#: Which program of the harness passes each boundary.  A boundary that is missing here fails a
+#: test: say where it is passed, and see that its failpoints strike.
+PASSED_IN: Mapping[Boundary, str] = {
+    Boundary.HOP: "worker",
+    Boundary.RELAY: "worker",
+    Boundary.SUBSCRIBE: "worker",
+    Boundary.MIGRATE: "migrating",
+}
+
+#: How often one passing of a boundary meets each of its failpoints.
+_RATES: Mapping[Boundary, float] = {Boundary.HOP: 0.005, Boundary.SUBSCRIBE: 0.1}
+_RATE = 0.05
+#: How much sooner one strikes that did not strike yet.
+_SOON = 5.0
+
+
+def name(kind: str, boundary: Boundary) -> str:
+    """Return the fault's name."""
+    return f"{kind}_{boundary.value}"
+
+
+def rates() -> dict[str, float]:
+    """Return the failpoints of a worker and how often each strikes."""
+    return {
+        name(kind, boundary): _RATES.get(boundary, _RATE)
+        for boundary in Boundary
+        if PASSED_IN.get(boundary) != "migrating"
+        for kind in KINDS
+    }
+
+
+def install(rates: Mapping[str, float], tally: Tally) -> None:
+    """Let the commits of this process meet these failpoints while the storm lasts."""
+    if rates:
+        watch(_Failpoints(rates, tally))
+
+
+class _Failpoints:
+    """Called around each commit; strikes now and then, and soon where nothing struck yet."""
+
+    def __init__(self, rates: Mapping[str, float], tally: Tally) -> None:
+        self._rates = rates
+        self._tally = tally
+        self._random = random.Random()
+        self._absent = set(rates)
+        self._counted = 0.0
+
+    def __call__(self, boundary: Boundary, moment: str) -> None:
+        if not self._tally.stormy:
+            return
+        if self._absent and time.monotonic() - self._counted > 1:
+            self._counted = time.monotonic()
+            self._absent -= set(self._tally.read())
+        kinds = [kind for kind in KINDS if kind.endswith(moment)]
+        names = {name(kind, boundary): kind for kind in kinds}
+        for fault in self._random.sample(list(names), len(names)):
+            often = _SOON if fault in self._absent else 1.0
+            if self._random.random() < often * self._rates.get(fault, 0.0):
+                strike(names[fault], boundary, self._tally)
+
+
+def strike(kind: str, boundary: Boundary, tally: Tally) -> None:
+    """Die with all of this process's group, or raise what a lost connection raises."""
+    tally.struck(name(kind, boundary))
+    if kind.startswith("kill"):
+        os.killpg(0, signal.SIGKILL)
+    lost = psycopg.OperationalError("server closed the connection unexpectedly")
+    raise OperationalError("COMMIT", None, lost) from lost

@@ -1,0 +1,100 @@
+"""Profiles: which faults strike together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from internals.transactions import Boundary
+from tests.chaos import doorbells, failpoints, gateway
+from tests.chaos.faults import KILLED_IN_HOP
+from tests.chaos.proxy import COMMIT_CUT, Every
+from tests.chaos.worker_faults import EXHAUSTED, SKEWED
+
+#: A start that is asked for twice, by whoever did not hear the answer.
+START_REPEATED = "start_repeated"
+
+#: In every profile: the outside world is never quite right.
+ALWAYS = frozenset({gateway.ANSWER_LOST, gateway.BUSY, START_REPEATED})
+
+_KILLS = frozenset({"worker_killed", KILLED_IN_HOP})
+_WORKERS = _KILLS | frozenset({"worker_paused", "rolling_restart", SKEWED, EXHAUSTED})
+_REDIS = frozenset(
+    {
+        "redis_flushed",
+        "redis_killed",
+        "redis_full",
+        "redis_delayed",
+        "redis_reset",
+        "redis_blackholed",
+    }
+)
+_POSTGRES = _KILLS | frozenset(
+    {
+        "postgres_stopped_immediate",
+        "backend_terminated",
+        "disk_full",
+        "postgres_delayed",
+        "postgres_reset",
+        "postgres_blackholed",
+    }
+)
+_MESSAGES = frozenset(
+    {*doorbells.RATES, "message_repeated", "reply_repeated", "delivery_reordered"}
+)
+MIGRATION_FAULTS = tuple(failpoints.name(kind, Boundary.MIGRATE) for kind in failpoints.KINDS)
+_COMMIT = frozenset({COMMIT_CUT, *failpoints.rates(), *MIGRATION_FAULTS})
+
+#: Seconds between two strikes of the proxy.
+_NETWORK: Mapping[str, Every] = {
+    "redis_delayed": (0.5, 2),
+    "redis_reset": (0.5, 2),
+    "redis_blackholed": (3, 8),
+    "postgres_delayed": (0.3, 1),
+    "postgres_reset": (0.5, 2),
+    "postgres_blackholed": (3, 8),
+    COMMIT_CUT: (0.05, 0.3),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What strikes in one run."""
+
+    name: str
+    #: All of them have to strike, or the run proves nothing.
+    faults: frozenset[str]
+    #: Each strikes so many times more rarely: with everything at once nothing would ever be done.
+    calm: float = 1.0
+
+    @property
+    def network(self) -> dict[str, Every]:
+        """The proxy's faults and when they strike."""
+        return {
+            fault: (low * self.calm, high * self.calm)
+            for fault, (low, high) in _NETWORK.items()
+            if fault in self.faults
+        }
+
+    @property
+    def failpoints(self) -> dict[str, float]:
+        """The workers' failpoints and how often each strikes."""
+        return {f: rate / self.calm for f, rate in failpoints.rates().items() if f in self.faults}
+
+    @property
+    def doorbells(self) -> dict[str, float]:
+        """The doorbells' faults and how often each strikes."""
+        return {f: rate for f, rate in doorbells.RATES.items() if f in self.faults}
+
+
+_CALM = 2.5
+
+PROFILES: Mapping[str, Profile] = {
+    name: Profile(name, faults | ALWAYS, calm=_CALM if name == "all" else 1.0)
+    for name, faults in {
+        "workers": _WORKERS,
+        "redis": _REDIS,
+        "postgres": _POSTGRES,
+        "messages": _MESSAGES,
+        "commit": _COMMIT,
+        "all": _WORKERS | _REDIS | _POSTGRES | _MESSAGES | _COMMIT,
+    }.items()
+}

@@ -1,0 +1,193 @@
+"""One run: everything is started, struck, awaited, stopped and checked."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
+
+from boundary import Runtime
+from examples.travel.checks import Check, judge
+from tests.chaos import failpoints
+from tests.chaos.app import runtime_of
+from tests.chaos.checker import Evidence, inspect
+from tests.chaos.crew import ROOT, Crew, companion
+from tests.chaos.drive import Drive, Driven, Standing
+from tests.chaos.echoes import Echoes
+from tests.chaos.faults import Storm, messages_lane, postgres_lane, redis_lane, workers_lanes
+from tests.chaos.gateway import read_calls
+from tests.chaos.ledger import create_tables
+from tests.chaos.plan import PLAN, SCHEMA, Plan
+from tests.chaos.profiles import MIGRATION_FAULTS, PROFILES, Profile
+from tests.chaos.report import Report, checks_of_run
+from tests.chaos.servers import OwnServers
+from tests.chaos.tally import Tally
+from tests.chaos.trips import make_trips
+from tests.chaos.worker_faults import EXHAUSTED, POOL, SKEW, SKEWED
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command takes."""
+
+    profile: str
+    trips: int
+    seed: int = 1
+    workers: int = 4
+    #: The storm lasts so many seconds at least.
+    seconds: float = 0.0
+    #: Leave the run's folder, with the workers' log, for somebody to look at.
+    keep: bool = False
+
+
+def run(options: Options, progress: Callable[[Standing | None], None]) -> Report:
+    """Run a profile and report; all that was started is stopped, whatever happens."""
+    profile = PROFILES[options.profile]
+    begun = time.monotonic()
+    trips = make_trips(options.trips, options.seed)
+    with ExitStack() as stack:
+        small_disk = "disk_full" in profile.faults
+        servers = stack.enter_context(
+            OwnServers(options.trips, small_disk=small_disk, keep=options.keep)
+        )
+        tally = Tally(servers.folder)
+        plan = _plan(profile, options, servers, stack)
+        os.environ[PLAN] = str(plan.save())
+        host = runtime_of(plan)
+        stack.callback(host.close)
+        migrated = _migrate(profile, host, servers)
+        crew = Crew(servers.folder, options.workers, _oddities(profile, options.workers))
+        stack.callback(crew.kill_all)
+        echoes = Echoes(servers.database_url, host.broker.ring)
+        stack.callback(echoes.close)
+        storm = Storm(
+            [
+                *workers_lanes(crew, servers, tally),
+                postgres_lane(servers),
+                redis_lane(servers),
+                messages_lane(echoes),
+            ],
+            profile.faults,
+            profile.calm,
+            tally,
+            options.seed,
+        )
+        driven = Drive(
+            host,
+            trips,
+            servers,
+            crew,
+            tally,
+            needed=profile.faults,
+            seconds=options.seconds,
+            seed=options.seed,
+            progress=progress,
+        ).run(storm)
+        crew.stop()
+        struck = tally.read()
+        faults = {fault: struck.get(fault, 0) for fault in profile.faults}
+        engine = create_engine(servers.database_url)
+        stack.callback(engine.dispose)
+        with engine.connect() as connection:
+            findings = inspect(
+                connection,
+                SCHEMA,
+                Evidence(
+                    trips,
+                    driven.acknowledged,
+                    frozenset(driven.contradicted),
+                    tuple(read_calls(servers.folder / "gateway.jsonl")),
+                ),
+            )
+        checks = checks_of_run(faults, driven.seconds_to_drain, crew.stubborn, servers.no_disk)
+        return Report(
+            profile=options.profile,
+            trips=options.trips,
+            seed=options.seed,
+            seconds=time.monotonic() - begun,
+            seconds_to_drain=driven.seconds_to_drain,
+            faults=faults,
+            findings=findings,
+            more_checks=(*checks, _all_asked_for(driven, options.trips), migrated),
+        )
+
+
+def _plan(profile: Profile, options: Options, servers: OwnServers, stack: ExitStack) -> Plan:
+    """Start what stands beside the workers, and tell them where everything is."""
+    folder, seed = servers.folder, str(options.seed)
+    gateway = stack.enter_context(companion("tests.chaos.gateway", str(folder), seed))
+    database_url, redis_url = servers.database_url, servers.redis_url
+    if profile.network:
+        proxy = ("tests.chaos.proxy", str(folder), json.dumps(profile.network), seed)
+        ports = json.loads(stack.enter_context(companion(*proxy)))
+        database_url = _at_port(database_url, ports["postgres"])
+        redis_url = _at_port(redis_url, ports["redis"])
+    return Plan(
+        folder=folder,
+        seed=options.seed,
+        database_url=database_url,
+        redis_url=redis_url,
+        gateway_url=gateway,
+        failpoints=profile.failpoints,
+        doorbells=profile.doorbells,
+    )
+
+
+def _migrate(profile: Profile, host: Runtime, servers: OwnServers) -> Check:
+    """Make the tables; if it is the profile's, strike at the commit in each way before."""
+    problems = []
+    for kind in failpoints.KINDS:
+        if set(MIGRATION_FAULTS) <= profile.faults:
+            command = [sys.executable, "-m", "tests.chaos.migrating", kind]
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            with (servers.folder / "workers.log").open("ab") as log:
+                subprocess.run(
+                    command,
+                    cwd=ROOT,
+                    env=environment,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # a kill takes its whole group
+                    check=False,
+                )
+            committed = kind.endswith("after")
+            if committed is not _is_migrated(servers):
+                problems.append(f"after {kind} the schema was {'not ' * committed}there")
+    host.migrate()
+    with host.engine.begin() as connection:
+        create_tables(connection)
+    return judge("migration_whole_or_not_at_all", problems)
+
+
+def _is_migrated(servers: OwnServers) -> bool:
+    with servers.connect() as connection:
+        found = connection.execute("SELECT to_regclass(%s)", [f"{SCHEMA}.saga"]).fetchone()
+        return found is not None and found[0] is not None
+
+
+def _oddities(profile: Profile, workers: int) -> Mapping[int, tuple[Mapping[str, str], int]]:
+    """By place in the crew: what is odd there, and how many threads work there."""
+    odd: dict[int, tuple[Mapping[str, str], int]] = {}
+    if SKEWED in profile.faults:
+        odd[0] = ({SKEW: "-3600"}, 4)
+        if workers > 2:
+            odd[2] = ({SKEW: "3600"}, 4)
+    if EXHAUSTED in profile.faults:
+        odd[1] = ({POOL: "2"}, 64)
+    return odd
+
+
+def _all_asked_for(driven: Driven, trips: int) -> Check:
+    """The host was in the end told of each trip that it is started."""
+    left = trips - len(driven.acknowledged)
+    return Check("all_starts_acknowledged", not left, f"{left} never were" if left else "")
+
+
+def _at_port(url: str, port: int) -> str:
+    return make_url(url).set(port=port).render_as_string(hide_password=False)

@@ -1,0 +1,95 @@
+"""No commit of the framework can escape the failpoints."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from internals.transactions import Boundary, transaction, watch
+from tests.chaos.failpoints import KINDS, PASSED_IN, name, strike
+from tests.chaos.profiles import PROFILES
+from tests.chaos.tally import Tally
+
+ROOT = Path(__file__).parents[2]
+
+#: Calls that open or end a transaction, or do without one.
+_COMMITTING = frozenset({"commit", "begin", "begin_nested", "atomic", "set_autocommit"})
+
+#: Where such a call is none of the framework's commits, and why.
+ALLOWED = {
+    ("internals/transactions.py", "begin"): "the one place",
+    ("internals/work.py", "commit"): "releases the savepoint of a handler's ORM session",
+    ("boundary/embedded/postgres.py", "autocommit"): "creates the database of a server of its own",
+}
+
+
+def test_every_boundary_has_failpoints_in_a_run() -> None:
+    assert set(PASSED_IN) == set(Boundary), "say in failpoints.PASSED_IN where a run passes it"
+    for profile in ("commit", "all"):
+        for boundary in Boundary:
+            assert {name(kind, boundary) for kind in KINDS} <= PROFILES[profile].faults
+
+
+def test_nothing_else_in_the_product_commits() -> None:
+    found = {
+        (str(path.relative_to(ROOT)), what)
+        for package in ("saga", "internals", "boundary")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for what in _commits(ast.parse(path.read_text()))
+    }
+    assert found - set(ALLOWED) == set(), "commit through internals.transactions.transaction"
+    assert set(ALLOWED) <= found, "an exception that is not needed any more"
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("engine.begin()", {"begin"}),
+        ("session.commit()", {"commit"}),
+        ("connect(url, autocommit=True)", {"autocommit"}),
+        ("engine.execution_options(isolation_level='AUTOCOMMIT')", {"autocommit"}),
+        ("cursor.execute('COMMIT')", {"COMMIT"}),
+        ("with transaction(engine, boundary): pass", set()),
+    ],
+)
+def test_what_counts_as_committing(source: str, found: set[str]) -> None:
+    assert set(_commits(ast.parse(source))) == found
+
+
+def test_a_failpoint_is_counted_and_looks_like_a_lost_connection(tmp_path: Path) -> None:
+    from internals.failures import is_transient
+
+    tally = Tally(tmp_path)
+    with pytest.raises(Exception, match="closed the connection") as raised:
+        strike("error_after", Boundary.HOP, tally)
+    assert is_transient(raised.value)
+    assert tally.read() == {"error_after_hop": 1}
+
+
+def test_watching_is_told_before_and_after(engine: object) -> None:
+    seen: list[tuple[Boundary, str]] = []
+    watch(lambda boundary, moment: seen.append((boundary, moment)))
+    try:
+        with transaction(engine, Boundary.HOP):  # type: ignore[arg-type]
+            assert seen == []
+    finally:
+        watch(None)
+    assert seen == [(Boundary.HOP, "before"), (Boundary.HOP, "after")]
+
+
+def _commits(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        function = node.func
+        if isinstance(function, ast.Attribute) and function.attr in _COMMITTING:
+            yield function.attr
+        for keyword in node.keywords:
+            value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
+            if (keyword.arg, value) in (("autocommit", True), ("isolation_level", "AUTOCOMMIT")):
+                yield "autocommit"
+        for argument in node.args:
+            text = argument.value if isinstance(argument, ast.Constant) else None
+            if isinstance(text, str) and text.strip().upper().split(None, 1)[:1] == ["COMMIT"]:
+                yield "COMMIT"
