@@ -7,7 +7,7 @@ never travel: a class may be renamed or moved while its messages are under way.
 import re
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from saga.errors import DefinitionError, PayloadError
 
@@ -95,6 +95,44 @@ class Faulted(Message, kind="saga.faulted"):
     consumer: str
     message_kind: str
     error: str
+    #: Whether the handler acts outside the database, so that it may have had an effect.
+    external: bool = False
+
+
+class TimedOut(Message, kind="saga.timed_out"):
+    """The deadline of a step passed, or with no step that of the saga."""
+
+    step: str | None = None
+
+
+class Revoked(Message, kind="saga.revoked"):
+    """The answer to a revocation: whether the step's command was taken back unstarted."""
+
+    step: str
+    revoked: bool
+
+
+class Cancelled(Message, kind="saga.cancelled"):
+    """A person, or the host, wants the saga undone."""
+
+    reason: str
+
+
+class Replayed(Message, kind="saga.replayed"):
+    """A person lets a stuck saga go on."""
+
+    reason: str
+    #: Undo what was done from this step on, and go forward from there again.
+    from_step: str | None = None
+    #: Fields of the saga's data to correct.
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class Skipped(Message, kind="saga.skipped"):
+    """A person declares a step of a stuck saga settled by other means."""
+
+    step: str
+    reason: str
 
 
 def dump_json(model: BaseModel, name: str) -> str:
