@@ -33,8 +33,12 @@ class Batch:
     def succeed(self, delivery: Delivery, sent: Iterable[Envelope]) -> None:
         """The handler returned: what it sent goes out, and the step's own command is answered."""
         message = delivery.message
+        sent = list(sent)
         self.messages.extend(sent)
-        if message.id == message.root_id and Done.kind in message.awaits:
+        # A handler that published what the saga waits for has answered: a "done" beside its "no"
+        # could overtake it.
+        answered = any(envelope.kind in message.awaits for envelope in sent)
+        if message.id == message.root_id and Done.kind in message.awaits and not answered:
             self.messages.append(self._reply(message, Done()))
         self.settlements.append(Settlement(message.id, attempts=delivery.attempts))
 
@@ -95,12 +99,16 @@ class Batch:
     def park(
         self, delivery: Delivery, error: str, *, attempts: int, external: bool = False
     ) -> None:
-        """Park a delivery, and tell the saga it belongs to, if any."""
+        """Park a delivery, and tell the saga it belongs to, if any.
+
+        That a fault itself is parked is told to nobody: where a saga's state cannot be read, each
+        telling would be parked as well, and so on for ever.
+        """
         message = delivery.message
         self.settlements.append(
             Settlement(message.id, DeliveryState.PARKED, error=error, attempts=attempts)
         )
-        if message.saga is not None:
+        if message.saga is not None and message.kind != Faulted.kind:
             fault = Faulted(
                 consumer=self.consumer,
                 message_kind=message.kind,

@@ -48,6 +48,11 @@ class Course(Generic[D]):
     def order(self, state: SagaState[D], name: str, command: Command) -> None:
         """Send the step's command, or its compensation, as the phase says."""
         known = state.steps[name]
+        if not isinstance(command, Command) or not command.kind:
+            raise TypeError(
+                f"step {name!r} of {self.saga.name} must command with a Command that declares a "
+                f"kind, not with {type(command).__name__}"
+            )
         step = self.saga.step(name)
         forward = known.phase is Phase.COMMANDED
         awaits: tuple[str, ...] = (Done.kind,)
@@ -99,11 +104,10 @@ class Course(Generic[D]):
         out = (Phase.COMMANDED, Phase.WAITING)
         for name, old in before.steps.items():
             new = after.steps.get(name)
-            if old.phase in out and (
-                new is None or new.phase not in out or new.generation != old.generation
-            ):
-                if getattr(self.saga.step(name), "timeout", None) is not None:
-                    self.clear.append(before.timer_id(name, old.generation))
+            awaited = new and new.phase in out and new.generation == old.generation
+            timed = getattr(self.saga.step(name), "timeout", None) is not None
+            if timed and old.phase in out and not awaited:
+                self.clear.append(before.timer_id(name, old.generation))
         if self.saga.deadline is not None and after.status.final and not before.status.final:
             self.clear.append(after.timer_id(None))
 

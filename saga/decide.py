@@ -91,8 +91,9 @@ def start_message(saga: Saga[D], saga_id: UUID, data: D) -> Envelope:
 def decide(saga: Saga[D], state: SagaState[D], message: Envelope) -> Decision[D]:
     """Return what the saga becomes and sends on this message.  Pure.
 
-    Raises whatever a function of the definition raises, and `PayloadError` for an outcome that
-    cannot be read or a command that cannot be sent; nothing is half done then.
+    Raises whatever a function of the definition raises, `TypeError` for one that returns what it
+    must not, and `PayloadError` for an outcome that cannot be read or a command that cannot be
+    sent; nothing is half done then.
     """
     before = replace(
         state,
@@ -102,7 +103,12 @@ def decide(saga: Saga[D], state: SagaState[D], message: Envelope) -> Decision[D]
     course = Course(saga, message)
     moved = _move(saga, before, message, course)
     if isinstance(moved, Decision):
-        return moved
+        if moved.verdict in (Verdict.UNEXPECTED, Verdict.REFUSED):
+            return replace(moved, state=state)  # as it was: such a message is not consumed
+        if message.id not in state.faults:
+            return moved
+        # Old news, but the saga waited for it to be consumed: then it goes on.
+        moved = moved.state
     if moved.direction is Direction.BACKWARD and before.direction is Direction.FORWARD:
         moved = course.give_up(moved, overdue=False)
     after = course.proceed(moved)
@@ -120,10 +126,12 @@ def decide(saga: Saga[D], state: SagaState[D], message: Envelope) -> Decision[D]
 def fold(saga: Saga[D], saga_id: UUID, messages: Iterable[Envelope]) -> SagaState[D]:
     """Return the state that these messages, in the order they were consumed, lead to.
 
-    The first must be the saga's start.
+    Raises ValueError unless the first is the saga's start.
     """
     consumed = iter(messages)
-    first = next(consumed)
+    first = next(consumed, None)
+    if first is None or first.kind != Started.kind:
+        raise ValueError(f"what a saga consumed begins with {Started.kind}")
     state = SagaState(id=saga_id, data=saga.data.model_validate_json(first.payload))
     state = decide(saga, state, first).state
     for message in consumed:

@@ -73,10 +73,15 @@ class Step(Generic[D]):
             _require_event(self.name, "until", self.until)
         for event in self.rejections:
             _require_event(self.name, "rejected_by", event)
-            if event is self.until:
+            if self.until is not None and event.kind == self.until.kind:
                 raise DefinitionError(
                     f"Step {self.name!r}: {event.kind} cannot both end and reject the step"
                 )
+        if self.retry is not None and not isinstance(self.retry, Retry):
+            raise DefinitionError(
+                f"Step {self.name!r}: retry must be a Retry, such as Retry(attempts=3), "
+                f"not {self.retry!r}"
+            )
 
     @cached_property
     def rejections(self) -> tuple[type[Event], ...]:
@@ -197,6 +202,10 @@ class Saga(Generic[D]):
             raise DefinitionError(
                 f"Saga {self.name!r}: on_compensation_fault must be 'stop' or 'go_on', "
                 f"not {self.on_compensation_fault!r}"
+            )
+        if self.key is not None and not callable(self.key):
+            raise DefinitionError(
+                f"Saga {self.name!r}: key must be a function of the data, or None"
             )
         groups = tuple(s.steps if isinstance(s, Parallel) else (s,) for s in self.steps)
         object.__setattr__(self, "groups", groups)

@@ -43,20 +43,17 @@ class Message(BaseModel):
                 f"{cls.__name__}: kinds that start with {RESERVED_PREFIX!r} are the framework's own"
             )
 
-    def to_json(self) -> str:
-        """Return the payload as JSON text that `from_json` accepts.
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        if "kind" in cls.model_fields:
+            raise DefinitionError(
+                f"{cls.__name__}: a field cannot be called kind, which is the message's wire name"
+            )
 
-        Raises `PayloadError` for what would not come back equal: NaN and infinity (JSON has
-        neither) and NUL characters (Postgres stores none).
-        """
-        text = dump_json(self, self.kind)
-        try:
-            back = type(self).model_validate_json(text)
-        except ValidationError as error:
-            raise PayloadError(f"{self.kind}: {_first_problem(error)}") from error
-        if back != self:
-            raise PayloadError(f"{self.kind}: the payload does not survive JSON; use plain fields")
-        return text
+    def to_json(self) -> str:
+        """Return the payload as JSON text that `from_json` accepts; raises as `dump_json`."""
+        return dump_json(self, self.kind)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -138,7 +135,8 @@ class Skipped(Message, kind="saga.skipped"):
 def dump_json(model: BaseModel, name: str) -> str:
     """Return a model as JSON text that Postgres can store; `name` is for the error.
 
-    Raises `PayloadError` for a NUL character, a lone surrogate, or what pydantic cannot write.
+    Raises `PayloadError` for what would not come back equal: NaN and infinity (JSON has
+    neither), NUL characters (Postgres stores none), and what pydantic cannot write.
     """
     try:
         text = model.model_dump_json()
@@ -146,6 +144,12 @@ def dump_json(model: BaseModel, name: str) -> str:
         raise PayloadError(f"{name}: cannot be written as JSON") from error
     if _NUL.search(text):
         raise PayloadError(f"{name}: a text contains a NUL character, which Postgres refuses")
+    try:
+        back = type(model).model_validate_json(text)
+    except ValidationError as error:
+        raise PayloadError(f"{name}: {_first_problem(error)}") from error
+    if back != model:
+        raise PayloadError(f"{name}: it does not come back equal from JSON; use plain fields")
     return text
 
 

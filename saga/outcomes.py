@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from saga.definition import Saga, Step, Wait
 from saga.envelope import Envelope
-from saga.messages import Done, Event, Faulted, Refused, Revoked
+from saga.messages import Done, Event, Faulted, Refused, Revoked, dump_json
 from saga.state import Direction, Phase, SagaState
 
 D = TypeVar("D", bound=BaseModel)
@@ -25,7 +25,7 @@ def apply(
     if message.kind == Revoked.kind:
         return _revoked(state, step, message)
     if message.kind == step.outcome.kind:
-        return succeed(state, step, message)
+        return succeed(saga, state, step, message)
     reason = refusal(step, message)
     return None if reason is None else _reject(saga, state, step, message, reason)
 
@@ -40,11 +40,20 @@ def refusal(step: Step[D] | Wait[D], message: Envelope) -> str | None:
     return None
 
 
-def succeed(state: SagaState[D], step: Step[D] | Wait[D], message: Envelope) -> SagaState[D]:
+def succeed(
+    saga: Saga[D], state: SagaState[D], step: Step[D] | Wait[D], message: Envelope
+) -> SagaState[D]:
     """The outcome came: take over what it tells."""
     outcome = step.outcome.from_json(message.payload)
     if step.on_success is not None:
-        state = replace(state, data=step.on_success(state.data, outcome))
+        data = step.on_success(state.data, outcome)
+        if not isinstance(data, saga.data):
+            raise TypeError(
+                f"{saga.name}: on_success of step {step.name!r} must return a "
+                f"{saga.data.__name__}, not {type(data).__name__}"
+            )
+        dump_json(data, f"{saga.name}: the data after {message.kind}")  # raises if it cannot be
+        state = replace(state, data=data)
     if step.pivot:
         # Past the point of no return, though the saga may have begun to give it up.
         state = replace(state, direction=Direction.FORWARD, cancelled=None)
@@ -77,7 +86,7 @@ def learn_late(
     if message.kind != step.outcome.kind:
         return None
     if known.phase is Phase.IN_DOUBT:
-        return succeed(state, step, message)
+        return succeed(saga, state, step, message)
     if known.phase is Phase.COMPENSATING:
         return state.with_step(step.name, doubt=False, again=True)
     return _compensate_again(saga, state, step)
@@ -115,6 +124,12 @@ def _reject(
     if pivot_passed(saga, state):
         return state.with_step(step.name, fault=f"rejected after the pivot: {reason}", parked=None)
     own = message.causation_id == message.root_id or isinstance(step, Wait)
+    if step.pivot and not own:
+        return state.with_step(
+            step.name,
+            fault=f"rejected after a part of it was done, which a pivot cannot undo: {reason}",
+            parked=None,
+        )
     moved = state.with_step(
         step.name,
         phase=Phase.REJECTED if own else Phase.REJECTED_LATE,

@@ -183,9 +183,10 @@ class SagaState(Generic[D]):
 
     @property
     def reason(self) -> str | None:
-        """Why it is stuck, or why it compensates; None while nothing went wrong."""
-        steps = self.steps.items()
-        stuck = [*self.faults.values(), *(f"step {n}: {s.fault}" for n, s in steps if s.fault)]
+        """Why it is stuck, or else the first no that it compensates for; None if all is well."""
+        steps = sorted(self.steps.items(), key=lambda item: (item[1].position or 0, item[0]))
+        faults = [self.faults[id] for id in sorted(self.faults)]
+        stuck = [*faults, *(f"step {n}: {s.fault}" for n, s in steps if s.fault)]
         rejected = (f"step {n}: {s.rejection}" for n, s in steps if s.rejection)
         return "; ".join(stuck) or self.cancelled or next(rejected, None)
 
