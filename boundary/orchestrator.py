@@ -32,6 +32,7 @@ from internals.unit_of_work import UnitOfWork
 from saga.decide import Verdict, decide
 from saga.definition import Saga
 from saga.envelope import saga_consumer
+from saga.errors import PayloadError
 from saga.state import SagaState, Status
 
 logger = logging.getLogger(__name__)
@@ -108,6 +109,12 @@ class Orchestrator:
         assert message.saga_id is not None
         try:
             state = folding.states.get(message.saga_id) or stored.state(saga, message.saga_id)
+        except PayloadError as error:
+            # A release that changed the data without a new version: left for one that fits.
+            batch.leave(delivery, str(error))
+            logger.error("saga %s %s cannot be read here", self._saga, message.saga_id)  # noqa: TRY400
+            return
+        try:
             decision = decide(saga, state, message)
             for sent in decision.send:
                 self._outbox.check(sent)

@@ -241,7 +241,7 @@ class Runtime:
         known = self.consumers.get(consumer)
         if known is None:
             return 0
-        self._subscribe_once()
+        self.subscribe_once()
         return drain(self.engine, known, self.broker.ring, limit=self.settings.batch)
 
     def migrate(self) -> None:
@@ -259,7 +259,8 @@ class Runtime:
             self.engine.dispose()
         self.servers.stop()
 
-    def _subscribe_once(self) -> None:
+    def subscribe_once(self) -> None:
+        """Record the subscriptions, unless this process did so before."""
         if self._subscribed:
             return
         with self._subscribing:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from internals.unit_of_work import Row
 from saga.definition import Saga
-from saga.messages import dump_json
+from saga.errors import PayloadError
+from saga.messages import dump_json, first_problem
 from saga.state import Direction, Phase, SagaState, Status, StepState
 
 D = TypeVar("D", bound=BaseModel)
@@ -34,10 +35,17 @@ class StoredSaga:
         return None if row[0] is None else cls(*row)
 
     def state(self, saga: Saga[D], id: UUID) -> SagaState[D]:
-        """Return the state; raises pydantic's ValidationError if the data no longer fits."""
+        """Return the state; raises `PayloadError` if the stored data no longer fits."""
+        try:
+            data = saga.data.model_validate_json(self.data)
+        except ValidationError as error:
+            raise PayloadError(
+                f"the stored data does not fit version {saga.version} of {saga.name} here: "
+                f"{first_problem(error)}"
+            ) from error
         return SagaState(
             id=id,
-            data=saga.data.model_validate_json(self.data),
+            data=data,
             status=Status(self.status),
             direction=Direction(self.direction),
             steps={name: _step_from_json(step) for name, step in json.loads(self.steps).items()},

@@ -127,11 +127,14 @@ class Context:
                 f"Context {self.name!r}: {message.kind!r} has a handler already, "
                 f"{self.handlers[message.kind].function.__name__!r}"
             )
-        for emitted in emits:
-            if not (isinstance(emitted, type) and issubclass(emitted, Command | Event)):
+        listed = emits if isinstance(emits, tuple) else (None,)
+        for emitted in listed:
+            if not (
+                isinstance(emitted, type) and issubclass(emitted, Command | Event) and emitted.kind
+            ):
                 raise DefinitionError(
-                    f"Context {self.name!r}: emits of {function.__name__!r} must list Command "
-                    f"and Event classes, not {emitted!r}"
+                    f"Context {self.name!r}: emits of {function.__name__!r} must be a tuple of "
+                    f"Command and Event classes that declare a kind, not {emits!r}"
                 )
         self.handlers[message.kind] = Handler(message, function, emits, retry, external, lease)
         return function

@@ -38,6 +38,7 @@ class Outbox:
         """
         if not messages:
             return set()
+        messages = list({message.id: message for message in messages}.values())
         for message in messages:
             self.check(message)
         rows = unit.run(

@@ -217,8 +217,8 @@ SELECT id, %(consumer)s, saga_id, 'done', now(), now(), 1, clock_timestamp() FRO
 """
 
 _STARTED_BEFORE = """
-SELECT s.key, s.id, o.payload = m.payload::jsonb
-FROM unnest(%(key)s::text[], %(payload)s::text[]) AS m (key, payload)
+SELECT m.item, s.id, o.payload = m.payload::jsonb
+FROM unnest(%(item)s::int[], %(key)s::text[], %(payload)s::text[]) AS m (item, key, payload)
 JOIN {schema}.saga AS s ON s.name = %(name)s AND s.key = m.key
 JOIN {schema}.outbox AS o ON o.saga_id = s.id AND o.kind = 'saga.started'
 """

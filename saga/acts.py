@@ -13,7 +13,7 @@ from saga.course import Course
 from saga.definition import Saga, Step
 from saga.envelope import Envelope
 from saga.errors import PayloadError
-from saga.messages import Cancelled, Message, Replayed, Skipped
+from saga.messages import Cancelled, Message, Replayed, Skipped, first_problem
 from saga.outcomes import pivot_passed
 from saga.state import IN_FLIGHT, Direction, Phase, SagaState, Status
 
@@ -102,9 +102,7 @@ def _corrected(saga: Saga[D], state: SagaState[D], data: dict[str, Any]) -> Saga
     try:
         merged = saga.data.model_validate({**state.data.model_dump(mode="json"), **data})
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise PayloadError(f"the corrected data does not fit: {where}: {first['msg']}") from error
+        raise PayloadError(f"the corrected data does not fit: {first_problem(error)}") from error
     return replace(state, data=merged)
 
 

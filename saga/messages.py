@@ -61,7 +61,7 @@ class Message(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise PayloadError(f"{cls.kind}: {_first_problem(error)}") from error
+            raise PayloadError(f"{cls.kind}: {first_problem(error)}") from error
 
 
 class Command(Message):
@@ -147,13 +147,13 @@ def dump_json(model: BaseModel, name: str) -> str:
     try:
         back = type(model).model_validate_json(text)
     except ValidationError as error:
-        raise PayloadError(f"{name}: {_first_problem(error)}") from error
+        raise PayloadError(f"{name}: {first_problem(error)}") from error
     if back != model:
         raise PayloadError(f"{name}: it does not come back equal from JSON; use plain fields")
     return text
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
     """One clause of pydantic's report, without the value: payloads never reach a log."""
     first = error.errors(include_input=False, include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or "payload"

@@ -170,11 +170,14 @@ def eventually() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def start_worker(settings: Settings) -> Iterator[Callable[..., "WorkerGroup"]]:
-    """Start real `dramatiq` processes on this test's schema; they are killed after the test."""
+def start_group() -> Iterator[Callable[..., "WorkerGroup"]]:
+    """Start real `dramatiq` processes: `start_group("module:broker", settings, threads=…)`.
+
+    They are killed after the test.
+    """
     with ExitStack() as started:
 
-        def start(broker: str, **options: Any) -> WorkerGroup:
+        def start(broker: str, settings: Settings, **options: Any) -> WorkerGroup:
             group = WorkerGroup(broker, settings, **options)
             started.callback(group.close)
             return group
@@ -184,9 +187,19 @@ def start_worker(settings: Settings) -> Iterator[Callable[..., "WorkerGroup"]]:
 
 @pytest.fixture
 def own_servers() -> Iterator[EmbeddedServers]:
-    """Embedded servers of this test's own, which it may wipe and kill."""
+    """Embedded servers of this test's own, which it may wipe and stop."""
+    yield from _servers_of_its_own(durable=False)
+
+
+@pytest.fixture
+def durable_servers() -> Iterator[EmbeddedServers]:
+    """The same, for a test that kills Postgres: what is committed is on disk."""
+    yield from _servers_of_its_own(durable=True)
+
+
+def _servers_of_its_own(durable: bool) -> Iterator[EmbeddedServers]:
     top = _open_folder()
-    servers = EmbeddedServers(top / "servers", durable=False)
+    servers = EmbeddedServers(top / "servers", durable=durable)
     with servers:
         yield servers
     shutil.rmtree(top)

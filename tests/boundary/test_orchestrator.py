@@ -1,0 +1,550 @@
+"""The orchestrator on real Postgres: nothing is discarded, and one saga's trouble is its own."""
+
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+from pydantic import BaseModel
+
+from boundary import Runtime
+from boundary.history import differences
+from internals import Context, Work
+from internals.hop import hop
+from internals.ids import uuid7
+from internals.unit_of_work import SqlAlchemyUnitOfWork
+from saga import (
+    Category,
+    Command,
+    Done,
+    Envelope,
+    Event,
+    Message,
+    Parallel,
+    Refused,
+    Rejected,
+    Retry,
+    Saga,
+    Started,
+    Step,
+)
+
+Row = dict[str, Any]
+
+
+class Move(BaseModel):
+    n: int
+    note: str = ""
+
+
+class Load(Command, kind="van.load"):
+    n: int
+
+
+class Loaded(Event, kind="van.loaded"):
+    n: int
+    note: str = ""
+
+
+class Unload(Command, kind="van.unload"):
+    n: int
+
+
+class Drive(Command, kind="van.drive"):
+    n: int
+
+
+class Call(Command, kind="phone.call"):
+    n: int
+
+
+def keep(move: Move, outcome: Loaded) -> Move:
+    return move.model_copy(update={"note": outcome.note})
+
+
+def moving(*, version: int = 1, on_success: Callable[[Any, Any], Any] = keep) -> Saga[Move]:
+    return Saga(
+        name="moving",
+        version=version,
+        data=Move,
+        steps=(
+            Step(
+                "load",
+                lambda move: Load(n=move.n),
+                until=Loaded,
+                on_success=on_success,
+                compensation=lambda move: Unload(n=move.n),
+            ),
+            Parallel(
+                Step("call", lambda move: Call(n=move.n)),
+                Step("drive", lambda move: Drive(n=move.n)),
+            ),
+        ),
+    )
+
+
+MOVING = moving()
+CONSUMER = "saga.moving"
+
+
+def contexts(refuse: Callable[[int], bool] = lambda _: False) -> list[Context]:
+    van, phone = Context("van"), Context("phone")
+
+    @van.handles(Load, emits=(Loaded,))
+    def load(command: Load, work: Work) -> None:
+        work.publish(Loaded(n=command.n, note=f"loaded {command.n}"))
+
+    @van.handles(Drive)
+    def drive(command: Drive, work: Work) -> None:
+        if refuse(command.n):
+            raise Rejected("the road is closed")
+
+    @van.handles(Unload)
+    def unload(command: Unload, work: Work) -> None: ...
+
+    @phone.handles(Call)
+    def call(command: Call, work: Work) -> None: ...
+
+    return [van, phone]
+
+
+class Office:
+    """What the tests do to a runtime, and what they see of it."""
+
+    def __init__(self, runtime: Runtime, outside: psycopg.Connection[Any]) -> None:
+        self.runtime = runtime
+        self._outside = outside
+
+    def start(self, *numbers: int, saga: Saga[Move] = MOVING) -> list[UUID]:
+        with self.runtime.engine.begin() as connection:
+            return self.runtime.start_many(connection, saga, [Move(n=n) for n in numbers])
+
+    def send(self, *messages: Envelope) -> None:
+        with self.runtime.engine.begin() as connection:
+            self.runtime._outbox.send(SqlAlchemyUnitOfWork(connection), messages)
+
+    def settle(self) -> None:
+        """Let everyone work until nobody has anything due."""
+        while sum(self.runtime.answer(consumer) for consumer in self.runtime.consumers):
+            pass
+
+    def make_due(self) -> None:
+        self._outside.execute("UPDATE inbox SET due_at = now() WHERE state = 'pending'")
+
+    def rows(self, query: str, *parameters: Any) -> list[Row]:
+        with self._outside.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query, parameters).fetchall()
+
+    def saga(self, id: UUID) -> Row:
+        (row,) = self.rows("SELECT * FROM saga WHERE id = %s", id)
+        return row
+
+    def delivery(self, message: Envelope) -> Row:
+        (row,) = self.rows("SELECT * FROM inbox WHERE message_id = %s", message.id)
+        return row
+
+    def deliveries(self, consumer: str = CONSUMER) -> list[Row]:
+        return self.rows(
+            "SELECT i.*, o.kind FROM inbox i JOIN outbox o ON o.id = i.message_id "
+            "WHERE consumer = %s AND kind <> 'saga.started' ORDER BY o.seq",
+            consumer,
+        )
+
+    def command_of(self, saga_id: UUID, kind: str) -> UUID:
+        (row,) = self.rows("SELECT id FROM outbox WHERE saga_id = %s AND kind = %s", saga_id, kind)
+        found: UUID = row["id"]
+        return found
+
+    def check_history(self) -> None:
+        """A saga's consumed messages, folded, are its stored state."""
+        with self.runtime.engine.begin() as connection:
+            unit = SqlAlchemyUnitOfWork(connection)
+            found = differences(unit, self.runtime.statements, self.runtime.sagas)
+            assert list(found) == []
+
+
+@pytest.fixture
+def office(runtime: Any, outside: Any) -> Callable[..., Office]:
+    def make(*sagas: Saga[Any], contexts: list[Context] | None = None) -> Office:
+        return Office(runtime(sagas or (MOVING,), contexts or []), outside)
+
+    return make
+
+
+@pytest.fixture
+def busy(office: Any) -> Office:
+    """An office whose contexts do what they are told."""
+    made: Office = office(contexts=contexts())
+    return made
+
+
+def reply(saga_id: UUID, message: Message, *, root: UUID, cause: UUID | None = None) -> Envelope:
+    return Envelope(
+        id=uuid7(),
+        kind=message.kind,
+        category=Category.REPLY,
+        payload=message.to_json(),
+        saga_id=saga_id,
+        saga="moving",
+        causation_id=cause or root,
+        root_id=root,
+        recipient=CONSUMER,
+        sender="van",
+    )
+
+
+class TestFlow:
+    def test_a_saga_goes_through_its_steps(self, busy: Office) -> None:
+        (id,) = busy.start(1)
+        busy.settle()
+        row = busy.saga(id)
+        assert (row["status"], row["direction"]) == ("completed", "forward")
+        assert row["data"] == {"n": 1, "note": "loaded 1"}
+        assert row["finished_at"] is not None
+        assert list(row["steps"]) == ["load", "call", "drive"]
+        busy.check_history()
+
+    def test_a_rejection_undoes_what_was_done(self, office: Any) -> None:
+        busy = office(contexts=contexts(refuse=lambda n: n == 2))
+        one, two = busy.start(1, 2)
+        busy.settle()
+        assert busy.saga(one)["status"] == "completed"
+        row = busy.saga(two)
+        assert row["status"] == "compensated"
+        assert row["reason"] == "step drive: the road is closed"
+        assert row["steps"]["load"]["phase"] == "compensated"
+        assert len(busy.rows("SELECT 1 AS one FROM outbox WHERE kind = %s", Unload.kind)) == 1
+        busy.check_history()
+
+    def test_two_outcomes_in_one_batch_are_folded_one_after_the_other(self, busy: Office) -> None:
+        (id,) = busy.start(1)
+        busy.runtime.answer("van")
+        busy.runtime.answer(CONSUMER)
+        busy.runtime.answer("van")
+        busy.runtime.answer("phone")
+        assert busy.runtime.answer(CONSUMER) == 2
+        assert busy.saga(id)["status"] == "completed"
+        positions = [row["position"] for row in busy.deliveries()]
+        assert sorted(positions) == [2, 3, 4]
+        busy.check_history()
+
+    def test_a_batch_costs_as_many_statements_as_one_message(
+        self, busy: Office, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        statements: list[str] = []
+        run = SqlAlchemyUnitOfWork.run
+
+        def counted(self: Any, statement: str, parameters: Any) -> Any:
+            statements.append(statement)
+            return run(self, statement, parameters)
+
+        def cost(*numbers: int) -> int:
+            busy.start(*numbers)
+            busy.runtime.answer("van")
+            with monkeypatch.context() as patched:
+                patched.setattr(SqlAlchemyUnitOfWork, "run", counted)
+                hop(busy.runtime.engine, busy.runtime.consumers[CONSUMER])
+            spent = len(statements)
+            statements.clear()
+            return spent
+
+        assert cost(1) == cost(*range(2, 40))
+
+    def test_a_repeated_outcome_is_recorded_and_has_no_effect(self, busy: Office) -> None:
+        (id,) = busy.start(1)
+        busy.settle()
+        before = busy.saga(id)
+        repeat = reply(id, Loaded(n=1, note="again"), root=busy.command_of(id, Load.kind))
+        busy.send(repeat)
+        busy.settle()
+        row = busy.delivery(repeat)
+        assert (row["state"], row["last_error"]) == ("done", "stale")
+        after = busy.saga(id)
+        assert {name for name in before if before[name] != after[name]} == {
+            "consumed",
+            "updated_at",
+        }
+        busy.check_history()
+
+
+class TestUnknownVersion:
+    def test_it_is_left_where_it_is_visibly_until_a_worker_knows_it(self, office: Any) -> None:
+        new = office(moving(version=2), contexts=contexts())
+        old = office(moving(version=1), contexts=contexts())
+        (id,) = new.start(1, saga=moving(version=2))
+        for _ in range(3):
+            old.make_due()
+            old.settle()
+        assert old.saga(id)["status"] == "running"
+        (row,) = old.deliveries()
+        assert (row["state"], row["attempts"]) == ("pending", 0)
+        assert row["last_error"] == "this worker does not know version 2 of moving"
+        assert old.rows("SELECT 1 AS one FROM inbox WHERE due_at > now()")
+        old.make_due()
+        new.settle()
+        assert new.saga(id)["status"] == "completed"
+
+    def test_it_does_not_keep_known_ones_waiting(self, office: Any) -> None:
+        new = office(moving(version=1), moving(version=2), contexts=contexts())
+        old = office(moving(version=1), contexts=contexts())
+        (unknown,) = new.start(1, saga=moving(version=2))
+        (known,) = new.start(2, saga=moving(version=1))
+        old.settle()
+        assert old.saga(known)["status"] == "completed"
+        assert old.saga(unknown)["status"] == "running"
+        old.make_due()
+        new.settle()
+        assert new.saga(unknown)["status"] == "completed"
+
+    def test_a_saga_that_no_worker_here_knows_has_an_inbox_of_its_own(self, office: Any) -> None:
+        one = office(contexts=contexts())
+        other = office(Saga(name="other", data=Move, steps=MOVING.steps), contexts=contexts())
+        (id,) = one.start(1)
+        other.settle()
+        (row,) = one.deliveries()
+        assert (row["state"], row["last_error"]) == ("pending", None)
+        one.settle()
+        assert one.saga(id)["status"] == "completed"
+
+
+class TestNotItsOwn:
+    def test_what_nothing_it_sent_can_have_caused_is_parked(self, busy: Office) -> None:
+        (id,) = busy.start(1)
+        forged = reply(id, Done(), root=uuid4())
+        busy.send(forged)
+        busy.settle()
+        row = busy.delivery(forged)
+        assert (row["state"], row["position"]) == ("parked", None)
+        assert row["last_error"] == f"unexpected: nothing that saga {id} sent leads to it"
+        assert busy.saga(id)["status"] == "completed"
+        busy.check_history()
+
+    def test_an_outcome_of_the_wrong_kind_is_parked(self, busy: Office) -> None:
+        (id,) = busy.start(1)
+        wrong = reply(id, Done(), root=busy.command_of(id, Load.kind))
+        busy.send(wrong)
+        assert busy.runtime.answer(CONSUMER) == 1
+        assert busy.delivery(wrong)["state"] == "parked"
+        assert busy.saga(id)["status"] == "running"
+
+    def test_what_belongs_to_no_saga_at_all_is_parked(self, busy: Office) -> None:
+        (id,) = busy.start(1)
+        nobody = uuid4()
+        orphan = reply(nobody, Done(), root=uuid4())
+        busy.send(orphan)
+        busy.settle()
+        row = busy.delivery(orphan)
+        assert (row["state"], row["last_error"]) == ("parked", f"saga {nobody} does not exist")
+        assert busy.saga(id)["status"] == "completed"
+
+    def test_a_second_start_changes_nothing(self, busy: Office) -> None:
+        (id,) = busy.start(1)
+        again = reply(id, Started(), root=uuid4())
+        busy.send(again)
+        busy.settle()
+        assert busy.delivery(again)["last_error"] == "stale"
+        assert busy.saga(id)["data"]["n"] == 1
+        assert busy.saga(id)["status"] == "completed"
+
+
+def _raise(move: Move, outcome: Any) -> Move:
+    raise ZeroDivisionError("on the third floor")
+
+
+class TestFault:
+    def test_a_function_that_raises_parks_its_message_and_the_saga_is_stuck(
+        self, office: Any
+    ) -> None:
+        def keep_or_raise(move: Move, outcome: Any) -> Move:
+            return _raise(move, outcome) if move.n == 1 else move
+
+        busy = office(moving(on_success=keep_or_raise), contexts=contexts())
+        bad, good = busy.start(1, 2)
+        busy.settle()
+        assert busy.saga(good)["status"] == "completed"
+        row = busy.saga(bad)
+        assert row["status"] == "stuck"
+        assert row["reason"] == (
+            "van.loaded is parked at saga.moving: ZeroDivisionError: on the third floor"
+        )
+        (parked,) = busy.rows("SELECT * FROM inbox WHERE state = 'parked'")
+        assert parked["last_error"] == "ZeroDivisionError: on the third floor"
+        assert parked["attempts"] == 1
+        assert not busy.rows("SELECT 1 AS one FROM inbox WHERE state = 'pending'")
+
+    @pytest.mark.parametrize("note", ["a\x00b", "\ud800"], ids=["NUL", "surrogate"])
+    def test_data_that_postgres_cannot_hold_is_that_saga_s_trouble_alone(
+        self, office: Any, note: str
+    ) -> None:
+        def spoil(move: Move, outcome: Any) -> Move:
+            return move.model_copy(update={"note": note}) if move.n == 1 else move
+
+        busy = office(moving(on_success=spoil), contexts=contexts())
+        bad, good = busy.start(1, 2)
+        busy.settle()
+        assert busy.saga(good)["status"] == "completed"
+        assert busy.saga(bad)["status"] == "stuck"
+        assert "PayloadError" in busy.saga(bad)["reason"]
+
+    def test_a_command_too_large_is_that_saga_s_trouble_alone(self, office: Any) -> None:
+        class Letter(Command, kind="phone.letter"):
+            text: str
+
+        saga = Saga(
+            name="moving",
+            data=Move,
+            steps=(
+                Step("load", lambda move: Load(n=move.n), until=Loaded),
+                Step(
+                    "letter",
+                    lambda move: Letter(text="x" * 300_000) if move.n == 1 else None,
+                ),
+            ),
+        )
+        busy = office(saga, contexts=contexts())
+        bad, good = busy.start(1, 2, saga=saga)
+        busy.settle()
+        assert busy.saga(good)["status"] == "completed"
+        assert busy.saga(bad)["status"] == "stuck"
+        assert "the limit is" in busy.saga(bad)["reason"]
+
+    def test_stored_data_that_no_longer_fits_is_left_for_a_release_that_can_read_it(
+        self, office: Any
+    ) -> None:
+        class Narrow(BaseModel):
+            n: int
+            van: str  # new, and without a default: nothing that is stored has it
+
+        old = office(contexts=contexts())
+        new = office(
+            Saga(name="moving", data=Narrow, steps=MOVING.steps),  # and no new version
+            contexts=contexts(),
+        )
+        (id,) = old.start(1)
+        old.runtime.answer("van")
+        before = len(old.rows("SELECT id FROM outbox"))
+        for _ in range(3):
+            hop(new.runtime.engine, new.runtime.consumers[CONSUMER])
+            new.make_due()
+        assert len(old.rows("SELECT id FROM outbox")) == before  # it talks to nobody about it
+        (row,) = old.deliveries()
+        assert row["state"] == "pending"
+        assert "does not fit" in row["last_error"]
+        old.settle()
+        assert old.saga(id)["status"] == "completed"
+
+    def test_a_handler_that_fails_for_good_makes_the_saga_stuck(self, office: Any) -> None:
+        van, _ = contexts()
+        broken = Context("phone")
+
+        @broken.handles(Call, retry=Retry(attempts=1))
+        def call(command: Call, work: Work) -> None:
+            raise ValueError("no line")
+
+        busy = office(contexts=[van, broken])
+        (id,) = busy.start(1)
+        busy.settle()
+        row = busy.saga(id)
+        assert row["status"] == "stuck"
+        assert row["reason"] == ("step call: phone.call is parked at phone: ValueError: no line")
+        busy.check_history()
+
+
+@contextmanager
+def held(office: Office, id: UUID) -> Iterator[None]:
+    """Another transaction holds the saga's row."""
+    with office.runtime.engine.connect() as connection, connection.begin() as transaction:
+        connection.exec_driver_sql("SELECT * FROM saga WHERE id = %(id)s FOR UPDATE", {"id": id})
+        yield
+        transaction.rollback()
+
+
+class TestHeld:
+    def test_a_saga_that_another_transaction_holds_is_left_and_found_again(
+        self, busy: Office
+    ) -> None:
+        one, two = busy.start(1, 2)
+        busy.runtime.answer("van")
+        orchestrator = busy.runtime.consumers[CONSUMER]
+        with held(busy, one):
+            handled = hop(busy.runtime.engine, orchestrator)
+            assert (handled.claimed, handled.settled, handled.more) == (2, 1, True)
+            handled = hop(busy.runtime.engine, orchestrator)
+            assert (handled.claimed, handled.settled, handled.more) == (1, 0, True)
+        assert list(busy.saga(two)["steps"]) == ["load", "call", "drive"]
+        assert list(busy.saga(one)["steps"]) == ["load"]
+        busy.settle()
+        assert busy.saga(one)["status"] == busy.saga(two)["status"] == "completed"
+        busy.check_history()
+
+    def test_a_drain_waits_for_it(
+        self, busy: Office, eventually: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (id,) = busy.start(1)
+        busy.runtime.answer("van")
+        orchestrator = busy.runtime.consumers[CONSUMER]
+        looks: list[Any] = []
+        handle = orchestrator.handle
+
+        def look(unit: Any, limit: int) -> Any:
+            looks.append(handle(unit, limit))
+            return looks[-1]
+
+        monkeypatch.setattr(orchestrator, "handle", look)
+        with ThreadPoolExecutor(1) as pool:
+            with held(busy, id):
+                running = pool.submit(busy.runtime.answer, CONSUMER)
+                eventually(lambda: len(looks) > 1, what="a second look")
+            running.result(20)
+        busy.settle()
+        assert busy.saga(id)["status"] == "completed"
+        assert looks[0].settled == 0
+
+    def test_many_workers_fold_each_outcome_once(self, office: Any) -> None:
+        workers = [office(contexts=contexts(refuse=lambda n: n % 3 == 0)) for _ in range(4)]
+        ids = workers[0].start(*range(60))
+        with ThreadPoolExecutor(4) as pool:
+            for run in [pool.submit(worker.settle) for worker in workers]:
+                run.result(60)
+        workers[0].make_due()
+        workers[0].settle()
+        statuses = [workers[0].saga(id)["status"] for id in ids]
+        assert statuses == ["compensated" if n % 3 == 0 else "completed" for n in range(60)]
+        workers[0].check_history()
+
+
+def test_after_a_random_run_with_duplicates_the_history_is_the_state(office: Any) -> None:
+    seed = random.randrange(1_000_000)
+    print(f"seed {seed}")  # noqa: T201 - to run it again
+    dice = random.Random(seed)
+    refused = {n for n in range(40) if dice.random() < 0.3}
+    busy: Office = office(contexts=contexts(refuse=lambda n: n in refused))
+    ids = busy.start(*range(40))
+    consumers = list(busy.runtime.consumers)
+    for _ in range(60):
+        hop(busy.runtime.engine, busy.runtime.consumers[dice.choice(consumers)], 7)
+        sent = busy.rows(
+            "SELECT saga_id, root_id, causation_id, kind, payload FROM outbox "
+            "WHERE recipient IS NOT DISTINCT FROM 'saga.moving' OR kind = 'van.loaded' "
+            "ORDER BY seq"
+        )
+        for row in dice.sample(sent, min(3, len(sent))):
+            kind = {m.kind: m for m in (Done, Loaded, Refused)}.get(row["kind"])
+            if kind is None:
+                continue
+            message = kind(**row["payload"])
+            busy.send(
+                reply(row["saga_id"], message, root=row["root_id"], cause=row["causation_id"])
+            )
+    busy.settle()
+    for n, id in enumerate(ids):
+        assert busy.saga(id)["status"] == ("compensated" if n in refused else "completed")
+    notes = busy.rows("SELECT last_error FROM inbox WHERE last_error = 'stale'")
+    assert notes  # duplicates did arrive
+    assert not busy.rows("SELECT 1 AS one FROM inbox WHERE state NOT IN ('done')")
+    busy.check_history()

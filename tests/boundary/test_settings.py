@@ -1,0 +1,123 @@
+"""Settings: read from the environment, refused in words, and silent about passwords."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from boundary import Settings
+
+VARIABLES = {
+    "SAGA_DATABASE_URL": "postgresql://ann:secret@db:5432/trips",
+    "SAGA_REDIS_URL": "redis://:secret@cache:6379/1",
+    "SAGA_SCHEMA": "my_sagas",
+    "SAGA_NAMESPACE": "mine",
+    "SAGA_EMBEDDED_DIR": "/somewhere",
+    "SAGA_BATCH": "8",
+    "SAGA_BUDGET": "0.5",
+    "SAGA_GRACE": "2",
+    "SAGA_MAX_PAYLOAD": "1000",
+    "SAGA_POOL_SIZE": "3",
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert settings.database_url is not None
+    assert settings.redis_url is not None
+    assert settings.database_url.get_secret_value() == (
+        "postgresql+psycopg://ann:secret@db:5432/trips"
+    )
+    assert settings.redis_url.get_secret_value() == "redis://:secret@cache:6379/1"
+    assert settings.model_dump(exclude={"database_url", "redis_url"}) == {
+        "db_schema": "my_sagas",
+        "namespace": "mine",
+        "embedded_dir": Path("/somewhere"),
+        "batch": 8,
+        "budget": 0.5,
+        "grace": 2.0,
+        "max_payload": 1000,
+        "pool_size": 3,
+    }
+
+
+def test_without_any_the_servers_are_embedded() -> None:
+    settings = Settings()
+    assert (settings.database_url, settings.redis_url) == (None, None)
+    assert (settings.db_schema, settings.namespace) == ("saga", "saga")
+
+
+def test_what_is_given_in_code_goes_before_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SAGA_SCHEMA", "theirs")
+    assert Settings(db_schema="ours").db_schema == "ours"
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+def test_any_usual_postgres_url_means_psycopg(scheme: str) -> None:
+    url = Settings(database_url=f"{scheme}://ann:p%40ss@db/trips?sslmode=require").database_url
+    assert url is not None
+    assert url.get_secret_value() == "postgresql+psycopg://ann:p%40ss@db/trips?sslmode=require"
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://ann:secret@db/trips", "postgresql:secret", "secret", "", "sqlite://secret"]
+)
+def test_another_database_is_refused_without_telling_the_password(url: str) -> None:
+    with pytest.raises(ValidationError, match="give a Postgres URL") as raised:
+        Settings(database_url=url)
+    assert "secret" not in str(raised.value)
+    assert "secret" not in repr(raised.value)
+
+
+@pytest.mark.parametrize("url", ["http://:secret@cache", "cache:6379/secret", "redis:secret"])
+def test_another_cache_is_refused_without_telling_the_password(url: str) -> None:
+    with pytest.raises(ValidationError, match="give a Redis URL") as raised:
+        Settings(redis_url=url)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["redis://cache", "rediss://:p@cache:1/0", "unix:///run/redis"])
+def test_redis_urls_are_kept_as_they_are(url: str) -> None:
+    given = Settings(redis_url=url).redis_url
+    assert given is not None
+    assert given.get_secret_value() == url
+
+
+@pytest.mark.parametrize("field", ["database_url", "redis_url"])
+def test_a_port_that_is_no_number_is_refused(field: str) -> None:
+    scheme = "postgresql" if field == "database_url" else "redis"
+    with pytest.raises(ValidationError, match="the port of the URL must be a number") as raised:
+        Settings(**{field: f"{scheme}://ann:secret@db:port/0"})
+    assert "secret" not in str(raised.value)
+
+
+def test_passwords_are_not_printed() -> None:
+    settings = Settings(
+        database_url="postgresql://ann:secret@db/trips", redis_url="redis://:secret@cache"
+    )
+    for shown in (repr(settings), str(settings), settings.model_dump_json()):
+        assert "secret" not in shown
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("batch", 0), ("budget", 0), ("grace", 0), ("max_payload", 0), ("pool_size", 0)],
+)
+def test_numbers_that_cannot_work_are_refused(field: str, value: int) -> None:
+    with pytest.raises(ValidationError, match=field):
+        Settings(**{field: value})
+
+
+def test_they_do_not_change() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().batch = 3  # type: ignore[misc]

@@ -1,0 +1,190 @@
+"""A message store to put deliveries into and look at, and a ledger of effects."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+from sqlalchemy import Engine, text
+
+from internals import Context, Work
+from internals.consumer import Handled
+from internals.context_consumer import ContextConsumer
+from internals.hop import BATCH, drain, hop
+from internals.ids import uuid7
+from internals.inbox import Inbox
+from internals.outbox import Outbox
+from internals.statements import statements
+from internals.subscriptions import subscribe
+from internals.transactions import Boundary, watch
+from internals.unit_of_work import SqlAlchemyUnitOfWork, forbid_commit_in_handlers
+from saga import Category, Command, Envelope, Event, Retry
+from saga.envelope import command_recipient
+
+Row = dict[str, Any]
+
+
+class Store:
+    """The message store of one test."""
+
+    def __init__(self, engine: Engine, schema: str, outside: psycopg.Connection[Any]) -> None:
+        self.engine = engine
+        self.schema = schema
+        self.statements = statements(schema)
+        self.outbox = Outbox(self.statements, grace=1.0, max_payload=10_000)
+        self._outside = outside
+
+    # What tests put in
+
+    def send(self, *messages: Envelope) -> set[str]:
+        """Commit these messages with their deliveries; returns the consumers that got one."""
+        with self.engine.begin() as connection:
+            return self.outbox.send(SqlAlchemyUnitOfWork(connection), messages)
+
+    def subscribe(self, *contexts: Context) -> None:
+        with self.engine.begin() as connection:
+            subscribe(SqlAlchemyUnitOfWork(connection), self.statements, contexts)
+
+    def make_due(self) -> None:
+        """Let the waits of all pending deliveries be over."""
+        self._outside.execute("UPDATE inbox SET due_at = now() WHERE state = 'pending'")
+
+    def make_late(self) -> None:
+        """Let the relay's next look at all pending deliveries be due."""
+        self._outside.execute("UPDATE inbox SET ring_at = now() WHERE state = 'pending'")
+
+    @contextmanager
+    def transaction(self) -> Iterator[SqlAlchemyUnitOfWork]:
+        """A transaction that is rolled back in the end, as a killed worker's is."""
+        with self.engine.connect() as connection, connection.begin() as transaction:
+            yield SqlAlchemyUnitOfWork(connection)
+            transaction.rollback()
+
+    # Who runs it
+
+    def inbox(self, consumer: str) -> Inbox:
+        return Inbox(consumer, self.schema, self.statements)
+
+    def consumer(self, context: Context, *, budget: float = 60.0) -> ContextConsumer:
+        return ContextConsumer(context, self.inbox(context.name), self.outbox, budget=budget)
+
+    def hop(self, context: Context, limit: int = BATCH) -> Handled:
+        return hop(self.engine, self.consumer(context), limit)
+
+    def drain(self, context: Context, limit: int = BATCH) -> int:
+        """Handle all that is due; what it sends is not handled."""
+        return drain(self.engine, self.consumer(context), lambda _: None, limit=limit, turn=60.0)
+
+    # What tests look at, through a connection that sees only what is committed
+
+    def rows(self, query: str, *parameters: Any) -> list[Row]:
+        with self._outside.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query, parameters).fetchall()
+
+    def deliveries(self, consumer: str) -> list[Row]:
+        """A consumer's deliveries, with kind and payload, in the order of sending."""
+        return self.rows(
+            "SELECT i.*, o.kind, o.payload FROM inbox i JOIN outbox o ON o.id = i.message_id "
+            "WHERE consumer = %s ORDER BY o.seq",
+            consumer,
+        )
+
+    def delivery(self, message: Envelope) -> Row:
+        (found,) = self.rows("SELECT * FROM inbox WHERE message_id = %s", message.id)
+        return found
+
+    def sent(self, kind: str) -> list[Row]:
+        return self.rows("SELECT * FROM outbox WHERE kind = %s ORDER BY seq", kind)
+
+    def effects(self) -> list[int]:
+        """The numbers in the ledger, sorted; one that happened twice is there twice."""
+        return [row["n"] for row in self.rows("SELECT n FROM effect ORDER BY n")]
+
+    def clock(self) -> Any:
+        return self.rows("SELECT clock_timestamp() AS now")[0]["now"]
+
+
+def effect(work: Work, n: int) -> None:
+    """Write to the ledger, which has no constraint: done twice, it shows."""
+    work.connection.execute(text("INSERT INTO effect VALUES (:n)"), {"n": n})
+
+
+@pytest.fixture
+def store(engine: Engine, schema: str, outside: psycopg.Connection[Any]) -> Store:
+    outside.execute("CREATE TABLE effect (n int NOT NULL)")
+    forbid_commit_in_handlers(engine)
+    return Store(engine, schema, outside)
+
+
+@pytest.fixture
+def note() -> Callable[[Work, int], None]:
+    """Write a number to the ledger of effects in a handler's transaction."""
+    return effect
+
+
+@pytest.fixture
+def command() -> Callable[..., Envelope]:
+    """Make the envelope of a command as a saga sends it, or a host's if no saga is named."""
+
+    def make(
+        message: Command,
+        *,
+        saga: str | None = None,
+        saga_id: UUID | None = None,
+        awaits: Iterable[str] = (),
+        retry: Retry | None = None,
+    ) -> Envelope:
+        id = uuid7()
+        return Envelope(
+            id=id,
+            kind=message.kind,
+            category=Category.COMMAND,
+            payload=message.to_json(),
+            saga_id=saga_id or (uuid4() if saga else None),
+            saga=saga,
+            root_id=id,
+            recipient=command_recipient(message.kind),
+            awaits=tuple(awaits),
+            retry=retry,
+        )
+
+    return make
+
+
+@pytest.fixture
+def event() -> Callable[..., Envelope]:
+    """Make the envelope of an event, outside any saga if none is named."""
+
+    def make(message: Event, **fields: Any) -> Envelope:
+        id = uuid7()
+        return Envelope(
+            **{
+                "id": id,
+                "kind": message.kind,
+                "category": Category.EVENT,
+                "payload": message.to_json(),
+                "root_id": id,
+            }
+            | fields
+        )
+
+    return make
+
+
+@pytest.fixture
+def strike() -> Iterator[Callable[[Boundary, str, Exception], None]]:
+    """Raise an error "before" or "after" the next commit at a boundary: once."""
+
+    def set_up(boundary: Boundary, when: str, error: Exception) -> None:
+        def call(at: Boundary, moment: str) -> None:
+            if (at, moment) == (boundary, when):
+                watch(None)
+                raise error
+
+        watch(call)
+
+    yield set_up
+    watch(None)
