@@ -143,8 +143,11 @@ class _DoorbellConsumer(dramatiq.Consumer):
     def requeue(self, messages: Iterable[dramatiq.MessageProxy]) -> None:
         """Doorbells that were heard and not answered when the worker stops are rung again."""
         count = sum(1 for _ in messages)
-        if count:
-            self._client.rpush(self._key, *[b""] * count)
+        try:
+            if count:
+                self._client.rpush(self._key, *[b""] * count)
+        except redis.RedisError as error:
+            logger.warning("doorbells not given back (%s)", type(error).__name__)
 
 
 def doorbell(consumer: str) -> "dramatiq.Message[None]":

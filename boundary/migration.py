@@ -9,7 +9,7 @@ from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.schema import CreateSchema
 
 from internals.statements import statements
@@ -24,7 +24,8 @@ def migrate(engine: Engine, schema: str, revision: str = "head") -> None:
     """
     with transaction(engine, Boundary.MIGRATE) as connection:
         _lock(connection, schema)
-        connection.execute(CreateSchema(schema, if_not_exists=True))
+        if not inspect(connection).has_schema(schema):  # needs no privilege if it is there
+            connection.execute(CreateSchema(schema))
         command.upgrade(_config(connection, schema), revision)
 
 

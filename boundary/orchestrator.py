@@ -5,14 +5,17 @@ leads, and a saga's row is locked for as long as one hop takes.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import Engine
+
+from boundary.consequences import Consequences
 from boundary.saga_rows import StoredSaga, columns
+from internals.batch import Batch
 from internals.consumer import Handled
-from internals.context_consumer import UNKNOWN_DELAY, later, park
 from internals.failures import describe
 from internals.inbox import (
     DELIVERY_COLUMNS,
@@ -22,25 +25,27 @@ from internals.inbox import (
     Settlement,
     delivery,
 )
+from internals.leased import Leased
 from internals.outbox import Outbox
 from internals.statements import Statements
 from internals.unit_of_work import UnitOfWork
 from saga.decide import Verdict, decide
 from saga.definition import Saga
-from saga.envelope import Envelope, saga_consumer
-from saga.state import SagaState
+from saga.envelope import saga_consumer
+from saga.errors import PayloadError
+from saga.state import SagaState, Status
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Batch:
-    """What one hop leaves to be written."""
+class _Folding:
+    """The sagas of one hop, as far as they are folded."""
 
+    batch: Batch
+    consequences: Consequences
     states: dict[UUID, SagaState[Any]] = field(default_factory=dict)
     changed: set[UUID] = field(default_factory=set)
-    settlements: list[Settlement] = field(default_factory=list)
-    messages: list[Envelope] = field(default_factory=list)
 
 
 class Orchestrator:
@@ -55,13 +60,13 @@ class Orchestrator:
 
     def __init__(
         self,
-        definitions: Iterable[Saga[Any]],
+        definitions: Mapping[int, Saga[Any]],
         inbox: Inbox,
         outbox: Outbox,
         statements: Statements,
     ) -> None:
-        self._definitions = {saga.version: saga for saga in definitions}
-        self._saga = next(iter(self._definitions.values())).name
+        self._definitions = definitions
+        self._saga = next(iter(definitions.values())).name
         self.name = saga_consumer(self._saga)
         self._inbox = inbox
         self._outbox = outbox
@@ -69,59 +74,65 @@ class Orchestrator:
 
     def handle(self, unit: UnitOfWork, limit: int) -> Handled:
         rows = self._inbox.claim_with_sagas(unit, limit)
-        batch = _Batch()
+        folding = _Folding(Batch(self.name), Consequences(self.name, self._statements))
         absent: list[Delivery] = []
         for row in rows:
             stored = StoredSaga.from_row(row[DELIVERY_COLUMNS:])
             if stored is None:
                 absent.append(delivery(row))
             else:
-                self._fold(delivery(row), stored, batch)
+                self._fold(delivery(row), stored, folding)
+        batch = folding.batch
         self._park_orphans(unit, absent, batch)
-        if batch.changed:
-            changed = [batch.states[id] for id in batch.changed]
+        if folding.changed:
+            changed = [folding.states[id] for id in folding.changed]
             unit.run(self._statements.save_sagas, columns(changed))
+        batch.messages.extend(folding.consequences.carry_out(unit))
         woken = self._outbox.send(unit, batch.messages)
         self._inbox.settle(unit, batch.settlements)
+        folding.consequences.clear_deadlines(unit)
         settled = len(batch.settlements)
         more = len(rows) >= limit or settled < len(rows)
         return Handled(len(rows), settled, more, frozenset(woken))
 
-    def _fold(self, delivery: Delivery, stored: StoredSaga, batch: _Batch) -> None:
-        message = delivery.message
+    def finish(self, engine: Engine, leased: Leased) -> frozenset[str]:
+        raise AssertionError("an orchestrator leases nothing")
+
+    def _fold(self, delivery: Delivery, stored: StoredSaga, folding: _Folding) -> None:
+        message, batch = delivery.message, folding.batch
         saga = self._definitions.get(stored.version)
         if saga is None:
             error = f"this worker does not know version {stored.version} of {self._saga}"
-            batch.settlements.append(later(delivery, error, UNKNOWN_DELAY))
+            batch.leave(delivery, error)
             logger.warning("%s; saga %s is left for one that does", error, message.saga_id)
             return
         assert message.saga_id is not None
         try:
-            state = batch.states.get(message.saga_id) or stored.state(saga, message.saga_id)
+            state = folding.states.get(message.saga_id) or stored.state(saga, message.saga_id)
+        except PayloadError as error:
+            # A release that changed the data without a new version: left for one that fits.
+            batch.leave(delivery, str(error))
+            logger.error("saga %s %s cannot be read here", self._saga, message.saga_id)  # noqa: TRY400
+            return
+        try:
             decision = decide(saga, state, message)
             for sent in decision.send:
                 self._outbox.check(sent)
         except Exception as error:
             # One of the definition's functions raised.  They are pure, so it would raise again.
-            park(
-                message,
-                self.name,
-                describe(error),
-                delivery.attempts + 1,
-                batch.settlements,
-                batch.messages,
-            )
+            batch.park(delivery, describe(error), attempts=delivery.attempts + 1)
             logger.exception("saga %s %s: %s parked", self._saga, message.saga_id, message.kind)
             return
         if decision.verdict is Verdict.UNEXPECTED:
-            error_text = f"unexpected: nothing that saga {message.saga_id} sent leads to it"
-            batch.settlements.append(Settlement(message.id, DeliveryState.PARKED, error=error_text))
+            why = f"unexpected: nothing that saga {message.saga_id} sent leads to it"
+            batch.settlements.append(Settlement(message.id, DeliveryState.PARKED, error=why))
             logger.error("%s: %s %s is parked as unexpected", self.name, message.kind, message.id)
             return
         if decision.state.status is not state.status:
-            logger.debug("saga %s %s is %s", self._saga, message.saga_id, decision.state.status)
-        batch.states[message.saga_id] = decision.state
-        batch.changed.add(message.saga_id)
+            _log_status(decision.state, saga)
+        folding.states[message.saga_id] = decision.state
+        folding.changed.add(message.saga_id)
+        folding.consequences.note(decision, message)
         batch.messages.extend(decision.send)
         note = None if decision.verdict is Verdict.APPLIED else str(decision.verdict)
         batch.settlements.append(
@@ -133,11 +144,11 @@ class Orchestrator:
             )
         )
 
-    def _park_orphans(self, unit: UnitOfWork, absent: list[Delivery], batch: _Batch) -> None:
+    def _park_orphans(self, unit: UnitOfWork, absent: Iterable[Delivery], batch: Batch) -> None:
         """Tell sagas that another transaction holds from sagas that do not exist."""
-        if not absent:
-            return
         ids = [delivery.message.saga_id for delivery in absent]
+        if not ids:
+            return
         existing = {id for (id,) in unit.run(self._statements.existing_sagas, {"id": ids})}
         for orphan in absent:
             message = orphan.message
@@ -146,3 +157,8 @@ class Orchestrator:
             error = f"saga {message.saga_id} does not exist"
             batch.settlements.append(Settlement(message.id, DeliveryState.PARKED, error=error))
             logger.error("%s: %s %s is parked: %s", self.name, message.kind, message.id, error)
+
+
+def _log_status(state: SagaState[Any], saga: Saga[Any]) -> None:
+    level = logging.WARNING if state.status is Status.STUCK else logging.DEBUG
+    logger.log(level, "saga %s %s is %s", saga.name, state.id, state.status)

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.orm import Session
 
+from boundary.acts import Acted, Acts
 from boundary.broker import DoorbellBroker
 from boundary.orchestrator import Orchestrator
 from boundary.servers import Servers
@@ -34,9 +35,9 @@ from internals.subscriptions import subscribe
 from internals.transactions import Boundary, transaction
 from internals.unit_of_work import SqlAlchemyUnitOfWork, forbid_commit_in_handlers, joined
 from saga.definition import Saga
-from saga.envelope import Category, Envelope
+from saga.envelope import Category, Envelope, saga_consumer
 from saga.errors import DefinitionError
-from saga.messages import Event
+from saga.messages import Cancelled, Event
 
 D = TypeVar("D", bound=BaseModel)
 
@@ -174,6 +175,34 @@ class Runtime:
         unit.on_commit(lambda: self.broker.ring(woken))
         return id
 
+    def signal(
+        self,
+        handle: Connection | Session,
+        saga_id: UUID,
+        event: Event,
+        *,
+        id: UUID | None = None,
+    ) -> None:
+        """Send a saga an outside message that one of its waits takes, in the caller's transaction.
+
+        One that comes early is kept.  The same `id` sent twice is one message.  Raises
+        `UnknownSaga`, `ActRefused` and `NoTransaction`.
+        """
+        unit = joined(handle)
+        woken = self.acts.signal(unit, saga_id, event, id=id)
+        unit.on_commit(lambda: self.broker.ring(woken))
+
+    def cancel(
+        self, handle: Connection | Session, saga_id: UUID, *, reason: str, actor: str
+    ) -> Acted:
+        """Cancel a saga in the caller's transaction: it turns back once it is known where it
+        stands.  Raises `UnknownSaga`, `ActRefused` (after the pivot, say) and `NoTransaction`.
+        """
+        unit = joined(handle)
+        acted = self.acts.act(unit, saga_id, Cancelled(reason=reason), actor=actor)
+        unit.on_commit(lambda: self.broker.ring(acted.woken))
+        return acted
+
     def worker(self) -> dramatiq.Broker:
         """Return the broker, ready for the `dramatiq` command: actors, queues and the relay.
 
@@ -212,7 +241,7 @@ class Runtime:
         known = self.consumers.get(consumer)
         if known is None:
             return 0
-        self._subscribe_once()
+        self.subscribe_once()
         return drain(self.engine, known, self.broker.ring, limit=self.settings.batch)
 
     def migrate(self) -> None:
@@ -230,7 +259,8 @@ class Runtime:
             self.engine.dispose()
         self.servers.stop()
 
-    def _subscribe_once(self) -> None:
+    def subscribe_once(self) -> None:
+        """Record the subscriptions, unless this process did so before."""
         if self._subscribed:
             return
         with self._subscribing:
@@ -245,6 +275,11 @@ class Runtime:
         )
 
     @cached_property
+    def acts(self) -> Acts:
+        """What operators do; `boundary.operator` and the command line use it."""
+        return Acts(self.sagas, self._outbox, self.statements, grace=self.settings.grace)
+
+    @cached_property
     def _starter(self) -> Starter:
         return Starter(self._outbox, self.statements)
 
@@ -252,10 +287,8 @@ class Runtime:
         return Inbox(consumer, self.settings.db_schema, self.statements)
 
     def _orchestrator(self, versions: dict[int, Saga[Any]]) -> Orchestrator:
-        name = next(iter(versions.values())).name
-        return Orchestrator(
-            versions.values(), self._inbox(f"saga.{name}"), self._outbox, self.statements
-        )
+        consumer = saga_consumer(next(iter(versions.values())).name)
+        return Orchestrator(versions, self._inbox(consumer), self._outbox, self.statements)
 
 
 def _by_name(sagas: Iterable[Saga[Any]]) -> dict[str, dict[int, Saga[Any]]]:

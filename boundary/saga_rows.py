@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from internals.unit_of_work import Row
 from saga.definition import Saga
-from saga.messages import dump_json
+from saga.errors import PayloadError
+from saga.messages import dump_json, first_problem
 from saga.state import Direction, Phase, SagaState, Status, StepState
 
 D = TypeVar("D", bound=BaseModel)
@@ -25,7 +26,7 @@ class StoredSaga:
     direction: str
     data: str
     steps: str
-    faults: str
+    course: str
     consumed: int
 
     @classmethod
@@ -34,15 +35,22 @@ class StoredSaga:
         return None if row[0] is None else cls(*row)
 
     def state(self, saga: Saga[D], id: UUID) -> SagaState[D]:
-        """Return the state; raises pydantic's ValidationError if the data no longer fits."""
+        """Return the state; raises `PayloadError` if the stored data no longer fits."""
+        try:
+            data = saga.data.model_validate_json(self.data)
+        except ValidationError as error:
+            raise PayloadError(
+                f"the stored data does not fit version {saga.version} of {saga.name} here: "
+                f"{first_problem(error)}"
+            ) from error
         return SagaState(
             id=id,
-            data=saga.data.model_validate_json(self.data),
+            data=data,
             status=Status(self.status),
             direction=Direction(self.direction),
             steps={name: _step_from_json(step) for name, step in json.loads(self.steps).items()},
             consumed=self.consumed,
-            faults={UUID(k): v for k, v in json.loads(self.faults).items()},
+            **_course_from_json(json.loads(self.course)),
         )
 
 
@@ -54,7 +62,7 @@ def columns(states: Sequence[SagaState[Any]]) -> dict[str, list[Any]]:
         "direction": [s.direction.value for s in states],
         "data": [dump_json(s.data, "the saga's data") for s in states],
         "steps": [steps_to_json(s) for s in states],
-        "faults": [json.dumps({str(k): v for k, v in s.faults.items()}) for s in states],
+        "course": [json.dumps(_course_to_json(s)) for s in states],
         "consumed": [s.consumed for s in states],
         "reason": [s.reason for s in states],
         "final": [s.status.final for s in states],
@@ -68,12 +76,38 @@ def steps_to_json(state: SagaState[Any]) -> str:
 
 def _step_to_json(step: StepState) -> dict[str, Any]:
     stored: dict[str, Any] = {"phase": step.phase.value, "generation": step.generation}
-    for name in ("position", "rejection", "fault"):
+    for name in ("position", "rejection", "fault", "overdue", "doubt", "again"):
         value = getattr(step, name)
-        if value is not None:
+        if value:
             stored[name] = value
+    if step.parked is not None:
+        stored["parked"] = str(step.parked)
     return stored
 
 
 def _step_from_json(stored: dict[str, Any]) -> StepState:
-    return StepState(**{**stored, "phase": Phase(stored["phase"])})
+    parked = stored.get("parked")
+    return StepState(
+        **{
+            **stored,
+            "phase": Phase(stored["phase"]),
+            "parked": None if parked is None else UUID(parked),
+        }
+    )
+
+
+def _course_to_json(state: SagaState[Any]) -> dict[str, Any]:
+    """What a saga's state holds besides its own columns; empty for one that goes well."""
+    stored: dict[str, Any] = {}
+    for name in ("cancelled", "early", "generations", "rewind_to"):
+        value = getattr(state, name)
+        if value:
+            stored[name] = value
+    if state.faults:
+        stored["faults"] = {str(id): error for id, error in state.faults.items()}
+    return stored
+
+
+def _course_from_json(stored: dict[str, Any]) -> dict[str, Any]:
+    faults = {UUID(id): error for id, error in stored.get("faults", {}).items()}
+    return {**stored, "faults": faults}

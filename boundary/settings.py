@@ -14,7 +14,9 @@ from internals.tables import SCHEMA
 class Settings(BaseSettings):
     """Where the servers are, and the few numbers worth changing."""
 
-    model_config = SettingsConfigDict(env_prefix="SAGA_", frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SAGA_", frozen=True, populate_by_name=True, hide_input_in_errors=True
+    )
 
     database_url: SecretStr | None = Field(
         None, description="Postgres; without it an embedded server is started"

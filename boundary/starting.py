@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from boundary.saga_rows import columns
+from internals.failures import storable
 from internals.ids import uuid7
 from internals.outbox import Outbox
 from internals.statements import Statements
@@ -87,12 +88,13 @@ class Starter:
             self._statements.started_before,
             {
                 "name": saga.name,
+                "item": taken,
                 "key": [keys[i] for i in taken],
                 "payload": [begun[i][0].payload for i in taken],
             },
         )
         # A key that this very call starts has no start message yet; its data is compared here.
-        stored = {key: (id, same) for key, id, same in rows}
+        stored = {item: (id, same) for item, id, same in rows}
         first = {keys[i]: d for i, (_, d) in enumerate(begun) if d.state.id in inserted}
         found: dict[int, UUID] = {}
         for i in taken:
@@ -101,7 +103,7 @@ class Starter:
             if key in first:
                 id, same = first[key].state.id, first[key].state.data == data
             else:
-                id, same = stored[key]
+                id, same = stored[i]
             if not same:
                 raise KeyConflict(
                     f"{saga.name} {key!r} was started before with other data, as saga {id}; "
@@ -138,6 +140,11 @@ def business_key(saga: Saga[D], data: D, key: str | None) -> str | None:
     if key is not None and not (isinstance(key, str) and 1 <= len(key) <= 200):
         raise DefinitionError(
             f"{saga.name}: a business key is a text of 1 to 200 characters, not {key!r}"
+        )
+    if key is not None and storable(key) != key:
+        raise DefinitionError(
+            f"{saga.name}: the business key {key!r} has a NUL character or a lone surrogate, "
+            "which Postgres refuses"
         )
     return key
 

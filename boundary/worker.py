@@ -1,5 +1,6 @@
 """The worker: one Dramatiq actor that answers doorbells, and a relay in each process."""
 
+import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from saga.errors import DefinitionError
 
 if TYPE_CHECKING:
     from boundary.runtime import Runtime
+
+logger = logging.getLogger(__name__)
 
 
 def install_worker(runtime: "Runtime") -> None:
@@ -65,4 +68,19 @@ class RelayThread(dramatiq.Middleware):
         self._runtime.close()
 
     def _run(self) -> None:
+        self._subscribe()
         self._runtime.relay().run(self._stop)
+
+    def _subscribe(self) -> None:
+        """Record the subscriptions as soon as there is a database.
+
+        A process that only listens to events would hear no doorbell before that.
+        """
+        while not self._stop.is_set():
+            try:
+                self._runtime.subscribe_once()
+            except Exception as error:
+                logger.warning("not subscribed yet: %s", type(error).__name__)
+                self._stop.wait(1.0)
+            else:
+                return

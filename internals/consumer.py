@@ -1,9 +1,14 @@
 """Consumer: whoever has an inbox, and what one hop of it did."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from sqlalchemy import Engine
 
 from internals.unit_of_work import UnitOfWork
+
+if TYPE_CHECKING:
+    from internals.leased import Leased
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +23,8 @@ class Handled:
     more: bool = False
     #: Consumers that got something: their doorbells are to be rung after the commit.
     woken: frozenset[str] = field(default_factory=frozenset)
+    #: A delivery that is to be finished after the commit, under a lease.
+    leased: "Leased | None" = None
 
 
 class Consumer(Protocol):
@@ -32,3 +39,6 @@ class Consumer(Protocol):
 
         Everything happens in this one transaction, which the caller commits.
         """
+
+    def finish(self, engine: Engine, leased: "Leased") -> frozenset[str]:
+        """Run what `handle` leased, after the commit; returns the consumers to ring."""

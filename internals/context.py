@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 from internals.work import Work
@@ -27,6 +28,10 @@ class Handler:
     #: The only messages it may send.
     emits: tuple[type[Message], ...]
     retry: Retry
+    #: Whether it acts outside the database, so that it is run under a lease and outside of any
+    #: transaction.
+    external: bool = False
+    lease: timedelta = timedelta(minutes=1)
 
 
 class Context:
@@ -52,6 +57,8 @@ class Context:
         *,
         emits: tuple[type[Message], ...] = (),
         retry: Retry = DEFAULT_RETRY,
+        external: bool = False,
+        lease: timedelta = timedelta(minutes=1),
     ) -> Callable[[Callable[[C, Work], None]], Callable[[C, Work], None]]:
         """Declare the one handler of a command.
 
@@ -59,6 +66,9 @@ class Context:
             command: Its kind must start with this context's name.
             emits: The messages that the handler may send.
             retry: How often it is tried; a step's own policy goes before it.
+            external: It acts outside the database (HTTP, e-mail): no transaction is open while it
+                runs; it is given a stable `idempotency_key`, and writes after `work.begin()`.
+            lease: How long an external handler may take before another worker runs it again.
         """
         if not (isinstance(command, type) and issubclass(command, Command) and command.kind):
             raise DefinitionError(
@@ -70,7 +80,7 @@ class Context:
                 f"Context {self.name!r}: a command of kind {command.kind!r} goes to the context "
                 f"{command_recipient(command.kind)!r}; rename one of them"
             )
-        return lambda function: self._add(command, function, emits, retry)
+        return lambda function: self._add(command, function, emits, retry, external, lease)
 
     def reacts_to(
         self,
@@ -78,6 +88,8 @@ class Context:
         *,
         emits: tuple[type[Message], ...] = (),
         retry: Retry = DEFAULT_RETRY,
+        external: bool = False,
+        lease: timedelta = timedelta(minutes=1),
     ) -> Callable[[Callable[[E, Work], None]], Callable[[E, Work], None]]:
         """Declare this context's reaction to an event, whoever publishes it.
 
@@ -85,13 +97,15 @@ class Context:
             event: Any event class.
             emits: The messages that the handler may send.
             retry: How often it is tried.
+            external: As in `handles`.
+            lease: As in `handles`.
         """
         if not (isinstance(event, type) and issubclass(event, Event) and event.kind):
             raise DefinitionError(
                 f"Context {self.name!r}: reacts_to() takes an Event class that declares a kind, "
                 f"not {event!r}"
             )
-        return lambda function: self._add(event, function, emits, retry)
+        return lambda function: self._add(event, function, emits, retry, external, lease)
 
     @property
     def subscriptions(self) -> tuple[str, ...]:
@@ -105,17 +119,22 @@ class Context:
         function: Callable[[M, Work], None],
         emits: tuple[type[Message], ...],
         retry: Retry,
+        external: bool,
+        lease: timedelta,
     ) -> Callable[[M, Work], None]:
         if message.kind in self.handlers:
             raise DefinitionError(
                 f"Context {self.name!r}: {message.kind!r} has a handler already, "
                 f"{self.handlers[message.kind].function.__name__!r}"
             )
-        for emitted in emits:
-            if not (isinstance(emitted, type) and issubclass(emitted, Command | Event)):
+        listed = emits if isinstance(emits, tuple) else (None,)
+        for emitted in listed:
+            if not (
+                isinstance(emitted, type) and issubclass(emitted, Command | Event) and emitted.kind
+            ):
                 raise DefinitionError(
-                    f"Context {self.name!r}: emits of {function.__name__!r} must list Command "
-                    f"and Event classes, not {emitted!r}"
+                    f"Context {self.name!r}: emits of {function.__name__!r} must be a tuple of "
+                    f"Command and Event classes that declare a kind, not {emits!r}"
                 )
-        self.handlers[message.kind] = Handler(message, function, emits, retry)
+        self.handlers[message.kind] = Handler(message, function, emits, retry, external, lease)
         return function

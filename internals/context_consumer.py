@@ -1,42 +1,32 @@
 """The consumer of a context: runs its handlers over a claimed batch."""
 
 import logging
-import random
 import time
-from dataclasses import dataclass, field
 
+from sqlalchemy import Engine
+
+from internals.batch import Batch
 from internals.consumer import Handled
 from internals.context import Context, Handler
-from internals.failures import describe, is_conflict, is_transient, storable
-from internals.ids import uuid7
-from internals.inbox import Delivery, DeliveryState, Inbox, Settlement
+from internals.failures import is_conflict, is_transient
+from internals.inbox import Delivery, Inbox
+from internals.leased import Leased, run_leased
 from internals.outbox import Outbox
 from internals.unit_of_work import UnitOfWork
 from internals.work import Work
-from saga.envelope import Category, Envelope, saga_consumer
 from saga.errors import Rejected
-from saga.messages import Done, Faulted, Message, Refused
 
 logger = logging.getLogger(__name__)
-
-#: Seconds until a delivery that this worker does not know is looked at again, by whom ever.
-UNKNOWN_DELAY = 5.0
 
 #: Deliveries that a batch may have however fast the handlers are.
 _FASTEST = 1024
 
-#: Seconds, at most, until a delivery that lost against another transaction is tried again.
-_CONFLICT_DELAY = 0.2
+#: So many rings of the relay for one delivery say that whoever claimed it did not live to settle
+#: it.  It is then started alone, and each start is counted before it is run.
+SUSPECT_RINGS = 3
 
-
-@dataclass(slots=True)
-class _Batch:
-    """What the handlers of one hop leave to be written."""
-
-    #: Whether it has one delivery only, so that nobody else suffers if it is run again.
-    alone: bool
-    settlements: list[Settlement] = field(default_factory=list)
-    messages: list[Envelope] = field(default_factory=list)
+#: Seconds for which a suspect is kept from other workers while it runs.
+_SUSPECT_LEASE = 30.0
 
 
 class ContextConsumer:
@@ -60,148 +50,77 @@ class ContextConsumer:
 
     def handle(self, unit: UnitOfWork, limit: int) -> Handled:
         deliveries, full = self._inbox.claim(unit, min(limit, self._pace))
-        batch = _Batch(alone=len(deliveries) == 1)
+        batch = Batch(self.name)
+        leased: Leased | None = None
+        left = 0
+        alone = len(deliveries) == 1
         until = time.monotonic() + self._budget
-        for delivery in deliveries:
-            if batch.settlements and time.monotonic() > until:
+        for position, delivery in enumerate(deliveries):
+            if position and time.monotonic() > until:
+                # What a slow batch leaves was locked for nothing: take no more than fits.
+                self._pace = position
+                left += len(deliveries) - position
                 break
-            self._run(unit, delivery, batch)
+            handler = self._handlers.get(delivery.message.kind)
+            if handler is None:
+                # Another worker, of a newer or an older release, may know it: never discard.
+                kind = delivery.message.kind
+                batch.leave(delivery, f"no handler for {kind} in this worker")
+                logger.warning("%s: %s is left for a worker that knows it", self.name, kind)
+            elif not handler.external and delivery.rings < SUSPECT_RINGS:
+                self._run(unit, delivery, handler, batch, alone=alone)
+            elif leased is None:
+                leased = self._lease(unit, delivery, handler, batch)
+            else:
+                left += 1
+        if full and not left:
+            self._pace = min(2 * self._pace, _FASTEST)
         woken = self._outbox.send(unit, batch.messages)
         self._inbox.settle(unit, batch.settlements)
-        settled = len(batch.settlements)
-        left = len(deliveries) - settled
-        # What a slow batch leaves was locked for nothing: take no more than fits the budget.
-        if left:
-            self._pace = settled
-        elif full:
-            self._pace = min(2 * self._pace, _FASTEST)
-        return Handled(len(deliveries), settled, full or left > 0, frozenset(woken))
+        return Handled(
+            len(deliveries), len(deliveries) - left, full or left > 0, frozenset(woken), leased
+        )
 
-    def _run(self, unit: UnitOfWork, delivery: Delivery, batch: _Batch) -> None:
+    def finish(self, engine: Engine, leased: Leased) -> frozenset[str]:
+        return run_leased(engine, leased, self._inbox, self._outbox)
+
+    def _run(
+        self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch, *, alone: bool
+    ) -> None:
         """Run one delivery within a savepoint; what it wrote stays only if it returned."""
         message = delivery.message
-        handler = self._handlers.get(message.kind)
-        if handler is None:
-            # Another worker, of a newer or an older release, may know it: never discard.
-            error = f"no handler for {message.kind} in this worker"
-            batch.settlements.append(later(delivery, error, UNKNOWN_DELAY))
-            logger.warning("%s: %s is left for a worker that knows it", self.name, message.kind)
-            return
-        work = Work(unit, message, consumer=self.name, emits=handler.emits)
+        work = Work(message, consumer=self.name, emits=handler.emits, unit=unit)
         try:
-            with unit.handling():
-                try:
-                    handler.function(handler.message.from_json(message.payload), work)
-                    work.finish()
-                    for sent in work.sent:
-                        self._outbox.check(sent)
-                except BaseException:
-                    work.abandon()
-                    raise
+            with unit.handling(), work:
+                handler.function(handler.message.from_json(message.payload), work)
+                work.finish()
+                for sent in work.sent:
+                    self._outbox.check(sent)
         except Rejected as rejection:
-            self._reject(delivery, rejection, batch)
+            batch.reject(delivery, rejection)
         except Exception as error:
-            if is_transient(error) and not batch.alone:
+            if is_transient(error) and not alone:
                 raise  # the batch is run again, one by one
             if is_conflict(error):
-                self._postpone(delivery, error, batch)
+                batch.give_way(delivery, error)
             else:
-                self._fail(delivery, handler, error, batch)
+                batch.fail(delivery, error, handler.retry, attempts=delivery.attempts + 1)
         else:
-            self._succeed(delivery, work, batch)
+            batch.succeed(delivery, work.sent)
 
-    def _succeed(self, delivery: Delivery, work: Work, batch: _Batch) -> None:
-        message = delivery.message
-        batch.messages.extend(work.sent)
-        if message.id == message.root_id and Done.kind in message.awaits:
-            batch.messages.append(self._reply(message, Done()))
-        batch.settlements.append(Settlement(message.id, attempts=delivery.attempts))
-
-    def _reject(self, delivery: Delivery, rejection: Rejected, batch: _Batch) -> None:
-        message = delivery.message
-        reason = storable(rejection.reason)
-        if message.saga is not None:
-            batch.messages.append(self._reply(message, Refused(reason=reason)))
-        batch.settlements.append(
-            Settlement(message.id, error=f"rejected: {reason}", attempts=delivery.attempts)
+    def _lease(
+        self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch
+    ) -> Leased | None:
+        """Take a delivery out of the batch, to be run alone once the start of it is committed."""
+        limit = (delivery.message.retry or handler.retry).attempts
+        if delivery.attempts >= limit:
+            error = f"its worker died, or its lease ended, in each of {limit} attempts"
+            batch.park(delivery, error, attempts=delivery.attempts, external=handler.external)
+            logger.error("%s: %s %s: %s", self.name, delivery.message.kind, limit, error)
+            return None
+        seconds = handler.lease.total_seconds() if handler.external else _SUSPECT_LEASE
+        leased = Leased(delivery, handler)
+        self._inbox.lease(
+            unit, delivery.message.id, leased.lease, seconds, external=handler.external
         )
-
-    def _postpone(self, delivery: Delivery, error: Exception, batch: _Batch) -> None:
-        """The database chose this one to give way: run it again, and count no failure."""
-        delay = _CONFLICT_DELAY * random.random()
-        batch.settlements.append(later(delivery, describe(error), delay))
-        logger.info("%s: %s gave way and is run again", self.name, delivery.message.kind)
-
-    def _fail(self, delivery: Delivery, handler: Handler, error: Exception, batch: _Batch) -> None:
-        message = delivery.message
-        attempts = delivery.attempts + 1
-        delay = (message.retry or handler.retry).delay(attempts, random.random())
-        text = describe(error)
-        if delay is None:
-            park(message, self.name, text, attempts, batch.settlements, batch.messages)
-            logger.error(
-                "%s: %s %s is parked after %d attempts: %s",
-                self.name,
-                message.kind,
-                message.id,
-                attempts,
-                type(error).__name__,
-                exc_info=error,
-            )
-            return
-        batch.settlements.append(
-            Settlement(
-                message.id, DeliveryState.PENDING, error=text, attempts=attempts, delay=delay
-            )
-        )
-        logger.warning(
-            "%s: %s %s failed in attempt %d, next in %.1f s: %s",
-            self.name,
-            message.kind,
-            message.id,
-            attempts,
-            delay,
-            type(error).__name__,
-            exc_info=error,
-        )
-
-    def _reply(self, message: Envelope, reply: Message) -> Envelope:
-        return reply_to_saga(message, reply, self.name)
-
-
-def later(delivery: Delivery, error: str, delay: float) -> Settlement:
-    """Leave a delivery pending, due again in `delay` seconds, without counting a failure."""
-    return Settlement(
-        delivery.message.id,
-        DeliveryState.PENDING,
-        error=error,
-        attempts=delivery.attempts,
-        delay=delay,
-    )
-
-
-def reply_to_saga(message: Envelope, reply: Message, sender: str) -> Envelope:
-    """Return a reply to the saga that this message belongs to."""
-    assert message.saga is not None
-    return message.caused(
-        reply,
-        id=uuid7(),
-        category=Category.REPLY,
-        recipient=saga_consumer(message.saga),
-        sender=sender,
-    )
-
-
-def park(
-    message: Envelope,
-    consumer: str,
-    error: str,
-    attempts: int,
-    settlements: list[Settlement],
-    messages: list[Envelope],
-) -> None:
-    """Park a delivery, and tell the saga it belongs to, if any."""
-    settlements.append(Settlement(message.id, DeliveryState.PARKED, error=error, attempts=attempts))
-    if message.saga is not None:
-        fault = Faulted(consumer=consumer, message_kind=message.kind, error=error[:500])
-        messages.append(reply_to_saga(message, fault, consumer))
+        return leased

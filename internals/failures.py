@@ -13,6 +13,13 @@ _TRANSIENT_STATES = _CONFLICTS | {"57P01", "57P02", "57P03"}
 #: Connection exceptions and insufficient resources (disk, memory, connections).
 _TRANSIENT_CLASSES = ("08", "53")
 
+#: Errors without the server's word: the pool is exhausted, or the connection died.
+_WORDLESS = (
+    sqlalchemy.exc.TimeoutError,
+    sqlalchemy.exc.PendingRollbackError,
+    psycopg.OperationalError,
+)
+
 
 def is_transient(error: BaseException) -> bool:
     """Whether the hop should be run again: nothing is wrong with the handler."""
@@ -21,11 +28,7 @@ def is_transient(error: BaseException) -> bool:
     state = _sqlstate(error)
     if state is not None:
         return state in _TRANSIENT_STATES or state.startswith(_TRANSIENT_CLASSES)
-    # Without the server's word: the pool is exhausted, or the connection died.
-    return any(
-        isinstance(link, sqlalchemy.exc.TimeoutError | psycopg.OperationalError)
-        for link in _chain(error)
-    )
+    return any(isinstance(link, _WORDLESS) for link in _chain(error))
 
 
 def is_conflict(error: BaseException) -> bool:
@@ -35,8 +38,11 @@ def is_conflict(error: BaseException) -> bool:
 
 def describe(error: BaseException) -> str:
     """Return an error as it is kept with a delivery: its type and its text."""
-    text = storable(str(error))
     name = type(error).__name__
+    try:
+        text = storable(str(error))
+    except Exception:  # an error whose own words fail is still to be told
+        return name
     return f"{name}: {text}" if text else name
 
 

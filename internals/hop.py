@@ -85,6 +85,10 @@ def drain(
         settled += done.settled
         if done.woken:
             ring(done.woken)
+        if done.leased is not None:
+            if done.more:
+                ring(frozenset({consumer.name}))  # others need not wait for this one's call
+            ring(consumer.finish(engine, done.leased))
         if not done.more:
             return settled
         if time.monotonic() > until:

@@ -13,7 +13,7 @@ from internals.unit_of_work import Row, UnitOfWork
 from saga.envelope import Category, Envelope
 
 #: Columns of a claim that make up the delivery; a saga's state comes after them.
-DELIVERY_COLUMNS = 13
+DELIVERY_COLUMNS = 14
 
 #: Longest error text that is kept with a delivery.
 _MAX_ERROR = 2000
@@ -37,6 +37,8 @@ class Delivery:
     message: Envelope
     #: Runs that failed so far.
     attempts: int
+    #: How often the relay rang for it: nobody settled it though it was claimed, or nobody heard.
+    rings: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,29 @@ class Inbox:
             },
         )
 
+    def lease(
+        self, unit: UnitOfWork, message_id: UUID, lease: UUID, seconds: float, *, external: bool
+    ) -> None:
+        """Keep a claimed delivery for whoever knows `lease`, and count the start of a run."""
+        unit.run(
+            self._statements.lease,
+            {
+                "consumer": self.consumer,
+                "id": message_id,
+                "lease": lease,
+                "seconds": seconds,
+                "external": external,
+            },
+        )
+
+    def hold(self, unit: UnitOfWork, message_id: UUID, lease: UUID) -> bool:
+        """Lock a leased delivery to settle it; False if the lease went to someone else."""
+        held = unit.run(
+            self._statements.hold_lease,
+            {"consumer": self.consumer, "id": message_id, "lease": lease},
+        )
+        return len(held) == 1
+
 
 def delivery(row: Row) -> Delivery:
     """Read the first columns of a claimed row."""
@@ -116,6 +141,7 @@ def delivery(row: Row) -> Delivery:
         awaits,
         retry,
         attempts,
+        rings,
     ) = row[:DELIVERY_COLUMNS]
     envelope = Envelope(
         id=id,
@@ -131,7 +157,7 @@ def delivery(row: Row) -> Delivery:
         awaits=tuple(awaits),
         retry=retry_from_json(retry),
     )
-    return Delivery(envelope, attempts)
+    return Delivery(envelope, attempts, rings)
 
 
 def _shorten(error: str | None) -> str | None:

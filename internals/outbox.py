@@ -32,12 +32,13 @@ class Outbox:
     def send(self, unit: UnitOfWork, messages: Sequence[Envelope]) -> set[str]:
         """Write these messages and one delivery for each consumer they go to.
 
-        Returns the consumers that got something; their doorbells are to be rung after the
-        commit.  A message whose id was sent before is dropped.  Raises `PayloadError` for one
+        Returns the consumers that got something due now; their doorbells are to be rung after
+        the commit.  A message whose id was sent before is dropped.  Raises `PayloadError` for one
         that is too large; nothing is written then.
         """
         if not messages:
             return set()
+        messages = list({message.id: message for message in messages}.values())
         for message in messages:
             self.check(message)
         rows = unit.run(
@@ -55,10 +56,11 @@ class Outbox:
                 "sender": [m.sender for m in messages],
                 "awaits": [",".join(m.awaits) for m in messages],
                 "retry": [retry_to_json(m.retry) for m in messages],
+                "delay": [m.delay for m in messages],
                 "grace": self._grace,
             },
         )
-        return {consumer for (consumer,) in rows}
+        return {consumer for (consumer,) in rows if consumer is not None}
 
     def check(self, message: Envelope) -> None:
         """Raise `PayloadError` if the payload has more bytes than the limit."""

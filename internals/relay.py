@@ -87,10 +87,17 @@ class Relay:
         if waiting is None:
             # No doorbell can ring, so work goes on here, at the relay's pace.
             for consumer in late:
-                self._answer(consumer)
+                self._answer_here(consumer)
         elif late:
             self._ring(late)
         return len(rows)
+
+    def _answer_here(self, consumer: str) -> None:
+        try:
+            self._answer(consumer)
+        except Exception:
+            # The others must not wait for this one; it is late still, and looked at again.
+            logger.warning("relay: %s could not be answered", consumer, exc_info=True)
 
     def run(self, stop: threading.Event) -> None:
         """Look again and again until `stop` is set.

@@ -13,7 +13,7 @@ from saga.errors import DefinitionError
 
 _CLAIMED = """
     o.id, o.kind, o.category, o.payload::text, o.saga_id, o.saga, o.causation_id, o.root_id,
-    o.recipient, o.sender, o.awaits, o.retry::text, i.attempts"""
+    o.recipient, o.sender, o.awaits, o.retry::text, i.attempts, i.rings"""
 
 # Two batches of one context would lock the same hot rows of the user's tables in different
 # orders, and Postgres takes a second to see a deadlock.  So only the holder of the context's
@@ -26,7 +26,7 @@ WITH turn AS MATERIALIZED (
 )
 SELECT {_CLAIMED}, (SELECT size FROM turn)
 FROM (
-    SELECT message_id, attempts, due_at FROM {{schema}}.inbox
+    SELECT message_id, attempts, rings, due_at FROM {{schema}}.inbox
     WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now()
     ORDER BY due_at
     LIMIT (SELECT size FROM turn)
@@ -40,7 +40,7 @@ ORDER BY i.due_at, o.seq
 # the rows of the batch are locked.
 _CLAIM_SAGAS = f"""
 WITH due AS MATERIALIZED (
-    SELECT message_id, saga_id, attempts, due_at FROM {{schema}}.inbox
+    SELECT message_id, saga_id, attempts, rings, due_at FROM {{schema}}.inbox
     WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now()
     ORDER BY due_at
     LIMIT %(limit)s
@@ -52,7 +52,7 @@ WITH due AS MATERIALIZED (
     FOR UPDATE SKIP LOCKED
 )
 SELECT {_CLAIMED},
-    s.version, s.status, s.direction, s.data::text, s.steps::text, s.faults::text, s.consumed
+    s.version, s.status, s.direction, s.data::text, s.steps::text, s.course::text, s.consumed
 FROM due AS i
 JOIN {{schema}}.outbox AS o ON o.id = i.message_id
 LEFT JOIN held AS s ON s.id = i.saga_id
@@ -61,17 +61,20 @@ ORDER BY i.due_at, o.seq
 
 # An id sent before is the same message sent again: it is dropped, with its deliveries.
 _SEND = """
-WITH sent AS (
+WITH m AS (
+    SELECT *
+    FROM unnest(%(id)s::uuid[], %(kind)s::text[], %(category)s::text[], %(payload)s::text[],
+                %(saga_id)s::uuid[], %(saga)s::text[], %(causation_id)s::uuid[],
+                %(root_id)s::uuid[], %(recipient)s::text[], %(sender)s::text[],
+                %(awaits)s::text[], %(retry)s::text[], %(delay)s::float8[])
+        AS m (id, kind, category, payload, saga_id, saga, causation_id, root_id,
+              recipient, sender, awaits, retry, delay)
+), sent AS (
     INSERT INTO {schema}.outbox (id, kind, category, payload, saga_id, saga, causation_id, root_id,
                                  recipient, sender, awaits, retry)
     SELECT id, kind, category, payload::jsonb, saga_id, saga, causation_id, root_id,
            recipient, sender, string_to_array(awaits, ','), retry::jsonb
-    FROM unnest(%(id)s::uuid[], %(kind)s::text[], %(category)s::text[], %(payload)s::text[],
-                %(saga_id)s::uuid[], %(saga)s::text[], %(causation_id)s::uuid[],
-                %(root_id)s::uuid[], %(recipient)s::text[], %(sender)s::text[],
-                %(awaits)s::text[], %(retry)s::text[])
-        AS m (id, kind, category, payload, saga_id, saga, causation_id, root_id,
-              recipient, sender, awaits, retry)
+    FROM m
     ON CONFLICT (id) DO NOTHING
     RETURNING id, kind, category, saga_id, saga, recipient, awaits
 ), addressed AS (
@@ -85,9 +88,11 @@ WITH sent AS (
     WHERE category = 'event' AND saga IS NOT NULL AND kind = ANY (awaits)
 )
 INSERT INTO {schema}.inbox (message_id, consumer, saga_id, due_at, ring_at)
-SELECT id, consumer, saga_id, now(), clock_timestamp() + %(grace)s * interval '1 second'
-FROM addressed
-RETURNING consumer
+SELECT addressed.id, consumer, addressed.saga_id, now() + m.delay * interval '1 second',
+       clock_timestamp() + (CASE WHEN m.delay > 0 THEN m.delay ELSE %(grace)s END)
+                         * interval '1 second'
+FROM addressed JOIN m ON m.id = addressed.id
+RETURNING CASE WHEN due_at <= now() THEN consumer END
 """
 
 # The state in the WHERE clause is what keeps a late worker from overwriting a settled delivery.
@@ -95,6 +100,7 @@ _SETTLE = """
 UPDATE {schema}.inbox AS i
 SET state = m.state, last_error = m.error, position = m.position, attempts = m.attempts,
     done_at = CASE WHEN m.state = 'pending' THEN NULL ELSE clock_timestamp() END,
+    lease = NULL, rings = CASE WHEN m.state = 'pending' THEN 0 ELSE i.rings END,
     due_at = CASE WHEN m.state = 'pending'
         THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.due_at END,
     ring_at = CASE WHEN m.state = 'pending'
@@ -105,28 +111,91 @@ FROM unnest(%(id)s::uuid[], %(state)s::text[], %(error)s::text[], %(position)s::
 WHERE i.message_id = m.id AND i.consumer = %(consumer)s AND i.state = 'pending'
 """
 
+# A delivery that is handled outside the transaction that claimed it.  It is not due again before
+# the lease ends, and only the holder of the lease can settle it.
+_LEASE = """
+UPDATE {schema}.inbox
+SET lease = %(lease)s, attempts = attempts + 1,
+    started_at = CASE WHEN %(external)s THEN clock_timestamp() ELSE started_at END,
+    due_at = clock_timestamp() + %(seconds)s * interval '1 second',
+    ring_at = clock_timestamp() + %(seconds)s * interval '1 second'
+WHERE message_id = %(id)s AND consumer = %(consumer)s AND state = 'pending'
+"""
+
+_HOLD_LEASE = """
+SELECT 1 FROM {schema}.inbox
+WHERE message_id = %(id)s AND consumer = %(consumer)s AND state = 'pending' AND lease = %(lease)s
+FOR UPDATE
+"""
+
+# What was not started, or failed without leaving anything, under the commands of given-up steps.
+# A handler that acts outside the database and was started may have had its effect.
+_REVOKE = """
+WITH taken AS (
+    SELECT i.message_id, i.consumer
+    FROM {schema}.inbox AS i JOIN {schema}.outbox AS o ON o.id = i.message_id
+    WHERE o.saga_id = ANY (%(saga_id)s::uuid[]) AND o.root_id = ANY (%(root)s::uuid[])
+      AND i.state IN ('pending', 'parked') AND i.started_at IS NULL
+      AND o.category IN ('command', 'event') AND i.consumer <> %(consumer)s
+    FOR UPDATE OF i SKIP LOCKED
+)
+UPDATE {schema}.inbox AS i
+SET state = 'revoked', done_at = clock_timestamp(),
+    last_error = concat_ws('; ', i.last_error, 'revoked: its step was given up')
+FROM taken WHERE i.message_id = taken.message_id AND i.consumer = taken.consumer
+RETURNING i.message_id
+"""
+
+# Deadlines that are not needed any more.  One that another hop has claimed is due: it is left to
+# be consumed, and means nothing then.
+_CLEAR = """
+WITH cleared AS (
+    SELECT message_id FROM {schema}.inbox
+    WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND state = 'pending'
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE {schema}.inbox AS i SET state = 'revoked', done_at = clock_timestamp()
+FROM cleared WHERE i.message_id = cleared.message_id AND i.consumer = %(consumer)s
+"""
+
+_RETRY_PARKED = """
+UPDATE {schema}.inbox
+SET state = 'pending', attempts = 0, rings = 0, lease = NULL, done_at = NULL, due_at = now(),
+    ring_at = clock_timestamp() + %(grace)s * interval '1 second'
+WHERE message_id = ANY (%(id)s::uuid[]) AND state = 'parked'
+RETURNING consumer
+"""
+
+_DROP_PARKED = """
+UPDATE {schema}.inbox
+SET state = 'revoked', done_at = clock_timestamp(),
+    last_error = concat_ws('; ', last_error, %(why)s::text)
+WHERE message_id = ANY (%(id)s::uuid[]) AND state = 'parked'
+RETURNING message_id, consumer
+"""
+
 _SAVE_SAGAS = """
 UPDATE {schema}.saga AS s
 SET status = m.status, direction = m.direction, data = m.data::jsonb, steps = m.steps::json,
-    faults = m.faults::jsonb, consumed = m.consumed, reason = m.reason,
+    course = m.course::jsonb, consumed = m.consumed, reason = m.reason,
     updated_at = clock_timestamp(),
     finished_at = CASE WHEN m.final THEN coalesce(s.finished_at, clock_timestamp()) END
 FROM unnest(%(id)s::uuid[], %(status)s::text[], %(direction)s::text[], %(data)s::text[],
-            %(steps)s::text[], %(faults)s::text[], %(consumed)s::int[], %(reason)s::text[],
+            %(steps)s::text[], %(course)s::text[], %(consumed)s::int[], %(reason)s::text[],
             %(final)s::bool[])
-    AS m (id, status, direction, data, steps, faults, consumed, reason, final)
+    AS m (id, status, direction, data, steps, course, consumed, reason, final)
 WHERE s.id = m.id
 """
 
 _INSERT_SAGAS = """
 INSERT INTO {schema}.saga
-    (id, name, version, key, status, direction, data, steps, faults, consumed, reason, finished_at)
+    (id, name, version, key, status, direction, data, steps, course, consumed, reason, finished_at)
 SELECT id, %(name)s, %(version)s, key, status, direction, data::jsonb, steps::json,
-       faults::jsonb, consumed, reason, CASE WHEN final THEN clock_timestamp() END
+       course::jsonb, consumed, reason, CASE WHEN final THEN clock_timestamp() END
 FROM unnest(%(id)s::uuid[], %(key)s::text[], %(status)s::text[], %(direction)s::text[],
-            %(data)s::text[], %(steps)s::text[], %(faults)s::text[], %(consumed)s::int[],
+            %(data)s::text[], %(steps)s::text[], %(course)s::text[], %(consumed)s::int[],
             %(reason)s::text[], %(final)s::bool[])
-    AS m (id, key, status, direction, data, steps, faults, consumed, reason, final)
+    AS m (id, key, status, direction, data, steps, course, consumed, reason, final)
 ON CONFLICT (name, key) DO NOTHING
 RETURNING id
 """
@@ -148,10 +217,34 @@ SELECT id, %(consumer)s, saga_id, 'done', now(), now(), 1, clock_timestamp() FRO
 """
 
 _STARTED_BEFORE = """
-SELECT s.key, s.id, o.payload = m.payload::jsonb
-FROM unnest(%(key)s::text[], %(payload)s::text[]) AS m (key, payload)
+SELECT m.item, s.id, o.payload = m.payload::jsonb
+FROM unnest(%(item)s::int[], %(key)s::text[], %(payload)s::text[]) AS m (item, key, payload)
 JOIN {schema}.saga AS s ON s.name = %(name)s AND s.key = m.key
 JOIN {schema}.outbox AS o ON o.saga_id = s.id AND o.kind = 'saga.started'
+"""
+
+# One saga, for an operator: locked, so that of two who act at once one comes second.
+_LOCK_SAGA = """
+SELECT id, name, version, status, direction, data::text, steps::text, course::text, consumed
+FROM {schema}.saga WHERE id = %(id)s FOR UPDATE
+"""
+
+# What an operator did is consumed in the transaction that records it, as a start is.
+_RECORD_ACT = """
+WITH sent AS (
+    INSERT INTO {schema}.outbox (id, kind, category, payload, saga_id, saga, root_id,
+                                 recipient, awaits)
+    VALUES (%(id)s, %(kind)s, 'act', %(payload)s::jsonb, %(saga_id)s, %(saga)s, %(id)s,
+            %(consumer)s, '{{}}')
+)
+INSERT INTO {schema}.inbox
+    (message_id, consumer, saga_id, state, due_at, ring_at, position, done_at)
+VALUES (%(id)s, %(consumer)s, %(saga_id)s, 'done', now(), now(), %(position)s, clock_timestamp())
+"""
+
+_AUDIT = """
+INSERT INTO {schema}.audit (id, actor, act, saga_id, message_id, reason, detail)
+VALUES (%(id)s, %(actor)s, %(act)s, %(saga_id)s, %(message_id)s, %(reason)s, %(detail)s::jsonb)
 """
 
 # What was committed but not handled: a doorbell was lost, or the worker that heard it died.
@@ -180,7 +273,7 @@ SELECT id FROM {schema}.saga WHERE id = ANY (%(id)s::uuid[])
 # Every message that sagas consumed, in the order in which each consumed them.
 _HISTORY = f"""
 SELECT {_CLAIMED},
-    s.name, s.version, s.status, s.direction, s.data::text, s.steps::text, s.faults::text,
+    s.name, s.version, s.status, s.direction, s.data::text, s.steps::text, s.course::text,
     s.consumed
 FROM {{schema}}.saga AS s
 JOIN {{schema}}.inbox AS i ON i.saga_id = s.id AND i.consumer = 'saga.' || s.name
@@ -204,6 +297,15 @@ class Statements:
     claim_sagas: str = _CLAIM_SAGAS
     send: str = _SEND
     settle: str = _SETTLE
+    lease: str = _LEASE
+    hold_lease: str = _HOLD_LEASE
+    revoke: str = _REVOKE
+    clear: str = _CLEAR
+    retry_parked: str = _RETRY_PARKED
+    drop_parked: str = _DROP_PARKED
+    lock_saga: str = _LOCK_SAGA
+    record_act: str = _RECORD_ACT
+    audit: str = _AUDIT
     save_sagas: str = _SAVE_SAGAS
     insert_sagas: str = _INSERT_SAGAS
     record_starts: str = _RECORD_STARTS

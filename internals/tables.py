@@ -39,7 +39,7 @@ outbox = Table(
     Column("id", Uuid, primary_key=True, comment="made by the sender; a repeat is dropped"),
     Column("seq", BigInteger, Identity(always=True), nullable=False, comment="order of insertion"),
     Column("kind", Text, nullable=False),
-    Column("category", Text, nullable=False, comment="command, event or reply"),
+    Column("category", Text, nullable=False, comment="command, event, reply, timeout or act"),
     Column("payload", JSONB, nullable=False),
     Column("saga_id", Uuid, comment="correlation: the saga this belongs to"),
     Column("saga", Text, comment="that saga's name"),
@@ -50,7 +50,7 @@ outbox = Table(
     Column("awaits", ARRAY(Text), nullable=False, comment="kinds the step's saga waits for"),
     Column("retry", JSONB, comment="the step's retry policy"),
     Column("sent_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
-    CheckConstraint("category IN ('command', 'event', 'reply')", name="category"),
+    CheckConstraint("category IN ('command', 'event', 'reply', 'timeout', 'act')", name="category"),
     Index("outbox_saga_id_idx", "saga_id", postgresql_where=text("saga_id IS NOT NULL")),
     Index("outbox_causation_id_idx", "causation_id"),
     comment="Every message ever sent, append-only: the event log",
@@ -68,6 +68,10 @@ inbox = Table(
     Column("rings", Integer, nullable=False, server_default="0", comment="by the relay"),
     Column("attempts", Integer, nullable=False, server_default="0", comment="failed runs"),
     Column("last_error", Text),
+    Column("lease", Uuid, comment="who handles it outside the claim's transaction"),
+    Column(
+        "started_at", DateTime(timezone=True), comment="by a handler that acts outside the database"
+    ),
     Column("position", Integer, comment="how-manieth message its saga consumed"),
     Column("done_at", DateTime(timezone=True)),
     CheckConstraint("state IN ('pending', 'done', 'revoked', 'parked')", name="state"),
@@ -87,6 +91,22 @@ subscription = Table(
     comment="Who gets which events; recorded when a worker boots, so publishers know nobody",
 )
 
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("seq", BigInteger, Identity(always=True), nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("actor", Text, nullable=False, comment="who did it"),
+    Column("act", Text, nullable=False, comment="what was done"),
+    Column("saga_id", Uuid),
+    Column("message_id", Uuid, comment="the delivery's message, for acts on parked ones"),
+    Column("reason", Text, nullable=False, comment="why, in the actor's words"),
+    Column("detail", JSONB, nullable=False, comment="what the act was given"),
+    Index("audit_saga_id_idx", "saga_id", postgresql_where=text("saga_id IS NOT NULL")),
+    comment="What operators did; rows are only ever added, and a trigger sees to it",
+)
+
 saga = Table(
     "saga",
     metadata,
@@ -98,7 +118,7 @@ saga = Table(
     Column("direction", Text, nullable=False),
     Column("data", JSONB, nullable=False),
     Column("steps", JSON, nullable=False, comment="in the order in which they began"),
-    Column("faults", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("course", JSONB, nullable=False, comment="what else its state holds, if set"),
     Column("consumed", Integer, nullable=False, comment="messages consumed so far"),
     Column("reason", Text, comment="why it is stuck, or why it compensates"),
     Column("started_at", DateTime(timezone=True), nullable=False, server_default=_NOW),

@@ -17,6 +17,10 @@ class Boundary(StrEnum):
 
     #: A batch of deliveries: effects, messages, saga states and settlements.
     HOP = "hop"
+    #: A delivery that was handled under a lease.
+    LEASED = "leased"
+    #: What an operator did, with its audit.
+    ACT = "act"
     #: The relay's moved due times.
     RELAY = "relay"
     #: A worker's subscriptions.
@@ -37,17 +41,58 @@ def watch(call: Watch | None) -> None:
     _watch = call
 
 
-@contextmanager
-def transaction(engine: Engine, boundary: Boundary) -> Iterator[Connection]:
-    """Open a transaction, commit it at the end, and roll it back if anything raises.
+class OpenTransaction:
+    """A transaction that is opened when it is first needed, and ended once.
 
-    An error from the commit itself leaves it unknown whether it was committed: whoever runs the
+    An error from the commit leaves it unknown whether it was committed: whoever runs the
     transaction again must find out by reading, as a claim does.
     """
-    with engine.connect() as connection:
-        with connection.begin():
-            yield connection
-            if _watch is not None:
-                _watch(boundary, "before")
-        if _watch is not None:
-            _watch(boundary, "after")
+
+    def __init__(self, engine: Engine, boundary: Boundary) -> None:
+        self._engine = engine
+        self._boundary = boundary
+        self._connection: Connection | None = None
+
+    def begin(self) -> Connection:
+        """Return the connection, in its transaction."""
+        if self._connection is None:
+            self._connection = self._engine.connect()
+            self._connection.begin()
+        return self._connection
+
+    def commit(self) -> None:
+        """Commit and give the connection back; harmless if nothing was begun."""
+        if self._connection is None:
+            return
+        try:
+            _tell(self._boundary, "before")
+            self._connection.commit()
+        finally:
+            self._close()
+        _tell(self._boundary, "after")
+
+    def roll_back(self) -> None:
+        """Undo everything and give the connection back; it may be begun anew."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.close()  # rolls back what was not committed
+
+
+@contextmanager
+def transaction(engine: Engine, boundary: Boundary) -> Iterator[Connection]:
+    """Open a transaction, commit it at the end, and roll it back if anything raises."""
+    opened = OpenTransaction(engine, boundary)
+    try:
+        yield opened.begin()
+    except BaseException:
+        opened.roll_back()
+        raise
+    opened.commit()
+
+
+def _tell(boundary: Boundary, moment: str) -> None:
+    if _watch is not None:
+        _watch(boundary, moment)

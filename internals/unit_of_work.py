@@ -4,15 +4,18 @@ The framework never opens a second connection beside the one that holds the user
 never commits a transaction that it was handed.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from saga.errors import NoTransaction
+
+logger = logging.getLogger(__name__)
 
 Row = tuple[Any, ...]
 
@@ -62,20 +65,25 @@ class SqlAlchemyUnitOfWork:
         self.run("SAVEPOINT saga", {})
         try:
             yield
+            # Fails if an error of the database was swallowed inside.
+            self.run("RELEASE SAVEPOINT saga", {})
         except BaseException:
             self.run("ROLLBACK TO SAVEPOINT saga", {})
             self.run("RELEASE SAVEPOINT saga", {})
             raise
-        self.run("RELEASE SAVEPOINT saga", {})
 
     @contextmanager
     def handling(self) -> Iterator[None]:
+        # Refused before SQLAlchemy takes note: it would hold the transaction for ended.
+        connection: Any = self.connection
         with self.savepoint():
-            self.connection.info[_HANDLING] = True
+            connection.commit = connection.rollback = connection.get_transaction = _refuse
+            connection.info[_HANDLING] = True
             try:
                 yield
             finally:
-                self.connection.info.pop(_HANDLING, None)
+                connection.info.pop(_HANDLING, None)
+                del connection.commit, connection.rollback, connection.get_transaction
 
     def on_commit(self, call: Callable[[], None]) -> None:
         # SQLAlchemy tells of a commit before it happens, and a doorbell that rings before the
@@ -103,7 +111,7 @@ def joined(handle: Connection | Session) -> SqlAlchemyUnitOfWork:
             "sagas are kept in Postgres, through psycopg 3; this connection is to "
             f"{connection.dialect.name} through {connection.dialect.driver}"
         )
-    if connection.get_isolation_level() == "AUTOCOMMIT":
+    if connection.connection.driver_connection.autocommit:  # type: ignore[union-attr]
         raise NoTransaction(
             "this connection is in autocommit mode, so a message would be committed apart from "
             "the rest of your work; use engine.begin() or a Session"
@@ -123,18 +131,25 @@ def forbid_commit_in_handlers(engine: Engine) -> None:
     next worker would do them again.
     """
     for act in ("commit", "rollback"):
-        if not event.contains(engine, act, _refuse):
-            event.listen(engine, act, _refuse)
+        if not event.contains(engine, act, _refuse_while_handling):
+            event.listen(engine, act, _refuse_while_handling)
 
 
-def _refuse(connection: Connection) -> None:
+def _refuse_while_handling(connection: Connection) -> None:
     if connection.info.get(_HANDLING):
-        raise NoTransaction(
-            "a handler must not commit or roll back: its effects, its messages and its delivery "
-            "are committed together; raise an exception to undo them"
-        )
+        _refuse()
+
+
+def _refuse() -> NoReturn:
+    raise NoTransaction(
+        "a handler must not commit or roll back: its effects, its messages and its delivery "
+        "are committed together; raise an exception to undo them"
+    )
 
 
 def _call_all(_: object, record: ConnectionPoolEntry) -> None:
     for call in record.info.pop(_ON_RETURN, ()):
-        call()
+        try:
+            call()
+        except Exception:  # the commit stands, and the relay will ring
+            logger.warning("a call after the commit failed", exc_info=True)

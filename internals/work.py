@@ -1,7 +1,8 @@
 """Work: what a handler is given besides the message."""
 
 from collections.abc import Callable
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 from internals.ids import uuid7
 from internals.unit_of_work import UnitOfWork
 from saga.envelope import Category, Envelope, command_recipient
-from saga.errors import UndeclaredEmission
+from saga.errors import NoTransaction, UndeclaredEmission
 from saga.messages import Command, Event, Message
 
 
@@ -23,16 +24,18 @@ class Work:
 
     def __init__(
         self,
-        unit: UnitOfWork,
         message: Envelope,
         *,
         consumer: str,
         emits: tuple[type[Message], ...],
+        unit: UnitOfWork | None = None,
+        begin: Callable[[], UnitOfWork] | None = None,
         new_id: Callable[[], UUID] = uuid7,
     ) -> None:
         self.message = message
         self.sent: list[Envelope] = []
         self._unit = unit
+        self._begin = begin
         self._consumer = consumer
         self._emits = emits
         self._new_id = new_id
@@ -40,18 +43,36 @@ class Work:
 
     @property
     def connection(self) -> Any:
-        """The SQLAlchemy connection (in Django: Django's) that is in this transaction."""
+        """The SQLAlchemy connection (in Django: Django's) that is in this transaction.
+
+        Raises `NoTransaction` in a handler that acts outside the database, until it is done with
+        that and says `begin()`.
+        """
+        if self._unit is None:
+            raise NoTransaction(
+                f"the handler of {self.message.kind} is external, so no transaction is open while "
+                "it calls out; call work.begin() after the call, then write"
+            )
         return self._unit.connection
 
     @property
     def session(self) -> Session:
         """An ORM session on that connection; flushed when the handler returns."""
         if self._session is None:
-            connection = self._unit.connection
+            connection = self.connection
             if not isinstance(connection, Connection):
                 raise TypeError("work.session needs SQLAlchemy; this transaction is not its own")
             self._session = Session(connection, join_transaction_mode="create_savepoint")
         return self._session
+
+    def begin(self) -> None:
+        """Open the transaction, in a handler that acts outside the database: call out first.
+
+        What is written from here on commits together with the delivery and what is sent.
+        """
+        if self._unit is None:
+            assert self._begin is not None
+            self._unit = self._begin()
 
     @property
     def message_id(self) -> UUID:
@@ -84,10 +105,16 @@ class Work:
         """Write out the session's pending changes; the framework calls it."""
         if self._session is not None:
             self._session.commit()  # releases the session's savepoint, no more
-            self._session.close()
 
-    def abandon(self) -> None:
-        """Drop the session after an error; the framework calls it."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._session is not None:
             self._session.close()
 

@@ -1,9 +1,10 @@
 """The pure core: messages, definitions and `decide`.  No clock, no randomness, no IO."""
 
 from saga.decide import Decision, Verdict, decide, fold
-from saga.definition import Parallel, Saga, Step
+from saga.definition import Parallel, Saga, Step, Wait
 from saga.envelope import Category, Envelope
 from saga.errors import (
+    ActRefused,
     DefinitionError,
     KeyConflict,
     NoTransaction,
@@ -13,7 +14,20 @@ from saga.errors import (
     UndeclaredEmission,
     UnknownSaga,
 )
-from saga.messages import Command, Done, Event, Faulted, Message, Refused, Started
+from saga.messages import (
+    Cancelled,
+    Command,
+    Done,
+    Event,
+    Faulted,
+    Message,
+    Refused,
+    Replayed,
+    Revoked,
+    Skipped,
+    Started,
+    TimedOut,
+)
 from saga.retry import Retry
 from saga.state import Direction, Phase, SagaState, Status, StepState
 
@@ -22,6 +36,7 @@ __all__ = [
     "Saga",
     "Step",
     "Parallel",
+    "Wait",
     "Retry",
     # Messages
     "Message",
@@ -31,6 +46,12 @@ __all__ = [
     "Done",
     "Refused",
     "Faulted",
+    "TimedOut",
+    "Revoked",
+    # Operators' acts
+    "Cancelled",
+    "Replayed",
+    "Skipped",
     # How a saga moves
     "decide",
     "fold",
@@ -46,6 +67,7 @@ __all__ = [
     "Category",
     # Errors
     "SagaError",
+    "ActRefused",
     "DefinitionError",
     "KeyConflict",
     "NoTransaction",

@@ -6,14 +6,21 @@ Rules, each a row of the table-driven test:
     consumed messages, folded through `decide`, are its stored state.
 2.  A message is compared with what the saga awaits.  Repeated or late: recorded, no effect.
     Belonging to nothing this saga ever sent: unexpected, an operator sees it.
-3.  Parallel steps are joined only when the outcome of each is known, whichever way the saga goes.
+3.  Parallel steps are joined only when the outcome of each is known, whichever way the saga
+    goes.  When it turns back, commands that nobody started are taken back; the others are awaited.
 4.  Rejected by the command's own handler: nothing was done, compensation starts at the step
     before.  Rejected further down the choreography: earlier hops did commit, so the step itself
     is compensated too.  The message's causation tells which.
 5.  Compensations run one at a time, in reverse order of completion, parallel branches included.
 6.  After the pivot the saga only goes forward: a rejection there leaves it stuck.
-7.  A fault undoes nothing.  The saga is stuck, and goes on when the awaited outcome comes after
-    all.  A compensation that fails makes it stuck, never compensated.
+7.  A fault undoes nothing, unless the step says so.  The saga is stuck, and goes on when the
+    awaited outcome comes after all.  A compensation that fails makes it stuck, never compensated.
+8.  A deadline that passes makes the outcome unknown.  Taken back unstarted: it did not happen.
+    Otherwise the step is in doubt and compensated too; a success that comes late is compensated
+    when it comes, a rejection that comes late is only recorded.
+9.  A cancelled saga turns back when the step in flight is known, and not after the pivot.
+10. An outside message that comes before its step waits for it is kept.
+11. A replay lets go on what failed and no more: finished results stay.
 """
 
 from collections.abc import Iterable
@@ -24,11 +31,13 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from saga.definition import Saga, Step
-from saga.envelope import Category, Envelope, command_recipient, saga_consumer
-from saga.messages import Command, Done, Event, Faulted, Refused, Started, dump_json
-from saga.retry import Retry
-from saga.state import IN_FLIGHT, STANDING, Direction, Phase, SagaState, Status, start_id
+from saga import outcomes
+from saga.acts import ACTS, act, refusal_of
+from saga.course import Course
+from saga.definition import Saga, Wait
+from saga.envelope import Category, Envelope, saga_consumer
+from saga.messages import Faulted, Started, TimedOut, dump_json
+from saga.state import IN_FLIGHT, ORDERED, Direction, Phase, SagaState, start_id
 
 D = TypeVar("D", bound=BaseModel)
 
@@ -41,6 +50,8 @@ class Verdict(StrEnum):
     STALE = "stale"
     #: Nothing this saga sent can have caused it.
     UNEXPECTED = "unexpected"
+    #: An operator's act that cannot be done now; `Decision.why` says why.
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +61,17 @@ class Decision(Generic[D]):
     state: SagaState[D]
     send: tuple[Envelope, ...] = ()
     verdict: Verdict = Verdict.APPLIED
+    #: Roots whose undelivered messages are to be taken back, each with the step that is to be
+    #: told by `Revoked` whether its command was.
+    revoke: tuple[tuple[UUID, str], ...] = ()
+    #: Deadlines to clear.
+    clear: tuple[UUID, ...] = ()
+    #: Parked messages to deliver again.
+    retry: tuple[UUID, ...] = ()
+    #: Parked messages that a new one takes the place of.
+    supersede: tuple[UUID, ...] = ()
+    #: Why it was refused.
+    why: str | None = None
 
 
 def start_message(saga: Saga[D], saga_id: UUID, data: D) -> Envelope:
@@ -69,37 +91,47 @@ def start_message(saga: Saga[D], saga_id: UUID, data: D) -> Envelope:
 def decide(saga: Saga[D], state: SagaState[D], message: Envelope) -> Decision[D]:
     """Return what the saga becomes and sends on this message.  Pure.
 
-    Raises whatever a function of the definition raises, and `PayloadError` for an outcome that
-    cannot be read or a command that cannot be sent; nothing is half done then.
+    Raises whatever a function of the definition raises, `TypeError` for one that returns what it
+    must not, and `PayloadError` for an outcome that cannot be read or a command that cannot be
+    sent; nothing is half done then.
     """
-    state = replace(
+    before = replace(
         state,
         consumed=state.consumed + 1,
         faults={k: v for k, v in state.faults.items() if k != message.id},
     )
-    if message.kind == Started.kind:
-        return _proceed(saga, state, message) if state.consumed == 1 else _stale(state)
-    if state.status.final:
-        return _stale(state)
-    if _is_own_fault(saga, message):
-        return _proceed(saga, _with_own_fault(state, message), message)
-    name = _awaited(state, message.root_id)
-    if name is None:
-        sent = _was_sent(state, message.root_id)
-        return _stale(state) if sent else Decision(state, verdict=Verdict.UNEXPECTED)
-    moved = _apply(saga, state, saga.step(name), message)
-    if moved is None:
-        return Decision(state, verdict=Verdict.UNEXPECTED)
-    return _proceed(saga, moved, message)
+    course = Course(saga, message)
+    moved = _move(saga, before, message, course)
+    if isinstance(moved, Decision):
+        if moved.verdict in (Verdict.UNEXPECTED, Verdict.REFUSED):
+            return replace(moved, state=state)  # as it was: such a message is not consumed
+        if message.id not in state.faults:
+            return moved
+        # Old news, but the saga waited for it to be consumed: then it goes on.
+        moved = moved.state
+    if moved.direction is Direction.BACKWARD and before.direction is Direction.FORWARD:
+        moved = course.give_up(moved, overdue=False)
+    after = course.proceed(moved)
+    course.clear_timers(before, after)
+    return Decision(
+        after,
+        tuple(course.send),
+        revoke=tuple(course.revoke.items()),
+        clear=tuple(course.clear),
+        retry=tuple(course.retry),
+        supersede=tuple(course.supersede),
+    )
 
 
 def fold(saga: Saga[D], saga_id: UUID, messages: Iterable[Envelope]) -> SagaState[D]:
     """Return the state that these messages, in the order they were consumed, lead to.
 
-    The first must be the saga's start.
+    Raises ValueError unless the first is the saga's start.
     """
     consumed = iter(messages)
-    first = next(consumed)
+    first = next(consumed, None)
+    if first is None or first.kind != Started.kind:
+        raise ValueError(f"what a saga consumed begins with {Started.kind}")
     state = SagaState(id=saga_id, data=saga.data.model_validate_json(first.payload))
     state = decide(saga, state, first).state
     for message in consumed:
@@ -107,89 +139,110 @@ def fold(saga: Saga[D], saga_id: UUID, messages: Iterable[Envelope]) -> SagaStat
     return state
 
 
+def _move(
+    saga: Saga[D], state: SagaState[D], message: Envelope, course: Course[D]
+) -> SagaState[D] | Decision[D]:
+    """Take in the message; a decision is returned where nothing follows from it."""
+    if message.kind == Started.kind:
+        return _started(saga, state, course) if state.consumed == 1 else _stale(state)
+    if message.kind in ACTS:
+        why = refusal_of(saga, state, ACTS[message.kind].from_json(message.payload))
+        if why is not None:
+            return Decision(state, verdict=Verdict.REFUSED, why=why)
+        return act(saga, state, message, course)
+    if message.kind == TimedOut.kind:
+        return _timed_out(saga, state, message, course)
+    if message.root_id == start_id(state.id) and message.kind != Faulted.kind:
+        return _signalled(saga, state, message)
+    if _is_own_fault(saga, message):
+        return _stale(state) if state.status.final else _with_own_fault(state, message)
+    return _outcome(saga, state, message)
+
+
+def _started(saga: Saga[D], state: SagaState[D], course: Course[D]) -> SagaState[D]:
+    if saga.deadline is not None:
+        course.set_timer(state, None, start_id(state.id), saga.deadline)
+    return state
+
+
 def _stale(state: SagaState[D]) -> Decision[D]:
     return Decision(state, verdict=Verdict.STALE)
+
+
+def _outcome(saga: Saga[D], state: SagaState[D], message: Envelope) -> SagaState[D] | Decision[D]:
+    name = _awaited(state, message.root_id)
+    if name is not None:
+        moved = outcomes.apply(saga, state, saga.step(name), message)
+        return moved or Decision(state, verdict=Verdict.UNEXPECTED)
+    name = _ordered_before(state, message.root_id)
+    if name is None:
+        return Decision(state, verdict=Verdict.UNEXPECTED)
+    if not state.steps[name].doubt:
+        return _stale(state)
+    return outcomes.learn_late(saga, state, saga.step(name), message) or _stale(state)
 
 
 def _awaited(state: SagaState[D], root: UUID | None) -> str | None:
     """The step whose outstanding command is the root of this message."""
     for name, step in state.steps.items():
-        if step.phase in IN_FLIGHT and state.command_id(name, step.phase, step.generation) == root:
+        if step.phase not in IN_FLIGHT or step.phase is Phase.WAITING:
+            continue
+        ordered = Phase.COMMANDED if step.phase in ORDERED else step.phase
+        if state.command_id(name, ordered, step.generation) == root:
             return name
     return None
 
 
-def _was_sent(state: SagaState[D], root: UUID | None) -> bool:
-    """Whether the root is any command that this saga may have sent before."""
-    return any(
-        state.command_id(name, phase, generation) == root
-        for name, step in state.steps.items()
-        for phase in IN_FLIGHT
-        for generation in range(1, step.generation + 1)
-    )
-
-
-def _apply(
-    saga: Saga[D], state: SagaState[D], step: Step[D], message: Envelope
-) -> SagaState[D] | None:
-    """Move the step that awaits this message; None when it is no outcome of that step."""
-    if message.kind == Faulted.kind:
-        return state.with_step(step.name, fault=_fault_text(message))
-    if state.steps[step.name].phase is Phase.COMPENSATING:
-        return _apply_to_compensation(state, step, message)
-    if message.kind == step.outcome.kind:
-        return _succeed(state, step, message)
-    if message.kind == Refused.kind:
-        return _reject(saga, state, step, message, Refused.from_json(message.payload).reason)
-    for event in step.rejections:
-        if message.kind == event.kind:
-            return _reject(saga, state, step, message, _why(event.from_json(message.payload)))
+def _ordered_before(state: SagaState[D], root: UUID | None) -> str | None:
+    """The step one of whose earlier commands is the root of this message."""
+    last = {**state.generations, **{n: s.generation for n, s in state.steps.items()}}
+    for name, generations in last.items():
+        for phase in (Phase.COMMANDED, Phase.COMPENSATING):
+            for generation in range(1, generations + 1):
+                if state.command_id(name, phase, generation) == root:
+                    return name
     return None
 
 
-def _apply_to_compensation(
-    state: SagaState[D], step: Step[D], message: Envelope
-) -> SagaState[D] | None:
-    if message.kind == Done.kind:
-        return state.with_step(step.name, phase=Phase.COMPENSATED, fault=None)
-    if message.kind == Refused.kind:
-        reason = Refused.from_json(message.payload).reason
-        return state.with_step(step.name, fault=f"its compensation was rejected: {reason}")
-    return None
+def _timed_out(
+    saga: Saga[D], state: SagaState[D], message: Envelope, course: Course[D]
+) -> SagaState[D] | Decision[D]:
+    name = TimedOut.from_json(message.payload).step
+    if name is None:
+        if state.direction is Direction.BACKWARD or outcomes.pivot_passed(saga, state):
+            return _stale(state)
+        late = replace(
+            state, direction=Direction.BACKWARD, cancelled="the deadline of the saga passed"
+        )
+        return course.give_up(late, overdue=True)
+    known = state.steps.get(name)
+    if known is None or message.id != state.timer_id(name, known.generation):
+        return _stale(state)
+    words = f"no outcome within {saga.step(name).timeout}"
+    if outcomes.pivot_passed(saga, state) and known.phase in (*ORDERED, Phase.WAITING):
+        return state.with_step(name, fault=known.fault or words)
+    if known.phase is Phase.WAITING:
+        late = state.with_step(name, phase=Phase.REJECTED, position=state.consumed, rejection=words)
+        return replace(late, direction=Direction.BACKWARD)
+    if known.phase not in ORDERED or known.overdue:
+        return _stale(state)
+    late = state.with_step(name, phase=Phase.REVOKING, overdue=True, rejection=words)
+    course.revoke[state.command_id(name, Phase.COMMANDED, known.generation)] = name
+    return replace(late, direction=Direction.BACKWARD)
 
 
-def _succeed(state: SagaState[D], step: Step[D], message: Envelope) -> SagaState[D]:
-    outcome = step.outcome.from_json(message.payload)
-    if step.on_success is not None:
-        state = replace(state, data=step.on_success(state.data, outcome))
-    return state.with_step(step.name, phase=Phase.DONE, position=state.consumed, fault=None)
-
-
-def _why(event: Event) -> str:
-    """An event that says no, in words: its kind and, if it has such a field, its reason."""
-    reason = getattr(event, "reason", None)
-    return f"{event.kind}: {reason}" if reason else event.kind
-
-
-def _reject(
-    saga: Saga[D], state: SagaState[D], step: Step[D], message: Envelope, reason: str
-) -> SagaState[D]:
-    if _pivot_passed(saga, state):
-        return state.with_step(step.name, fault=f"rejected after the pivot: {reason}")
-    own = message.causation_id == message.root_id
-    moved = state.with_step(
-        step.name,
-        phase=Phase.REJECTED if own else Phase.REJECTED_LATE,
-        position=state.consumed,
-        rejection=reason,
-        fault=None,
-    )
-    return replace(moved, direction=Direction.BACKWARD)
-
-
-def _pivot_passed(saga: Saga[D], state: SagaState[D]) -> bool:
-    pivot = state.steps.get(saga.pivot) if saga.pivot else None
-    return pivot is not None and pivot.phase in (Phase.DONE, Phase.SKIPPED)
+def _signalled(saga: Saga[D], state: SagaState[D], message: Envelope) -> SagaState[D] | Decision[D]:
+    """An outside message: for the wait that takes it, now or later."""
+    takers = [step for step in saga if isinstance(step, Wait) and message.kind in step.awaits]
+    if not takers:
+        return Decision(state, verdict=Verdict.UNEXPECTED)
+    for step in takers:
+        known = state.steps.get(step.name)
+        if known is not None and known.phase is Phase.WAITING:
+            return outcomes.apply(saga, state, step, message) or _stale(state)
+    if state.status.final or all(step.name in state.steps for step in takers):
+        return _stale(state)
+    return replace(state, early={**state.early, message.kind: message.payload})
 
 
 def _is_own_fault(saga: Saga[D], message: Envelope) -> bool:
@@ -202,80 +255,5 @@ def _is_own_fault(saga: Saga[D], message: Envelope) -> bool:
 
 def _with_own_fault(state: SagaState[D], message: Envelope) -> SagaState[D]:
     assert message.causation_id is not None
-    return replace(state, faults={**state.faults, message.causation_id: _fault_text(message)})
-
-
-def _fault_text(message: Envelope) -> str:
-    fault = Faulted.from_json(message.payload)
-    return f"{fault.message_kind} is parked at {fault.consumer}: {fault.error}"
-
-
-def _proceed(saga: Saga[D], state: SagaState[D], cause: Envelope) -> Decision[D]:
-    """Send what the state calls for; the same state always calls for the same."""
-    if state.faults or any(step.fault for step in state.steps.values()):
-        return Decision(state.with_status(Status.STUCK))
-    if state.direction is Direction.FORWARD:
-        return _forward(saga, state, cause)
-    return _backward(saga, state, cause)
-
-
-def _forward(saga: Saga[D], state: SagaState[D], cause: Envelope) -> Decision[D]:
-    for group in saga.groups:
-        sent = []
-        for step in group:
-            if step.name in state.steps:
-                continue
-            command = step.action(state.data)
-            if command is None:
-                state = state.with_step(step.name, phase=Phase.SKIPPED)
-                continue
-            state = state.with_step(step.name, phase=Phase.COMMANDED)
-            sent.append(_order(saga, state, step.name, command, step.awaits, step.retry, cause))
-        if any(state.steps[step.name].phase in IN_FLIGHT for step in group):
-            return Decision(state.with_status(Status.RUNNING), tuple(sent))
-    return Decision(state.with_status(Status.COMPLETED))
-
-
-def _backward(saga: Saga[D], state: SagaState[D], cause: Envelope) -> Decision[D]:
-    if any(step.phase in IN_FLIGHT for step in state.steps.values()):
-        return Decision(state.with_status(Status.COMPENSATING))
-    standing = [(s.position or 0, name) for name, s in state.steps.items() if s.phase in STANDING]
-    for _, name in sorted(standing, reverse=True):
-        compensation = saga.step(name).compensation
-        if compensation is None:
-            continue  # declared as needing none
-        command = compensation(state.data)
-        if command is None:
-            state = state.with_step(name, phase=Phase.COMPENSATED)
-            continue
-        state = state.with_step(name, phase=Phase.COMPENSATING)
-        order = _order(saga, state, name, command, (Done.kind,), None, cause)
-        return Decision(state.with_status(Status.COMPENSATING), (order,))
-    return Decision(state.with_status(Status.COMPENSATED))
-
-
-def _order(
-    saga: Saga[D],
-    state: SagaState[D],
-    name: str,
-    command: Command,
-    awaits: tuple[str, ...],
-    retry: Retry | None,
-    cause: Envelope,
-) -> Envelope:
-    step = state.steps[name]
-    id = state.command_id(name, step.phase, step.generation)
-    return Envelope(
-        id=id,
-        kind=command.kind,
-        category=Category.COMMAND,
-        payload=command.to_json(),
-        saga_id=state.id,
-        saga=saga.name,
-        causation_id=cause.id,
-        root_id=id,
-        recipient=command_recipient(command.kind),
-        sender=saga_consumer(saga.name),
-        awaits=awaits,
-        retry=retry,
-    )
+    text = outcomes.fault_text(Faulted.from_json(message.payload))
+    return replace(state, faults={**state.faults, message.causation_id: text})

@@ -7,8 +7,9 @@ sentence that names the saga, the step and the way out.
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 from pydantic import BaseModel
 
@@ -17,6 +18,9 @@ from saga.messages import Command, Done, Event, Message
 from saga.retry import Retry
 
 D = TypeVar("D", bound=BaseModel)
+
+OnFault = Literal["stuck", "compensate"]
+OnCompensationFault = Literal["stop", "go_on"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -42,11 +46,24 @@ class Step(Generic[D]):
     pivot: bool = False
     #: How often the command's handler is tried; overrides the handler's own policy.
     retry: Retry | None = None
+    #: How long to wait for the outcome.  Then the command is taken back if nobody started it;
+    #: otherwise the step is in doubt, and is compensated too.
+    timeout: timedelta | None = None
+    #: What an error that retries did not cure does: the saga is stuck, or compensates.
+    on_fault: OnFault = "stuck"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+        _check_name("Step", self.name)
+        _check_timeout(self.name, self.timeout)
+        if self.on_fault not in get_args(OnFault):
             raise DefinitionError(
-                f"Step {self.name!r}: a step's name must be a lower-case word such as 'flight'"
+                f"Step {self.name!r}: on_fault must be 'stuck' or 'compensate', "
+                f"not {self.on_fault!r}"
+            )
+        if self.pivot and self.on_fault == "compensate":
+            raise DefinitionError(
+                f"Step {self.name!r}: a pivot cannot have on_fault='compensate': whether it "
+                "happened is not known, and it cannot be undone"
             )
         for role in ("action", "on_success", "compensation"):
             function = getattr(self, role)
@@ -56,10 +73,15 @@ class Step(Generic[D]):
             _require_event(self.name, "until", self.until)
         for event in self.rejections:
             _require_event(self.name, "rejected_by", event)
-            if event is self.until:
+            if self.until is not None and event.kind == self.until.kind:
                 raise DefinitionError(
                     f"Step {self.name!r}: {event.kind} cannot both end and reject the step"
                 )
+        if self.retry is not None and not isinstance(self.retry, Retry):
+            raise DefinitionError(
+                f"Step {self.name!r}: retry must be a Retry, such as Retry(attempts=3), "
+                f"not {self.retry!r}"
+            )
 
     @cached_property
     def rejections(self) -> tuple[type[Event], ...]:
@@ -75,6 +97,51 @@ class Step(Generic[D]):
     def awaits(self) -> tuple[str, ...]:
         """The kinds that the step's command asks to be told of."""
         return (self.outcome.kind, *(event.kind for event in self.rejections))
+
+
+@dataclass(frozen=True)
+class Wait(Generic[D]):
+    """A step that waits for an outside message: a person or a partner answers.
+
+    `Runtime.signal` and ``saga signal`` send one.  A message that comes early is kept.
+    """
+
+    name: str
+    #: The event that ends it well.
+    until: type[Event]
+    #: Events that mean no; so does the timeout.
+    rejected_by: type[Event] | tuple[type[Event], ...] = ()
+    #: Data and event to new data.
+    on_success: Callable[[D, Any], D] | None = None
+    timeout: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        _check_name("Wait", self.name)
+        _check_timeout(self.name, self.timeout)
+        _require_event(self.name, "until", self.until)
+        for event in self.rejections:
+            _require_event(self.name, "rejected_by", event)
+        if self.on_success is not None and not callable(self.on_success):
+            raise DefinitionError(f"Wait {self.name!r}: on_success must be a function")
+
+    @cached_property
+    def rejections(self) -> tuple[type[Event], ...]:
+        """The events of `rejected_by`, always as a tuple."""
+        return self.rejected_by if isinstance(self.rejected_by, tuple) else (self.rejected_by,)
+
+    @cached_property
+    def awaits(self) -> tuple[str, ...]:
+        """The kinds that it takes."""
+        return (self.until.kind, *(event.kind for event in self.rejections))
+
+    @property
+    def outcome(self) -> type[Message]:
+        """The message that ends it well."""
+        return self.until
+
+    # What every step has, and a wait has not.
+    pivot: ClassVar[bool] = False
+    compensation: ClassVar[None] = None
 
 
 class Parallel(Generic[D]):
@@ -102,13 +169,17 @@ class Saga(Generic[D]):
     name: str
     #: The saga's data: a pydantic model, frozen by convention; steps make new values of it.
     data: type[D]
-    steps: tuple[Step[D] | Parallel[D], ...]
+    steps: tuple[Step[D] | Wait[D] | Parallel[D], ...]
     #: Raise it whenever the steps change; running sagas keep the version they began with.
     version: int = 1
     #: Data to business key: one saga for each key.
     key: Callable[[D], str] | None = None
+    #: How long the saga may take up to its pivot; then it compensates.
+    deadline: timedelta | None = None
+    #: Whether the other compensations stop or go on when one failed; stuck it is either way.
+    on_compensation_fault: OnCompensationFault = "stop"
     #: Groups of steps: a plain step alone, parallel ones together.
-    groups: tuple[tuple[Step[D], ...], ...] = field(init=False, repr=False, compare=False)
+    groups: tuple[tuple[Step[D] | Wait[D], ...], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -122,18 +193,30 @@ class Saga(Generic[D]):
         if not isinstance(self.steps, tuple) or not self.steps:
             raise DefinitionError(f"Saga {self.name!r}: steps must be a tuple of one step or more")
         for step in self.steps:
-            if not isinstance(step, Step | Parallel):
-                raise DefinitionError(f"Saga {self.name!r}: {step!r} is neither Step nor Parallel")
+            if not isinstance(step, Step | Wait | Parallel):
+                raise DefinitionError(
+                    f"Saga {self.name!r}: {step!r} is neither Step nor Wait nor Parallel"
+                )
+        _check_timeout(self.name, self.deadline)
+        if self.on_compensation_fault not in get_args(OnCompensationFault):
+            raise DefinitionError(
+                f"Saga {self.name!r}: on_compensation_fault must be 'stop' or 'go_on', "
+                f"not {self.on_compensation_fault!r}"
+            )
+        if self.key is not None and not callable(self.key):
+            raise DefinitionError(
+                f"Saga {self.name!r}: key must be a function of the data, or None"
+            )
         groups = tuple(s.steps if isinstance(s, Parallel) else (s,) for s in self.steps)
         object.__setattr__(self, "groups", groups)
         self._check_names()
         self._check_pivot()
 
-    def __iter__(self) -> Iterator[Step[D]]:
+    def __iter__(self) -> Iterator[Step[D] | Wait[D]]:
         """Iterate over all steps in order, those of parallel groups one after the other."""
         return (step for group in self.groups for step in group)
 
-    def step(self, name: str) -> Step[D]:
+    def step(self, name: str) -> Step[D] | Wait[D]:
         """Return the step of this name; raises KeyError."""
         return self._by_name[name]
 
@@ -143,7 +226,7 @@ class Saga(Generic[D]):
         return next((step.name for step in self if step.pivot), None)
 
     @cached_property
-    def _by_name(self) -> dict[str, Step[D]]:
+    def _by_name(self) -> dict[str, Step[D] | Wait[D]]:
         return {step.name: step for step in self}
 
     def _check_names(self) -> None:
@@ -171,6 +254,18 @@ class Saga(Generic[D]):
                     f"Saga {self.name!r}: step {step.name!r} has a compensation but stands at or "
                     f"after the pivot {passed!r}, from where the saga only goes forward"
                 )
+
+
+def _check_name(what: str, name: object) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise DefinitionError(
+            f"{what} {name!r}: a step's name must be a lower-case word such as 'flight'"
+        )
+
+
+def _check_timeout(name: str, timeout: timedelta | None) -> None:
+    if timeout is not None and timeout <= timedelta(0):
+        raise DefinitionError(f"{name!r}: a timeout or deadline must be longer than nothing")
 
 
 def _require_event(step: str, role: str, event: object) -> None:

@@ -14,6 +14,10 @@ class Category(StrEnum):
     COMMAND = "command"
     EVENT = "event"
     REPLY = "reply"
+    #: A deadline: due later, and revoked when it is not needed any more.
+    TIMEOUT = "timeout"
+    #: What an operator did.
+    ACT = "act"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,10 @@ class UnknownSaga(SagaError):
     """No saga has this id or business key."""
 
 
+class ActRefused(SagaError):
+    """An operator's act cannot be done to this saga or delivery now; the text says why."""
+
+
 class UndeclaredEmission(SagaError):
     """A handler sent a message that its `emits` does not list."""
 

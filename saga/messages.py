@@ -7,7 +7,7 @@ never travel: a class may be renamed or moved while its messages are under way.
 import re
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from saga.errors import DefinitionError, PayloadError
 
@@ -43,20 +43,17 @@ class Message(BaseModel):
                 f"{cls.__name__}: kinds that start with {RESERVED_PREFIX!r} are the framework's own"
             )
 
-    def to_json(self) -> str:
-        """Return the payload as JSON text that `from_json` accepts.
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        if "kind" in cls.model_fields:
+            raise DefinitionError(
+                f"{cls.__name__}: a field cannot be called kind, which is the message's wire name"
+            )
 
-        Raises `PayloadError` for what would not come back equal: NaN and infinity (JSON has
-        neither) and NUL characters (Postgres stores none).
-        """
-        text = dump_json(self, self.kind)
-        try:
-            back = type(self).model_validate_json(text)
-        except ValidationError as error:
-            raise PayloadError(f"{self.kind}: {_first_problem(error)}") from error
-        if back != self:
-            raise PayloadError(f"{self.kind}: the payload does not survive JSON; use plain fields")
-        return text
+    def to_json(self) -> str:
+        """Return the payload as JSON text that `from_json` accepts; raises as `dump_json`."""
+        return dump_json(self, self.kind)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -64,7 +61,7 @@ class Message(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise PayloadError(f"{cls.kind}: {_first_problem(error)}") from error
+            raise PayloadError(f"{cls.kind}: {first_problem(error)}") from error
 
 
 class Command(Message):
@@ -95,12 +92,51 @@ class Faulted(Message, kind="saga.faulted"):
     consumer: str
     message_kind: str
     error: str
+    #: Whether the handler acts outside the database, so that it may have had an effect.
+    external: bool = False
+
+
+class TimedOut(Message, kind="saga.timed_out"):
+    """The deadline of a step passed, or with no step that of the saga."""
+
+    step: str | None = None
+
+
+class Revoked(Message, kind="saga.revoked"):
+    """The answer to a revocation: whether the step's command was taken back unstarted."""
+
+    step: str
+    revoked: bool
+
+
+class Cancelled(Message, kind="saga.cancelled"):
+    """A person, or the host, wants the saga undone."""
+
+    reason: str
+
+
+class Replayed(Message, kind="saga.replayed"):
+    """A person lets a stuck saga go on."""
+
+    reason: str
+    #: Undo what was done from this step on, and go forward from there again.
+    from_step: str | None = None
+    #: Fields of the saga's data to correct.
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class Skipped(Message, kind="saga.skipped"):
+    """A person declares a step of a stuck saga settled by other means."""
+
+    step: str
+    reason: str
 
 
 def dump_json(model: BaseModel, name: str) -> str:
     """Return a model as JSON text that Postgres can store; `name` is for the error.
 
-    Raises `PayloadError` for a NUL character, a lone surrogate, or what pydantic cannot write.
+    Raises `PayloadError` for what would not come back equal: NaN and infinity (JSON has
+    neither), NUL characters (Postgres stores none), and what pydantic cannot write.
     """
     try:
         text = model.model_dump_json()
@@ -108,10 +144,16 @@ def dump_json(model: BaseModel, name: str) -> str:
         raise PayloadError(f"{name}: cannot be written as JSON") from error
     if _NUL.search(text):
         raise PayloadError(f"{name}: a text contains a NUL character, which Postgres refuses")
+    try:
+        back = type(model).model_validate_json(text)
+    except ValidationError as error:
+        raise PayloadError(f"{name}: {first_problem(error)}") from error
+    if back != model:
+        raise PayloadError(f"{name}: it does not come back equal from JSON; use plain fields")
     return text
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
     """One clause of pydantic's report, without the value: payloads never reach a log."""
     first = error.errors(include_input=False, include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or "payload"

@@ -18,8 +18,10 @@ class Retry:
     cap: timedelta = timedelta(minutes=5)
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
+        if not isinstance(self.attempts, int) or self.attempts < 1:
             raise DefinitionError(f"Retry: attempts must be 1 or more, not {self.attempts}")
+        if not (isinstance(self.backoff, timedelta) and isinstance(self.cap, timedelta)):
+            raise DefinitionError("Retry: backoff and cap must be timedeltas")
         if self.backoff < timedelta(0) or self.cap < timedelta(0):
             raise DefinitionError("Retry: backoff and cap must not be negative")
 

@@ -28,13 +28,19 @@ class Status(StrEnum):
     @property
     def final(self) -> bool:
         """Whether a saga in this status is over."""
-        return not TRANSITIONS[self]
+        return self in (Status.COMPLETED, Status.COMPENSATED)
 
 
 #: Status to the statuses it may become.
 TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {
     Status.RUNNING: (Status.COMPLETED, Status.COMPENSATING, Status.COMPENSATED, Status.STUCK),
-    Status.COMPENSATING: (Status.COMPENSATED, Status.STUCK),
+    # Back to running only when a person has it done again from an earlier step.
+    Status.COMPENSATING: (
+        Status.COMPENSATED,
+        Status.STUCK,
+        Status.RUNNING,
+        Status.COMPLETED,
+    ),
     Status.STUCK: (
         Status.RUNNING,
         Status.COMPENSATING,
@@ -42,7 +48,8 @@ TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {
         Status.COMPENSATED,
     ),
     Status.COMPLETED: (),
-    Status.COMPENSATED: (),
+    # Only the late success of a step in doubt opens a saga again, to compensate it.
+    Status.COMPENSATED: (Status.COMPENSATING, Status.STUCK),
 }
 
 
@@ -58,6 +65,14 @@ class Phase(StrEnum):
 
     #: Its command is out and the outcome is not known.
     COMMANDED = "commanded"
+    #: It waits for an outside message.
+    WAITING = "waiting"
+    #: Its command is to be taken back, if nobody started it.
+    REVOKING = "revoking"
+    #: Taken back before anyone started it: nothing was done.
+    REVOKED = "revoked"
+    #: Given up: it may have happened, or happen yet.
+    IN_DOUBT = "in_doubt"
     #: The outcome came.
     DONE = "done"
     #: The action returned None.
@@ -74,19 +89,48 @@ class Phase(StrEnum):
 
 #: Phase to the phases it may become.
 STEP_TRANSITIONS: Mapping[Phase, tuple[Phase, ...]] = {
-    Phase.COMMANDED: (Phase.DONE, Phase.REJECTED, Phase.REJECTED_LATE),
+    Phase.COMMANDED: (
+        Phase.DONE,
+        Phase.REJECTED,
+        Phase.REJECTED_LATE,
+        Phase.REVOKING,
+        Phase.IN_DOUBT,
+        Phase.SKIPPED,
+    ),
+    Phase.WAITING: (Phase.DONE, Phase.REJECTED, Phase.SKIPPED),
+    # Not taken back: known by its outcome, in doubt if it is overdue, and else awaited further.
+    Phase.REVOKING: (
+        Phase.REVOKED,
+        Phase.COMMANDED,
+        Phase.IN_DOUBT,
+        Phase.DONE,
+        Phase.REJECTED,
+        Phase.REJECTED_LATE,
+    ),
+    Phase.REVOKED: (),
+    Phase.IN_DOUBT: (
+        Phase.DONE,
+        Phase.REJECTED,
+        Phase.REJECTED_LATE,
+        Phase.COMPENSATING,
+        Phase.COMPENSATED,
+        Phase.SKIPPED,
+    ),
     Phase.DONE: (Phase.COMPENSATING, Phase.COMPENSATED),
     Phase.SKIPPED: (),
     Phase.REJECTED: (),
     Phase.REJECTED_LATE: (Phase.COMPENSATING, Phase.COMPENSATED),
     Phase.COMPENSATING: (Phase.COMPENSATED,),
-    Phase.COMPENSATED: (),
+    # Again, when it turns out late that the step in doubt did happen.
+    Phase.COMPENSATED: (Phase.COMPENSATING,),
 }
 
-#: Phases in which a command of the step is out.
-IN_FLIGHT = frozenset({Phase.COMMANDED, Phase.COMPENSATING})
-#: Phases in which the step has effects that a compensation would undo.
-STANDING = frozenset({Phase.DONE, Phase.REJECTED_LATE})
+#: Phases in which the outcome of a step, or of its compensation, is awaited.
+IN_FLIGHT = frozenset({Phase.COMMANDED, Phase.WAITING, Phase.REVOKING, Phase.COMPENSATING})
+#: Phases in which the step has, or may have, effects that a compensation would undo.
+STANDING = frozenset({Phase.DONE, Phase.REJECTED_LATE, Phase.IN_DOUBT})
+#: Phases in which the forward command is out.
+ORDERED = frozenset({Phase.COMMANDED, Phase.REVOKING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +138,23 @@ class StepState:
     """One step of one saga."""
 
     phase: Phase
-    #: Grows when a person replays the step, so that its command is a new message.
+    #: Grows whenever a command of the step must be a new message: it is replayed, or compensated
+    #: once more.
     generation: int = 1
     #: The how-manieth consumed message ended it: the order of completion.
     position: int | None = None
     #: Why the business said no.
     rejection: str | None = None
-    #: Why it cannot go on, while a delivery under it is parked.
+    #: Why it cannot go on.
     fault: str | None = None
+    #: The parked message that is the cause of the fault, if one is.
+    parked: UUID | None = None
+    #: Whether its time is over, so that it is not awaited once it could not be taken back.
+    overdue: bool = False
+    #: Whether it was given up with an outcome unknown; a success that comes late is undone then.
+    doubt: bool = False
+    #: Whether it turned out to have happened while its compensation was out already.
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,21 +169,39 @@ class SagaState(Generic[D]):
     steps: Mapping[str, StepState] = field(default_factory=dict)
     #: Messages consumed so far.
     consumed: int = 0
+    #: Why it is to be undone though nothing was rejected: it was cancelled, or is overdue.
+    cancelled: str | None = None
+    #: Outside messages that came before their step waited for them: kind to payload.
+    early: Mapping[str, str] = field(default_factory=dict)
+    #: How often steps were ordered before the saga went back to do them again.
+    generations: Mapping[str, int] = field(default_factory=dict)
+    #: While going back to this step only, to go forward from it again.
+    rewind_to: str | None = None
     #: Messages to the saga itself that are parked because one of its functions raised: id to
     #: error.  Each goes when its message is consumed after all.
     faults: Mapping[UUID, str] = field(default_factory=dict)
 
     @property
     def reason(self) -> str | None:
-        """Why it is stuck, or why it compensates; None while nothing went wrong."""
-        steps = self.steps.items()
-        stuck = [*self.faults.values(), *(f"step {n}: {s.fault}" for n, s in steps if s.fault)]
+        """Why it is stuck, or else the first no that it compensates for; None if all is well."""
+        steps = sorted(self.steps.items(), key=lambda item: (item[1].position or 0, item[0]))
+        faults = [self.faults[id] for id in sorted(self.faults)]
+        stuck = [*faults, *(f"step {n}: {s.fault}" for n, s in steps if s.fault)]
         rejected = (f"step {n}: {s.rejection}" for n, s in steps if s.rejection)
-        return "; ".join(stuck) or next(rejected, None)
+        return "; ".join(stuck) or self.cancelled or next(rejected, None)
+
+    @property
+    def faulty(self) -> bool:
+        """Whether anything keeps it from going on by itself."""
+        return bool(self.faults) or any(step.fault for step in self.steps.values())
 
     def command_id(self, step: str, phase: Phase, generation: int) -> UUID:
         """Return the id of a step's command: the same decision made twice sends one message."""
         return uuid5(self.id, f"{step}:{phase}:{generation}")
+
+    def timer_id(self, step: str | None, generation: int = 1) -> UUID:
+        """Return the id of a step's deadline, or with no step that of the saga's."""
+        return uuid5(self.id, f"{step or ''}:timeout:{generation}")
 
     def with_step(self, name: str, **changes: Any) -> "SagaState[D]":
         """Return this state with one step moved; raises ValueError for a move that no table has."""

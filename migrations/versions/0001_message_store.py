@@ -1,4 +1,4 @@
-"""The message store: saga, outbox, inbox, subscription.
+"""The message store: saga, outbox, inbox, subscription, audit.
 
 Revision: 0001
 Follows: nothing
@@ -29,7 +29,9 @@ def upgrade() -> None:
             comment="order of insertion",
         ),
         sa.Column("kind", sa.Text, nullable=False),
-        sa.Column("category", sa.Text, nullable=False, comment="command, event or reply"),
+        sa.Column(
+            "category", sa.Text, nullable=False, comment="command, event, reply, timeout or act"
+        ),
         sa.Column("payload", JSONB, nullable=False),
         sa.Column("saga_id", sa.Uuid, comment="correlation: the saga this belongs to"),
         sa.Column("saga", sa.Text, comment="that saga's name"),
@@ -44,7 +46,8 @@ def upgrade() -> None:
         sa.Column("sent_at", sa.DateTime(timezone=True), nullable=False, server_default=NOW),
         sa.PrimaryKeyConstraint("id", name="outbox_pkey"),
         sa.CheckConstraint(
-            "category IN ('command', 'event', 'reply')", name=op.f("outbox_category_check")
+            "category IN ('command', 'event', 'reply', 'timeout', 'act')",
+            name=op.f("outbox_category_check"),
         ),
         schema=SCHEMA,
         comment="Every message ever sent, append-only: the event log",
@@ -74,6 +77,12 @@ def upgrade() -> None:
             "attempts", sa.Integer, nullable=False, server_default="0", comment="failed runs"
         ),
         sa.Column("last_error", sa.Text),
+        sa.Column("lease", sa.Uuid, comment="who handles it outside the claim's transaction"),
+        sa.Column(
+            "started_at",
+            sa.DateTime(timezone=True),
+            comment="by a handler that acts outside the database",
+        ),
         sa.Column("position", sa.Integer, comment="how-manieth message its saga consumed"),
         sa.Column("done_at", sa.DateTime(timezone=True)),
         sa.PrimaryKeyConstraint("message_id", "consumer", name="inbox_pkey"),
@@ -112,6 +121,45 @@ def upgrade() -> None:
         comment="Who gets which events; recorded when a worker boots, so publishers know nobody",
     )
     op.create_table(
+        "audit",
+        sa.Column("id", sa.Uuid, nullable=False),
+        sa.Column("seq", sa.BigInteger, sa.Identity(always=True), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False, server_default=NOW),
+        sa.Column("actor", sa.Text, nullable=False, comment="who did it"),
+        sa.Column("act", sa.Text, nullable=False, comment="what was done"),
+        sa.Column("saga_id", sa.Uuid),
+        sa.Column("message_id", sa.Uuid, comment="the delivery's message, for acts on parked ones"),
+        sa.Column("reason", sa.Text, nullable=False, comment="why, in the actor's words"),
+        sa.Column("detail", JSONB, nullable=False, comment="what the act was given"),
+        sa.PrimaryKeyConstraint("id", name="audit_pkey"),
+        schema=SCHEMA,
+        comment="What operators did; rows are only ever added, and a trigger sees to it",
+    )
+    op.create_index(
+        "audit_saga_id_idx",
+        "audit",
+        ["saga_id"],
+        schema=SCHEMA,
+        postgresql_where=sa.text("saga_id IS NOT NULL"),
+    )
+    # Nobody but the owner could change a row, and the trigger keeps the owner from it too.
+    op.execute(f"REVOKE UPDATE, DELETE, TRUNCATE ON {SCHEMA}.audit FROM PUBLIC")
+    op.execute(
+        f"""
+        CREATE FUNCTION {SCHEMA}.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            RAISE EXCEPTION 'the audit is append-only: % is refused', TG_OP
+                USING ERRCODE = 'insufficient_privilege';
+        END $$
+        """
+    )
+    op.execute(
+        f"""
+        CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {SCHEMA}.audit
+        FOR EACH STATEMENT EXECUTE FUNCTION {SCHEMA}.refuse_change()
+        """
+    )
+    op.create_table(
         "saga",
         sa.Column("id", sa.Uuid, nullable=False),
         sa.Column("name", sa.Text, nullable=False),
@@ -123,7 +171,7 @@ def upgrade() -> None:
         sa.Column("direction", sa.Text, nullable=False),
         sa.Column("data", JSONB, nullable=False),
         sa.Column("steps", JSON, nullable=False, comment="in the order in which they began"),
-        sa.Column("faults", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
+        sa.Column("course", JSONB, nullable=False, comment="what else its state holds, if set"),
         sa.Column("consumed", sa.Integer, nullable=False, comment="messages consumed so far"),
         sa.Column("reason", sa.Text, comment="why it is stuck, or why it compensates"),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=False, server_default=NOW),
@@ -152,5 +200,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("saga", "subscription", "inbox", "outbox"):
+    for table in ("saga", "audit", "subscription", "inbox", "outbox"):
         op.drop_table(table, schema=SCHEMA)
+    op.execute(f"DROP FUNCTION {SCHEMA}.refuse_change()")

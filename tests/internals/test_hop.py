@@ -17,7 +17,7 @@ import internals.context_consumer
 import internals.hop
 from internals import Context, Work
 from internals.consumer import Handled
-from internals.context_consumer import UNKNOWN_DELAY
+from internals.batch import UNKNOWN_DELAY
 from internals.hop import drain, hop
 from internals.transactions import Boundary
 from internals.unit_of_work import SqlAlchemyUnitOfWork

@@ -35,7 +35,7 @@ def gallery(handle: Any, **declared: Any) -> Context:
 
 
 def work(unit: Any, command: Any, *emits: Any) -> Work:
-    return Work(unit, command(Hang()), consumer="gallery", emits=emits)
+    return Work(command(Hang()), consumer="gallery", emits=emits, unit=unit)
 
 
 class TestSession:
@@ -142,7 +142,7 @@ class TestIdentity:
 
     def test_it_knows_its_message_and_saga(self, command: Any) -> None:
         message = command(Hang(), saga="trip")
-        one = Work(None, message, consumer="gallery", emits=())  # type: ignore[arg-type]
+        one = Work(message, consumer="gallery", emits=())
         assert (one.message_id, one.saga_id) == (message.id, message.saga_id)
 
 
@@ -181,7 +181,12 @@ class TestSending:
 
 def test_it_never_commits(store: Any, command: Any, outside: Any) -> None:
     with store.engine.connect() as connection, connection.begin() as transaction:
-        one = Work(SqlAlchemyUnitOfWork(connection), command(Hang()), consumer="gallery", emits=())
+        one = Work(
+            command(Hang()),
+            consumer="gallery",
+            emits=(),
+            unit=SqlAlchemyUnitOfWork(connection),
+        )
         one.session.add(Effect(n=1))
         one.finish()
         assert transaction.is_active

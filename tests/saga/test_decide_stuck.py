@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 Tell = Callable[..., Any]
 
 
@@ -254,7 +252,6 @@ def test_a_parked_message_may_concern_a_compensation(tell: Tell) -> None:
     )
 
 
-@pytest.mark.xfail(strict=True, reason="a parked message that is consumed as stale leaves it stuck")
 def test_a_parked_message_that_turns_out_to_be_late_heals_it_as_well(tell: Tell) -> None:
     tell(
         """

@@ -7,7 +7,6 @@ arrive in any order, more than once, and next to ones that are long known.
 from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid5
 
-import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
@@ -324,9 +323,6 @@ def test_every_saga_ends_completed_or_compensated(process: Process, turns: list[
     assert_ended_well(told(process, turns))
 
 
-@pytest.mark.xfail(
-    run=False, reason="a parked message that is consumed as stale leaves the saga stuck"
-)
 @thorough
 @given(processes(), parking)
 def test_also_when_messages_were_parked_at_the_saga_on_the_way(

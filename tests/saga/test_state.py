@@ -111,7 +111,6 @@ def test_what_is_parked_comes_first() -> None:
     )
 
 
-@pytest.mark.xfail(strict=True, reason="the reason follows the order of keys in storage")
 def test_the_first_no_is_the_reason_in_whatever_order_the_steps_are_stored() -> None:
     car = StepState(Phase.REJECTED, position=5, rejection="no cars")
     hotel = StepState(Phase.REJECTED, position=4, rejection="no rooms")
@@ -119,7 +118,6 @@ def test_the_first_no_is_the_reason_in_whatever_order_the_steps_are_stored() -> 
     assert with_steps(hotel=hotel, car=car).reason == "step hotel: no rooms"
 
 
-@pytest.mark.xfail(strict=True, reason="the reason follows the order of keys in storage")
 def test_several_faults_are_told_in_whatever_order_they_are_stored() -> None:
     car, hotel = (StepState(Phase.COMMANDED, fault=text) for text in ("boom", "bang"))
     assert with_steps(car=car, hotel=hotel).reason == with_steps(hotel=hotel, car=car).reason

@@ -1,0 +1,231 @@
+"""Acts: what operators, and hosts, do to one saga or one parked delivery.
+
+Each act locks what it changes, is recorded in the audit by the same transaction, and never
+commits it: that is the caller's, so a host may act together with its own writes.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from boundary.consequences import Consequences
+from boundary.saga_rows import StoredSaga, columns
+from internals.ids import uuid7
+from internals.outbox import Outbox
+from internals.statements import Statements
+from internals.unit_of_work import UnitOfWork
+from saga.decide import Decision, Verdict, decide
+from saga.definition import Saga, Wait
+from saga.envelope import Category, Envelope, saga_consumer
+from saga.errors import ActRefused, PayloadError, UnknownSaga
+from saga.messages import Event, Message
+from saga.state import SagaState, Status, start_id
+
+#: Sagas by name and version.
+Definitions = Mapping[str, Mapping[int, Saga[Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Acted:
+    """What an act did, or with a dry run would do."""
+
+    saga_id: UUID
+    before: Status
+    after: Status
+    #: Kinds of the commands that are sent.
+    sent: tuple[str, ...] = ()
+    #: Parked messages that are delivered again.
+    retried: tuple[UUID, ...] = ()
+    #: Consumers whose doorbells are to be rung after the commit.
+    woken: frozenset[str] = field(default_factory=frozenset)
+
+
+class Acts:
+    """Does acts.  Stateless; safe to share between threads."""
+
+    def __init__(
+        self, definitions: Definitions, outbox: Outbox, statements: Statements, *, grace: float
+    ) -> None:
+        self._definitions = definitions
+        self._outbox = outbox
+        self._statements = statements
+        self._grace = grace
+
+    def act(self, unit: UnitOfWork, saga_id: UUID, act: Message, *, actor: str) -> Acted:
+        """Cancel, replay or skip: `act` is the message that says so, with its reason.
+
+        Raises:
+            UnknownSaga: There is no such saga, or this process lacks its definition.
+            ActRefused: It cannot be done now.
+        """
+        name, stored, saga = self._locked(unit, saga_id)
+        state = stored.state(saga, saga_id)
+        message = Envelope(
+            id=uuid7(),
+            kind=act.kind,
+            category=Category.ACT,
+            payload=act.to_json(),
+            saga_id=saga_id,
+            saga=name,
+            recipient=saga_consumer(name),
+        )
+        decision = decide(saga, state, message)
+        if decision.verdict is not Verdict.APPLIED:
+            raise ActRefused(f"saga {saga_id} cannot be {_PAST[act.kind]}: {decision.why}")
+        woken = self._write(unit, name, message, decision)
+        detail = {k: v for k, v in act.model_dump(mode="json").items() if k != "reason"}
+        self._audit(unit, actor, act.kind.partition(".")[2], _reason(act), detail, saga_id)
+        return Acted(
+            saga_id,
+            state.status,
+            decision.state.status,
+            tuple(sent.kind for sent in decision.send if sent.category is Category.COMMAND),
+            decision.retry,
+            frozenset(woken),
+        )
+
+    def signal(
+        self, unit: UnitOfWork, saga_id: UUID, event: Event, *, id: UUID | None = None
+    ) -> frozenset[str]:
+        """Send a saga the outside message that one of its waits takes, now or later.
+
+        Args:
+            unit: The caller's transaction.
+            saga_id: The saga.
+            event: The message.
+            id: The message's id; the same id sent twice is one message.
+
+        Returns the consumers to ring.  Raises `UnknownSaga`, and `ActRefused` if no wait of the
+        saga takes such a message.
+        """
+        name, _, saga = self._locked(unit, saga_id)
+        kinds = {kind for step in saga if isinstance(step, Wait) for kind in step.awaits}
+        if event.kind not in kinds:
+            takes = ", ".join(sorted(kinds)) or "nothing"
+            raise ActRefused(f"saga {name} waits for no {event.kind}; it takes {takes}")
+        message = Envelope(
+            id=id or uuid7(),
+            kind=event.kind,
+            category=Category.EVENT,
+            payload=event.to_json(),
+            saga_id=saga_id,
+            saga=name,
+            causation_id=start_id(saga_id),
+            root_id=start_id(saga_id),
+            recipient=saga_consumer(name),
+        )
+        return frozenset(self._outbox.send(unit, [message]))
+
+    def retry_parked(
+        self, unit: UnitOfWork, ids: Sequence[UUID], *, actor: str, reason: str
+    ) -> frozenset[str]:
+        """Deliver parked messages again; returns the consumers to ring.
+
+        Raises `ActRefused` if one of them is not parked.
+        """
+        rows = unit.run(self._statements.retry_parked, {"id": list(ids), "grace": self._grace})
+        self._audit_parked(unit, "retry", ids, len(rows), actor, reason)
+        return frozenset(consumer for (consumer,) in rows)
+
+    def drop_parked(
+        self, unit: UnitOfWork, ids: Sequence[UUID], *, actor: str, reason: str
+    ) -> None:
+        """Give up parked messages: the rows stay, with the reason.
+
+        Raises `ActRefused` if one of them is not parked.
+        """
+        rows = unit.run(
+            self._statements.drop_parked, {"id": list(ids), "why": f"dropped: {reason}"}
+        )
+        self._audit_parked(unit, "drop", ids, len(rows), actor, reason)
+
+    def _locked(self, unit: UnitOfWork, saga_id: UUID) -> tuple[str, StoredSaga, Saga[Any]]:
+        rows = unit.run(self._statements.lock_saga, {"id": saga_id})
+        if not rows:
+            raise UnknownSaga(f"there is no saga {saga_id}")
+        _, name, *stored = rows[0]
+        saga = self._definitions.get(name, {}).get(stored[0])
+        if saga is None:
+            raise UnknownSaga(
+                f"saga {saga_id} is a {name} of version {stored[0]}, which this application does "
+                "not define; run it with the application that does (--app)"
+            )
+        return name, StoredSaga(*stored), saga
+
+    def _write(
+        self, unit: UnitOfWork, name: str, message: Envelope, decision: Decision[Any]
+    ) -> set[str]:
+        """Store what was decided, as the orchestrator's hop does, and the act as consumed."""
+        state: SagaState[Any] = decision.state
+        consumer = saga_consumer(name)
+        unit.run(self._statements.save_sagas, columns([state]))
+        unit.run(
+            self._statements.record_act,
+            {
+                "id": message.id,
+                "kind": message.kind,
+                "payload": message.payload,
+                "saga_id": state.id,
+                "saga": name,
+                "consumer": consumer,
+                "position": state.consumed,
+            },
+        )
+        consequences = Consequences(consumer, self._statements)
+        consequences.note(decision, message)
+        answers = consequences.carry_out(unit)
+        consequences.clear_deadlines(unit)
+        retried = consequences.retry(unit, self._grace)
+        return self._outbox.send(unit, [*decision.send, *answers]) | retried
+
+    def _audit_parked(
+        self,
+        unit: UnitOfWork,
+        act: str,
+        ids: Sequence[UUID],
+        done: int,
+        actor: str,
+        reason: str,
+    ) -> None:
+        if done < len(set(ids)):
+            raise ActRefused(
+                f"{len(set(ids)) - done} of {len(set(ids))} deliveries are not parked; "
+                "look at `saga parked list`"
+            )
+        for id in ids:
+            self._audit(unit, actor, f"parked {act}", reason, {}, message_id=id)
+
+    def _audit(
+        self,
+        unit: UnitOfWork,
+        actor: str,
+        act: str,
+        reason: str,
+        detail: Mapping[str, Any],
+        saga_id: UUID | None = None,
+        message_id: UUID | None = None,
+    ) -> None:
+        if not reason.strip():
+            raise PayloadError("give a reason: it is kept with the act")
+        unit.run(
+            self._statements.audit,
+            {
+                "id": uuid7(),
+                "actor": actor,
+                "act": act,
+                "saga_id": saga_id,
+                "message_id": message_id,
+                "reason": reason,
+                "detail": json.dumps(dict(detail)),
+            },
+        )
+
+
+_PAST = {"saga.cancelled": "cancelled", "saga.replayed": "replayed", "saga.skipped": "skipped"}
+
+
+def _reason(act: Message) -> str:
+    reason = getattr(act, "reason", "")
+    return str(reason)

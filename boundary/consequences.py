@@ -1,0 +1,90 @@
+"""Consequences: what decisions want done to deliveries that exist already.
+
+Most decisions want nothing of the kind, and cost no statement then.
+"""
+
+from typing import Any
+from uuid import UUID, uuid5
+
+from internals.statements import Statements
+from internals.unit_of_work import UnitOfWork
+from saga.decide import Decision
+from saga.envelope import Category, Envelope
+from saga.messages import Revoked
+
+
+class Consequences:
+    """Gathers the revocations, cleared deadlines and retries of one hop, and carries them out.
+
+    Args:
+        consumer: The saga's consumer.
+        statements: For the schema.
+    """
+
+    def __init__(self, consumer: str, statements: Statements) -> None:
+        self._consumer = consumer
+        self._statements = statements
+        self._revoke: list[tuple[UUID, str, Envelope]] = []
+        self._clear: list[UUID] = []
+        self._retry: list[UUID] = []
+        self._supersede: list[UUID] = []
+
+    def note(self, decision: Decision[Any], message: Envelope) -> None:
+        """Take note of what a decision on this message wants."""
+        self._revoke.extend((root, step, message) for root, step in decision.revoke)
+        self._clear.extend(decision.clear)
+        self._retry.extend(decision.retry)
+        self._supersede.extend(decision.supersede)
+
+    def carry_out(self, unit: UnitOfWork) -> list[Envelope]:
+        """Run the statements that are needed; returns the answers to revocations, to be sent."""
+        if self._supersede:
+            unit.run(
+                self._statements.drop_parked,
+                {"id": self._supersede, "why": "superseded: its step was replayed"},
+            )
+        return self._carry_out_revocations(unit) if self._revoke else []
+
+    def clear_deadlines(self, unit: UnitOfWork) -> None:
+        """Clear deadlines that are not needed any more.
+
+        To be run when the hop's own deliveries are settled: a deadline that was consumed just now
+        is among the cleared ones, and stays consumed.
+        """
+        if self._clear:
+            unit.run(self._statements.clear, {"id": self._clear, "consumer": self._consumer})
+
+    def retry(self, unit: UnitOfWork, grace: float) -> set[str]:
+        """Deliver parked messages again; returns the consumers to ring.  For operators' acts."""
+        if not self._retry:
+            return set()
+        rows = unit.run(self._statements.retry_parked, {"id": self._retry, "grace": grace})
+        return {consumer for (consumer,) in rows}
+
+    def _carry_out_revocations(self, unit: UnitOfWork) -> list[Envelope]:
+        """Take back what nobody started.  A command that is being handled right now is locked,
+        and so not taken back: its outcome is not known."""
+        rows = unit.run(
+            self._statements.revoke,
+            {
+                "saga_id": list({message.saga_id for _, _, message in self._revoke}),
+                "root": [root for root, _, _ in self._revoke],
+                "consumer": self._consumer,
+            },
+        )
+        taken = {id for (id,) in rows}
+        return [
+            Envelope(
+                id=uuid5(root, f"revoked:{message.id}"),
+                kind=Revoked.kind,
+                category=Category.REPLY,
+                payload=Revoked(step=step, revoked=root in taken).to_json(),
+                saga_id=message.saga_id,
+                saga=message.saga,
+                causation_id=message.id,
+                root_id=root,
+                recipient=self._consumer,
+                sender=self._consumer,
+            )
+            for root, step, message in self._revoke
+        ]

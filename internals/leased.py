@@ -1,0 +1,96 @@
+"""Leased deliveries: those that are not handled in the transaction that claimed them.
+
+A handler that acts outside the database must not hold a transaction open over its call, and one
+that has killed its worker must be counted before it is run once more.  For both:
+
+1. The claim commits a lease: a random id, and the time until which nobody else takes the delivery.
+2. The handler runs.
+3. One transaction, if the lease is still ours: effects, sends and settlement.
+
+Cut anywhere, the delivery is due again when the lease ends; the handler is then given the same
+idempotency key.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+from sqlalchemy import Engine
+
+from internals.batch import Batch
+from internals.context import Handler
+from internals.failures import is_conflict
+from internals.inbox import Delivery, Inbox
+from internals.outbox import Outbox
+from internals.transactions import Boundary, OpenTransaction
+from internals.unit_of_work import SqlAlchemyUnitOfWork
+from internals.work import Work
+from saga.errors import Rejected
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """A delivery that this worker has to itself for a while."""
+
+    delivery: Delivery
+    handler: Handler
+    lease: UUID = field(default_factory=uuid4)
+
+
+def run_leased(engine: Engine, leased: Leased, inbox: Inbox, outbox: Outbox) -> frozenset[str]:
+    """Run the handler and settle the delivery; returns the consumers to ring.
+
+    If the lease ended meanwhile, nothing is written: whoever has it now does the work.
+    """
+    delivery, handler = leased.delivery, leased.handler
+    batch = Batch(inbox.consumer)
+    attempts = delivery.attempts + 1
+    opened = OpenTransaction(engine, Boundary.LEASED)
+    work = Work(
+        delivery.message,
+        consumer=inbox.consumer,
+        emits=handler.emits,
+        begin=lambda: SqlAlchemyUnitOfWork(opened.begin()),
+    )
+    try:
+        with work:
+            if not handler.external:
+                work.begin()
+            handler.function(handler.message.from_json(delivery.message.payload), work)
+            work.finish()
+            for sent in work.sent:
+                outbox.check(sent)
+    except BaseException as error:
+        opened.roll_back()
+        if isinstance(error, Rejected):
+            batch.reject(delivery, error)
+        elif not isinstance(error, Exception):
+            raise  # the worker is told to stop: the lease runs out
+        elif is_conflict(error):
+            batch.give_way(delivery, error)
+        else:
+            batch.fail(delivery, error, handler.retry, attempts=attempts, external=handler.external)
+    else:
+        batch.succeed(delivery, work.sent)
+    return _settle(opened, leased, batch, inbox, outbox)
+
+
+def _settle(
+    opened: OpenTransaction, leased: Leased, batch: Batch, inbox: Inbox, outbox: Outbox
+) -> frozenset[str]:
+    unit = SqlAlchemyUnitOfWork(opened.begin())
+    try:
+        message = leased.delivery.message
+        if not inbox.hold(unit, message.id, leased.lease):
+            opened.roll_back()
+            logger.warning("%s: the lease of %s ended", inbox.consumer, message.kind)
+            return frozenset()
+        woken = outbox.send(unit, batch.messages)
+        inbox.settle(unit, batch.settlements)
+    except BaseException:
+        opened.roll_back()
+        raise
+    opened.commit()
+    return frozenset(woken)

@@ -1,0 +1,162 @@
+"""Acts: what operators do to a saga.  Part of `decide`; pure.
+
+Whether an act is allowed is asked first, with `refusal_of`; the answer is a sentence for the
+operator.  The act itself is a message like any other, so history folds with it.
+"""
+
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from saga.course import Course
+from saga.definition import Saga, Step
+from saga.envelope import Envelope
+from saga.errors import PayloadError
+from saga.messages import Cancelled, Message, Replayed, Skipped, first_problem
+from saga.outcomes import pivot_passed
+from saga.state import IN_FLIGHT, Direction, Phase, SagaState, Status
+
+D = TypeVar("D", bound=BaseModel)
+
+ACTS: dict[str, type[Message]] = {act.kind: act for act in (Cancelled, Replayed, Skipped)}
+
+
+def refusal_of(saga: Saga[D], state: SagaState[D], act: Message) -> str | None:
+    """Return why this act cannot be done to this saga now, or None if it can."""
+    match act:
+        case Cancelled():
+            return _refusal_of_cancel(saga, state)
+        case Skipped(step=step):
+            known = state.steps.get(step)
+            if known is None or not known.fault:
+                faulty = ", ".join(n for n, s in state.steps.items() if s.fault) or "none"
+                return f"only a step that failed can be skipped; failed: {faulty}"
+        case Replayed(from_step=first, data=data):
+            return _refusal_of_replay(saga, state, first, data)
+    return None
+
+
+def act(saga: Saga[D], state: SagaState[D], message: Envelope, course: Course[D]) -> SagaState[D]:
+    """Do what the operator says; the caller has asked `refusal_of` before."""
+    match ACTS[message.kind].from_json(message.payload):
+        case Cancelled(reason=reason):
+            return replace(state, cancelled=f"cancelled: {reason}")
+        case Skipped(step=step):
+            return _skip(saga, state, step)
+        case Replayed(from_step=first, data=data):
+            return _replay(saga, _corrected(saga, state, data), first, course)
+    return state
+
+
+def _refusal_of_cancel(saga: Saga[D], state: SagaState[D]) -> str | None:
+    if state.status.final:
+        return f"it is {state.status} already"
+    if state.direction is Direction.BACKWARD:
+        return "it is being compensated already"
+    if pivot_passed(saga, state):
+        return f"it has passed its pivot, step {saga.pivot}, and only goes forward"
+    return None
+
+
+def _refusal_of_replay(
+    saga: Saga[D], state: SagaState[D], first: str | None, data: dict[str, Any]
+) -> str | None:
+    if state.status is not Status.STUCK:
+        return f"it is {state.status}, and only a stuck saga can be replayed"
+    try:
+        _corrected(saga, state, data)
+    except PayloadError as error:
+        return str(error)
+    if first is None:
+        return None
+    names = [step.name for step in saga]
+    if first not in names:
+        return f"it has no step {first!r}; its steps are {', '.join(names)}"
+    if first not in state.steps:
+        return f"step {first} was not begun yet"
+    if state.direction is Direction.BACKWARD:
+        return "it is being compensated, so it cannot go forward from a step"
+    if pivot_passed(saga, state) and names.index(first) <= names.index(saga.pivot or ""):
+        return f"step {first} is not after the pivot, step {saga.pivot}, which cannot be undone"
+    later = names[names.index(first) :]
+    fixed = [
+        n
+        for n in later
+        if n in state.steps
+        and state.steps[n].phase is Phase.DONE
+        and isinstance(saga.step(n), Step)
+        and saga.step(n).compensation is None
+    ]
+    if fixed:
+        return f"step {fixed[0]} is done and has no compensation, so it would be done twice"
+    return None
+
+
+def _corrected(saga: Saga[D], state: SagaState[D], data: dict[str, Any]) -> SagaState[D]:
+    if not data:
+        return state
+    unknown = sorted(set(data) - set(saga.data.model_fields))
+    if unknown:
+        raise PayloadError(f"the saga's data has no field {unknown[0]!r}")
+    try:
+        merged = saga.data.model_validate({**state.data.model_dump(mode="json"), **data})
+    except ValidationError as error:
+        raise PayloadError(f"the corrected data does not fit: {first_problem(error)}") from error
+    return replace(state, data=merged)
+
+
+def _skip(saga: Saga[D], state: SagaState[D], step: str) -> SagaState[D]:
+    known = state.steps[step]
+    phase = Phase.COMPENSATED if known.phase is Phase.COMPENSATING else Phase.SKIPPED
+    if saga.step(step).pivot:
+        state = replace(state, direction=Direction.FORWARD, cancelled=None)
+    return state.with_step(
+        step, phase=phase, position=state.consumed, fault=None, parked=None, doubt=False
+    )
+
+
+def _replay(
+    saga: Saga[D], state: SagaState[D], first: str | None, course: Course[D]
+) -> SagaState[D]:
+    """Let go on what failed: a parked delivery further down is tried again as it is, a step's own
+    command is sent anew, with a new generation and the data of now."""
+    course.retry.extend(state.faults)
+    state = replace(state, faults={})
+    if first is not None:
+        state = replace(state, direction=Direction.BACKWARD, rewind_to=first)
+    for name, known in state.steps.items():
+        if not known.fault:
+            continue
+        own = known.parked in (None, state.command_id(name, known.phase, known.generation))
+        if not own:
+            assert known.parked is not None
+            course.retry.append(known.parked)
+            state = state.with_step(name, fault=None, parked=None)
+            continue
+        if known.parked is not None:
+            course.supersede.append(known.parked)
+        if known.phase is Phase.COMMANDED and first is not None:
+            # Its own command failed and left nothing: done again when the saga is back here.
+            state = state.with_step(name, phase=Phase.REVOKING, fault=None, parked=None)
+            state = state.with_step(name, phase=Phase.REVOKED)
+            continue
+        state = _anew(saga, state, name, course)
+    return state
+
+
+def _anew(saga: Saga[D], state: SagaState[D], name: str, course: Course[D]) -> SagaState[D]:
+    known = state.steps[name]
+    step = saga.step(name)
+    assert isinstance(step, Step)
+    assert known.phase in IN_FLIGHT
+    make = step.compensation if known.phase is Phase.COMPENSATING else step.action
+    assert make is not None
+    command = make(state.data)
+    state = state.with_step(
+        name, generation=known.generation + 1, fault=None, parked=None, overdue=False
+    )
+    if command is None:
+        return _skip(saga, state, name)
+    course.order(state, name, command)
+    return state
