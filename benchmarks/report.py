@@ -94,7 +94,7 @@ class Report:
             console.print(f"[dim]{name}:[/dim] {value}", highlight=False)
         rows = [row.figures() for row in self.rows]
         names = [name for name in _COLUMNS if any(figures[name] is not None for figures in rows)]
-        table = Table(box=box.SIMPLE)
+        table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
         for name in names:
             left = name == "scenario"
             table.add_column(_COLUMNS[name], justify="left" if left else "right", no_wrap=True)

@@ -8,6 +8,7 @@ import dramatiq
 from dramatiq.encoder import PickleEncoder
 
 from boundary.broker import DOORBELL
+from internals.failures import is_transient
 from saga.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -37,7 +38,12 @@ def install_worker(runtime: "Runtime") -> None:
 
         @dramatiq.actor(broker=broker, actor_name=DOORBELL, queue_name=names[0])
         def answer(consumer: str) -> None:
-            runtime.answer(consumer)
+            try:
+                runtime.answer(consumer)
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                logger.warning("%s is left to the relay: %s", consumer, type(error).__name__)
 
     broker.add_middleware(RelayThread(runtime))
 

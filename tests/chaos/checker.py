@@ -16,6 +16,7 @@ from examples.travel.record import check_record
 from internals.statements import statements
 from internals.unit_of_work import SqlAlchemyUnitOfWork
 from tests.chaos.booking import CHAOS_TRIP
+from tests.chaos.charging import payments
 from tests.chaos.effects import (
     Ended,
     doubled,
@@ -87,6 +88,7 @@ def inspect(connection: Connection, schema: str, evidence: Evidence) -> Findings
         ),
         "history_has_no_gaps": _gaps(connection, schema),
         "everyone_addressed_got_it": _undelivered(connection, schema),
+        "no_handler_blamed": _blamed(connection, schema),
         "enough_compensated": _too_few_compensated(ended),
     }
     return Findings(
@@ -180,6 +182,20 @@ def _undelivered(connection: Connection, schema: str) -> Iterator[str]:
     )
     for kind, consumer, count in rows:
         yield f"{count} of {kind} were never delivered to {consumer}"
+
+
+def _blamed(connection: Connection, schema: str) -> Iterator[str]:
+    """What the database or a killed worker did is no failed attempt of a handler.
+
+    Only the gateway's caller fails by itself.
+    """
+    blamed = text(
+        f"""SELECT o.kind, i.consumer, max(i.attempts), count(*) FROM {schema}.inbox AS i
+            JOIN {schema}.outbox AS o ON o.id = i.message_id
+            WHERE i.attempts > 0 AND i.consumer <> :fails GROUP BY o.kind, i.consumer"""
+    )
+    for kind, consumer, attempts, count in connection.execute(blamed, {"fails": payments.name}):
+        yield f"{count} of {kind} at {consumer} count up to {attempts} failures"
 
 
 def _too_few_compensated(ended: Mapping[str, Ended]) -> Iterator[str]:

@@ -1,9 +1,7 @@
 """Contexts of the harness: each writes what it does into the ledger, and refuses what it must."""
 
-from datetime import timedelta
-
 from internals import Context, Work
-from saga import Rejected, Retry
+from saga import Rejected
 from tests.chaos.ledger import do, undo, was_done
 from tests.chaos.messages import (
     BookHotel,
@@ -24,9 +22,6 @@ from tests.chaos.messages import (
     SeatRefused,
 )
 
-#: A storm may hit the same delivery several times; giving up on it would be a fault of the test.
-PATIENT = Retry(attempts=20, backoff=timedelta(milliseconds=100), cap=timedelta(seconds=2))
-
 flights = Context("flights")
 seating = Context("seating")
 hotels = Context("hotels")
@@ -35,7 +30,7 @@ documents = Context("documents")
 loyalty = Context("loyalty")
 
 
-@flights.handles(ReserveFlight, emits=(FlightReserved, FlightUnavailable), retry=PATIENT)
+@flights.handles(ReserveFlight, emits=(FlightReserved, FlightUnavailable))
 def reserve(command: ReserveFlight, work: Work) -> None:
     if command.refuse:
         work.publish(FlightUnavailable(trip_id=command.trip_id, reason="it is full"))
@@ -44,13 +39,13 @@ def reserve(command: ReserveFlight, work: Work) -> None:
     work.publish(FlightReserved(trip_id=command.trip_id, refuse_seat=command.refuse_seat))
 
 
-@flights.handles(CancelFlight, emits=(FlightCancelled,), retry=PATIENT)
+@flights.handles(CancelFlight, emits=(FlightCancelled,))
 def cancel(command: CancelFlight, work: Work) -> None:
     undo(work, command.trip_id, "flight", command.traveller, command.cents)
     work.publish(FlightCancelled(trip_id=command.trip_id))
 
 
-@seating.reacts_to(FlightReserved, emits=(SeatAssigned, SeatRefused), retry=PATIENT)
+@seating.reacts_to(FlightReserved, emits=(SeatAssigned, SeatRefused))
 def assign_seat(event: FlightReserved, work: Work) -> None:
     if event.refuse_seat:
         work.publish(SeatRefused(trip_id=event.trip_id, reason="no seats together"))
@@ -59,13 +54,13 @@ def assign_seat(event: FlightReserved, work: Work) -> None:
     work.publish(SeatAssigned(trip_id=event.trip_id, seat="1A"))
 
 
-@seating.reacts_to(FlightCancelled, retry=PATIENT)
+@seating.reacts_to(FlightCancelled)
 def release_seat(event: FlightCancelled, work: Work) -> None:
     if was_done(work, event.trip_id, "seating"):
         undo(work, event.trip_id, "seating")
 
 
-@hotels.handles(BookHotel, emits=(HotelBooked, HotelUnavailable), retry=PATIENT)
+@hotels.handles(BookHotel, emits=(HotelBooked, HotelUnavailable))
 def book(command: BookHotel, work: Work) -> None:
     if command.refuse:
         work.publish(HotelUnavailable(trip_id=command.trip_id, reason="no rooms"))
@@ -74,12 +69,12 @@ def book(command: BookHotel, work: Work) -> None:
     work.publish(HotelBooked(trip_id=command.trip_id))
 
 
-@hotels.handles(CancelHotel, retry=PATIENT)
+@hotels.handles(CancelHotel)
 def cancel_booking(command: CancelHotel, work: Work) -> None:
     undo(work, command.trip_id, "hotel", command.traveller, command.cents)
 
 
-@cars.handles(RentCar, retry=PATIENT)
+@cars.handles(RentCar)
 def rent(command: RentCar, work: Work) -> None:
     # Written first, so that a rejection that did not roll back would show.
     do(work, command.trip_id, "car", command.traveller, command.cents)
@@ -87,18 +82,18 @@ def rent(command: RentCar, work: Work) -> None:
         raise Rejected("no cars left")
 
 
-@cars.handles(CancelCar, retry=PATIENT)
+@cars.handles(CancelCar)
 def cancel_rental(command: CancelCar, work: Work) -> None:
     undo(work, command.trip_id, "car", command.traveller, command.cents)
 
 
-@documents.handles(IssueDocuments, emits=(DocumentsIssued,), retry=PATIENT)
+@documents.handles(IssueDocuments, emits=(DocumentsIssued,))
 def issue(command: IssueDocuments, work: Work) -> None:
     do(work, command.trip_id, "documents")
     work.publish(DocumentsIssued(trip_id=command.trip_id))
 
 
-@loyalty.reacts_to(Charged, retry=PATIENT)
+@loyalty.reacts_to(Charged)
 def credit_miles(event: Charged, work: Work) -> None:
     """Nobody awaits this one."""
     do(work, event.trip_id, "miles")

@@ -60,7 +60,7 @@ def postgres_lane(servers: OwnServers) -> Sequence[Fault]:
     return [
         Fault("postgres_stopped_immediate", (5, 20), stop),
         Fault("backend_terminated", (0.2, 1), lambda rng: _terminate(servers, rng)),
-        Fault("disk_full", (6, 20), lambda rng: servers.fill_disk(rng.uniform(0.5, 2), rng)),
+        Fault("disk_full", (6, 20), lambda rng: servers.fill_disk(rng.uniform(0.5, 3), rng)),
     ]
 
 

@@ -117,6 +117,10 @@ PLANTED = {
         f"DELETE FROM inbox WHERE message_id = {MESSAGE}",
     ),
     "a message from nowhere": ("no_orphans", f"DELETE FROM outbox WHERE id = {MESSAGE}"),
+    "a failure that a handler is blamed for": (
+        "no_handler_blamed",
+        "UPDATE inbox SET attempts = 1 WHERE consumer = 'seating'",
+    ),
     "nothing but success": ("enough_compensated", "UPDATE saga SET status = 'completed'"),
 }
 

@@ -13,11 +13,11 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-import internals.context_consumer
+import internals.batch
 import internals.hop
 from internals import Context, Work
-from internals.consumer import Handled
 from internals.batch import UNKNOWN_DELAY
+from internals.consumer import Handled
 from internals.hop import drain, hop
 from internals.transactions import Boundary
 from internals.unit_of_work import SqlAlchemyUnitOfWork
@@ -698,7 +698,7 @@ class TestRetries:
     def test_waits_are_due_times_in_postgres_and_double(
         self, store: Any, command: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(internals.context_consumer.random, "random", lambda: 0.5)
+        monkeypatch.setattr(internals.batch.random, "random", lambda: 0.5)
         context = depot(_fail, retry=Retry(attempts=4))
         message = command(Pack())
         store.send(message)
@@ -747,6 +747,7 @@ class TestRetries:
             "consumer": "depot",
             "message_kind": "depot.pack",
             "error": "ValueError: no such shelf",
+            "external": False,
         }
         assert [r["kind"] for r in store.deliveries("saga.trip")] == [Faulted.kind]
 

@@ -133,7 +133,7 @@ def test_a_worker_that_is_up_before_postgres_begins_when_it_is_there(
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     worker = durable_shop.start_worker()
-    eventually(lambda: "looking again" in worker.log() or "not recorded yet" in worker.log())
+    eventually(lambda: "not subscribed yet" in worker.log())
     assert worker.running
     durable_servers.start()
     durable_shop.wait_until_over()
