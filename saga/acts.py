@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from saga.course import Course
-from saga.definition import Saga, Step
+from saga.course import Course, names_from
+from saga.definition import Saga, Step, Wait
 from saga.envelope import Envelope
 from saga.errors import PayloadError
 from saga.messages import Cancelled, Message, Replayed, Skipped, first_problem
@@ -32,6 +32,8 @@ def refusal_of(saga: Saga[D], state: SagaState[D], act: Message) -> str | None:
             if known is None or not known.fault:
                 faulty = ", ".join(n for n, s in state.steps.items() if s.fault) or "none"
                 return f"only a step that failed can be skipped; failed: {faulty}"
+            if known.phase is Phase.REVOKING:
+                return f"the command of step {step} is being taken back; try again in a moment"
         case Replayed(from_step=first, data=data):
             return _refusal_of_replay(saga, state, first, data)
     return None
@@ -77,13 +79,16 @@ def _refusal_of_replay(
         return f"step {first} was not begun yet"
     if state.direction is Direction.BACKWARD:
         return "it is being compensated, so it cannot go forward from a step"
+    if state.cancelled is not None:
+        return "it is cancelled, so it cannot go forward from a step"
     if pivot_passed(saga, state) and names.index(first) <= names.index(saga.pivot or ""):
         return f"step {first} is not after the pivot, step {saga.pivot}, which cannot be undone"
-    later = names[names.index(first) :]
+    within = names_from(saga, first)
     fixed = [
         n
-        for n in later
-        if n in state.steps
+        for n in names
+        if n in within
+        and n in state.steps
         and state.steps[n].phase is Phase.DONE
         and isinstance(saga.step(n), Step)
         and saga.step(n).compensation is None
@@ -126,8 +131,8 @@ def _replay(
     if first is not None:
         state = replace(state, direction=Direction.BACKWARD, rewind_to=first)
     for name, known in state.steps.items():
-        if not known.fault:
-            continue
+        if not known.fault or known.phase is Phase.REVOKING:
+            continue  # whether it is taken back is about to be known
         own = known.parked in (None, state.command_id(name, known.phase, known.generation))
         if not own:
             assert known.parked is not None
@@ -141,6 +146,9 @@ def _replay(
             state = state.with_step(name, phase=Phase.REVOKING, fault=None, parked=None)
             state = state.with_step(name, phase=Phase.REVOKED)
             continue
+        if known.phase is Phase.WAITING and first is not None:
+            state = state.with_step(name, fault=None)  # it ends, since the saga turns back
+            continue
         state = _anew(saga, state, name, course)
     return state
 
@@ -148,7 +156,8 @@ def _replay(
 def _anew(saga: Saga[D], state: SagaState[D], name: str, course: Course[D]) -> SagaState[D]:
     known = state.steps[name]
     step = saga.step(name)
-    assert isinstance(step, Step)
+    if isinstance(step, Wait):
+        return course.begin_wait(state.with_step(name, fault=None), step, known.generation + 1)
     assert known.phase in IN_FLIGHT
     make = step.compensation if known.phase is Phase.COMPENSATING else step.action
     assert make is not None

@@ -101,10 +101,11 @@ class Course(Generic[D]):
 
     def clear_timers(self, before: SagaState[D], after: SagaState[D]) -> None:
         """Clear the deadlines of steps that are out no more, and the saga's when it is over."""
-        out = (Phase.COMMANDED, Phase.WAITING)
+        out = (*ORDERED, Phase.WAITING)
         for name, old in before.steps.items():
             new = after.steps.get(name)
             awaited = new and new.phase in out and new.generation == old.generation
+            awaited = awaited and not (new and new.overdue and new.phase is Phase.REVOKING)
             timed = getattr(self.saga.step(name), "timeout", None) is not None
             if timed and old.phase in out and not awaited:
                 self.clear.append(before.timer_id(name, old.generation))
@@ -145,7 +146,7 @@ class Course(Generic[D]):
     def _begin(self, state: SagaState[D], step: Step[D] | Wait[D]) -> SagaState[D]:
         generation = state.generations.get(step.name, 0) + 1
         if isinstance(step, Wait):
-            return self._begin_wait(state, step, generation)
+            return self.begin_wait(state, step, generation)
         command = step.action(state.data)
         if command is None:
             return state.with_step(step.name, phase=Phase.SKIPPED, generation=generation)
@@ -153,7 +154,7 @@ class Course(Generic[D]):
         self.order(state, step.name, command)
         return state
 
-    def _begin_wait(self, state: SagaState[D], step: Wait[D], generation: int) -> SagaState[D]:
+    def begin_wait(self, state: SagaState[D], step: Wait[D], generation: int) -> SagaState[D]:
         state = state.with_step(step.name, phase=Phase.WAITING, generation=generation)
         for kind in step.awaits:
             if kind in state.early:
@@ -175,7 +176,7 @@ class Course(Generic[D]):
             command = None if compensation is None else compensation(state.data)
             if command is None:
                 if compensation is not None:
-                    state = state.with_step(name, phase=Phase.COMPENSATED)
+                    state = state.with_step(name, phase=Phase.COMPENSATED, again=False)
                 continue
             again = state.steps[name].again
             state = state.with_step(
@@ -194,7 +195,7 @@ class Course(Generic[D]):
 
     def _standing(self, state: SagaState[D]) -> list[str]:
         """The steps to undo, the last one that was known first."""
-        within = self._names_from(state.rewind_to)
+        within = names_from(self.saga, state.rewind_to)
         standing = [
             (step.position or 0, name)
             for name, step in state.steps.items()
@@ -204,7 +205,7 @@ class Course(Generic[D]):
 
     def _rewound(self, state: SagaState[D]) -> SagaState[D]:
         """Forget the steps that are to be done again, but not how often they were."""
-        within = self._names_from(state.rewind_to)
+        within = names_from(self.saga, state.rewind_to)
         return replace(
             state,
             direction=Direction.FORWARD,
@@ -216,13 +217,14 @@ class Course(Generic[D]):
             },
         )
 
-    def _names_from(self, first: str | None) -> set[str]:
-        """The steps of the group that `first` is in, and of all later groups."""
-        names: set[str] = set()
-        for group in self.saga.groups:
-            if names or first is None or any(step.name == first for step in group):
-                names.update(step.name for step in group)
-        return names
+
+def names_from(saga: Saga[D], first: str | None) -> set[str]:
+    """Return the steps of the group that `first` is in, and of all later groups."""
+    names: set[str] = set()
+    for group in saga.groups:
+        if names or first is None or any(step.name == first for step in group):
+            names.update(step.name for step in group)
+    return names
 
 
 def _command(

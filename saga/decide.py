@@ -17,7 +17,8 @@ Rules, each a row of the table-driven test:
     awaited outcome comes after all.  A compensation that fails makes it stuck, never compensated.
 8.  A deadline that passes makes the outcome unknown.  Taken back unstarted: it did not happen.
     Otherwise the step is in doubt and compensated too; a success that comes late is compensated
-    when it comes, a rejection that comes late is only recorded.
+    when it comes, and so is what a late rejection from further down left; any other late
+    rejection is only recorded.
 9.  A cancelled saga turns back when the step in flight is known, and not after the pivot.
 10. An outside message that comes before its step waits for it is kept.
 11. A replay lets go on what failed and no more: finished results stay.
@@ -36,7 +37,7 @@ from saga.acts import ACTS, act, refusal_of
 from saga.course import Course
 from saga.definition import Saga, Wait
 from saga.envelope import Category, Envelope, saga_consumer
-from saga.messages import Faulted, Started, TimedOut, dump_json
+from saga.messages import Faulted, Revoked, Started, TimedOut, dump_json
 from saga.state import IN_FLIGHT, ORDERED, Direction, Phase, SagaState, start_id
 
 D = TypeVar("D", bound=BaseModel)
@@ -156,7 +157,7 @@ def _move(
         return _signalled(saga, state, message)
     if _is_own_fault(saga, message):
         return _stale(state) if state.status.final else _with_own_fault(state, message)
-    return _outcome(saga, state, message)
+    return _outcome(saga, state, message, course)
 
 
 def _started(saga: Saga[D], state: SagaState[D], course: Course[D]) -> SagaState[D]:
@@ -169,15 +170,25 @@ def _stale(state: SagaState[D]) -> Decision[D]:
     return Decision(state, verdict=Verdict.STALE)
 
 
-def _outcome(saga: Saga[D], state: SagaState[D], message: Envelope) -> SagaState[D] | Decision[D]:
+def _outcome(
+    saga: Saga[D], state: SagaState[D], message: Envelope, course: Course[D]
+) -> SagaState[D] | Decision[D]:
     name = _awaited(state, message.root_id)
     if name is not None:
         moved = outcomes.apply(saga, state, saga.step(name), message)
-        return moved or Decision(state, verdict=Verdict.UNEXPECTED)
-    name = _ordered_before(state, message.root_id)
+        if moved is None and message.kind == Revoked.kind:
+            return _stale(state)  # it was asked twice, and has answered before
+        if moved is None:
+            return Decision(state, verdict=Verdict.UNEXPECTED)
+        given_up = moved.steps[name].phase not in IN_FLIGHT
+        if message.kind == Faulted.kind and given_up and message.causation_id is not None:
+            course.supersede.append(message.causation_id)  # nobody may deliver it again
+        return moved
+    name, phase = _ordered_before(state, message.root_id)
     if name is None:
         return Decision(state, verdict=Verdict.UNEXPECTED)
-    if not state.steps[name].doubt:
+    known = state.steps.get(name)  # None: to be done again, and not begun yet
+    if known is None or not known.doubt or phase is Phase.COMPENSATING:
         return _stale(state)
     return outcomes.learn_late(saga, state, saga.step(name), message) or _stale(state)
 
@@ -193,15 +204,15 @@ def _awaited(state: SagaState[D], root: UUID | None) -> str | None:
     return None
 
 
-def _ordered_before(state: SagaState[D], root: UUID | None) -> str | None:
-    """The step one of whose earlier commands is the root of this message."""
+def _ordered_before(state: SagaState[D], root: UUID | None) -> tuple[str | None, Phase | None]:
+    """The step one of whose earlier commands is the root of this message, and which one."""
     last = {**state.generations, **{n: s.generation for n, s in state.steps.items()}}
     for name, generations in last.items():
         for phase in (Phase.COMMANDED, Phase.COMPENSATING):
             for generation in range(1, generations + 1):
                 if state.command_id(name, phase, generation) == root:
-                    return name
-    return None
+                    return name, phase
+    return None, None
 
 
 def _timed_out(
@@ -209,10 +220,14 @@ def _timed_out(
 ) -> SagaState[D] | Decision[D]:
     name = TimedOut.from_json(message.payload).step
     if name is None:
-        if state.direction is Direction.BACKWARD or outcomes.pivot_passed(saga, state):
+        undone = state.direction is Direction.BACKWARD and state.rewind_to is None
+        if undone or state.status.final or outcomes.pivot_passed(saga, state):
             return _stale(state)
         late = replace(
-            state, direction=Direction.BACKWARD, cancelled="the deadline of the saga passed"
+            state,
+            direction=Direction.BACKWARD,
+            cancelled="the deadline of the saga passed",
+            rewind_to=None,
         )
         return course.give_up(late, overdue=True)
     known = state.steps.get(name)
@@ -227,7 +242,8 @@ def _timed_out(
     if known.phase not in ORDERED or known.overdue:
         return _stale(state)
     late = state.with_step(name, phase=Phase.REVOKING, overdue=True, rejection=words)
-    course.revoke[state.command_id(name, Phase.COMMANDED, known.generation)] = name
+    if known.phase is not Phase.REVOKING:  # otherwise the answer is under way already
+        course.revoke[state.command_id(name, Phase.COMMANDED, known.generation)] = name
     return replace(late, direction=Direction.BACKWARD)
 
 

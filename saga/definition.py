@@ -121,6 +121,10 @@ class Wait(Generic[D]):
         _require_event(self.name, "until", self.until)
         for event in self.rejections:
             _require_event(self.name, "rejected_by", event)
+            if event.kind == self.until.kind:
+                raise DefinitionError(
+                    f"Wait {self.name!r}: {event.kind} cannot both end and reject the step"
+                )
         if self.on_success is not None and not callable(self.on_success):
             raise DefinitionError(f"Wait {self.name!r}: on_success must be a function")
 
@@ -264,8 +268,10 @@ def _check_name(what: str, name: object) -> None:
 
 
 def _check_timeout(name: str, timeout: timedelta | None) -> None:
-    if timeout is not None and timeout <= timedelta(0):
-        raise DefinitionError(f"{name!r}: a timeout or deadline must be longer than nothing")
+    if timeout is not None and (not isinstance(timeout, timedelta) or timeout <= timedelta(0)):
+        raise DefinitionError(
+            f"{name!r}: a timeout or deadline must be a timedelta that is longer than nothing"
+        )
 
 
 def _require_event(step: str, role: str, event: object) -> None:

@@ -15,7 +15,7 @@ S = TypeVar("S", bound=StrEnum)
 #: Where a saga begins.
 FIRST_STATUSES = (Status.RUNNING,)
 #: Where a step begins.
-FIRST_PHASES = (Phase.COMMANDED, Phase.SKIPPED)
+FIRST_PHASES = (Phase.COMMANDED, Phase.WAITING, Phase.SKIPPED)
 
 
 def render() -> str:

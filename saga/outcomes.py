@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from saga.definition import Saga, Step, Wait
 from saga.envelope import Envelope
 from saga.messages import Done, Event, Faulted, Refused, Revoked, dump_json
-from saga.state import Direction, Phase, SagaState
+from saga.state import STANDING, Direction, Phase, SagaState
 
 D = TypeVar("D", bound=BaseModel)
 
@@ -73,7 +73,8 @@ def learn_late(
 ) -> SagaState[D] | None:
     """Take note of the outcome of a step that was given up; None if it tells nothing new.
 
-    A late success is compensated, once more if need be; a late rejection is only recorded.
+    A late success is compensated, once more if need be, and so is a late rejection from further
+    down, of which earlier hops had committed; one of the command's own handler is only recorded.
     """
     known = state.steps[step.name]
     if refusal(step, message) is not None:
@@ -82,7 +83,9 @@ def learn_late(
             return state.with_step(
                 step.name, phase=Phase.REJECTED, doubt=False, fault=None, parked=None
             )
-        return state.with_step(step.name, doubt=False)
+        if own or known.phase in STANDING:
+            return state.with_step(step.name, doubt=False)
+        return _compensate_again(saga, state, step)  # earlier hops committed, perhaps after it
     if message.kind != step.outcome.kind:
         return None
     if known.phase is Phase.IN_DOUBT:

@@ -15,16 +15,17 @@ AssertionError says what is not as expected; what the saga's functions raise com
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from pydantic import BaseModel
 
-from saga.decide import decide, fold, start_message
+from saga import messages
+from saga.decide import Decision, Verdict, decide, fold, start_message
 from saga.definition import Saga
 from saga.envelope import Category, Envelope
-from saga.messages import Command, Done, Event, Faulted, Message, Refused, dump_json
-from saga.state import IN_FLIGHT, SagaState, Status
+from saga.messages import Command, Done, Event, Faulted, Message, Refused, Revoked, dump_json
+from saga.state import IN_FLIGHT, ORDERED, Phase, SagaState, Status
 
 D = TypeVar("D", bound=BaseModel)
 Expected = Command | type[Command]
@@ -49,8 +50,10 @@ class Story(Generic[D]):
     consumed: tuple[Envelope, ...] = ()
     #: The commands that the last of them made it send.
     sent: tuple[Envelope, ...] = ()
-    #: All commands so far, by their ids.
+    #: All commands so far and the deadlines that still run, by their ids.
     orders: Mapping[UUID, Envelope] = field(default_factory=dict, repr=False)
+    #: The whole of what the last message led to.
+    decision: Decision[D] | None = field(default=None, repr=False)
 
     @property
     def data(self) -> D:
@@ -84,11 +87,63 @@ class Story(Generic[D]):
         """A handler raised `Rejected`: the command's own one, unless `downstream`."""
         return self._tell(step, Refused(reason=reason), downstream)
 
-    def faulted(self, step: str, error: str) -> "Story[D]":
-        """The delivery of the step's command, or of its compensation, is parked."""
+    def faulted(
+        self, step: str, error: str, *, downstream: bool = False, external: bool = False
+    ) -> "Story[D]":
+        """The delivery of the step's command, or of its compensation, is parked.
+
+        `downstream`: a later delivery of its choreography is.  `external`: the handler acts
+        outside the database, so that it may have had an effect.
+        """
         order = self._order(step)
-        fault = Faulted(consumer=order.recipient or "", message_kind=order.kind, error=error)
-        return self._tell(step, fault)
+        where = {"consumer": order.recipient or "", "message_kind": order.kind}
+        return self._tell(step, Faulted(**where, error=error, external=external), downstream)
+
+    def timed_out(self, step: str | None = None) -> "Story[D]":
+        """The deadline of the step passed, or with no step that of the saga."""
+        known = self.state.steps.get(step) if step else None
+        generation = known.generation if known else 1
+        if (timer := self.orders.get(self.state.timer_id(step, generation))) is None:
+            _fail(f"no deadline of {step or 'the saga'} is running; {self._where()}")
+        return self._hear(timer)
+
+    def revoked(self, step: str) -> "Story[D]":
+        """The step's command was taken back before anyone started it."""
+        return self._answered(step, revoked=True)
+
+    def not_revoked(self, step: str) -> "Story[D]":
+        """The step's command could not be taken back: somebody had started it."""
+        return self._answered(step, revoked=False)
+
+    def signal(self, event: Event) -> "Story[D]":
+        """An outside message comes, for the wait that takes it now or later."""
+        after = self._from_outside(event, Category.EVENT)
+        if after.decision and after.decision.verdict is Verdict.UNEXPECTED:
+            _fail(f"no step of {self.saga.name} waits for {event.kind}")
+        return after
+
+    def cancelled(self, reason: str) -> "Story[D]":
+        """A person, or the host, cancels the saga."""
+        return self._act(messages.Cancelled(reason=reason))
+
+    def replayed(
+        self, reason: str = "repaired", from_step: str | None = None, **data: Any
+    ) -> "Story[D]":
+        """A person lets the stuck saga go on, perhaps from an earlier step, with other data."""
+        return self._act(messages.Replayed(reason=reason, from_step=from_step, data=data))
+
+    def skipped(self, step: str, reason: str) -> "Story[D]":
+        """A person declares the step that failed settled by other means."""
+        return self._act(messages.Skipped(step=step, reason=reason))
+
+    def expect_refused(self, act: Message, why_contains: str = "") -> "Story[D]":
+        """This act (`Cancelled`, `Replayed`, `Skipped`) cannot be done now, for this reason."""
+        decision = self._from_outside(act, Category.ACT).decision
+        if decision is None or decision.verdict is not Verdict.REFUSED:
+            _fail(f"{act.kind} is not refused; {self._where()}")
+        if why_contains not in (decision.why or ""):
+            _fail(f"expected a refusal with {why_contains!r}, but it is: {decision.why}")
+        return self
 
     def again(self) -> "Story[D]":
         """Deliver the last message once more; fails if that has any effect."""
@@ -134,13 +189,18 @@ class Story(Generic[D]):
 
     def _in_flight(self) -> dict[str, Envelope]:
         """The outstanding commands, by the names of their steps."""
-        id, steps = self.state.command_id, self.state.steps.items()
-        flying = {n: id(n, s.phase, s.generation) for n, s in steps if s.phase in IN_FLIGHT}
-        return {name: self.orders[order] for name, order in flying.items()}
+        flying = {}
+        for name, step in self.state.steps.items():
+            phase = Phase.COMMANDED if step.phase in ORDERED else step.phase
+            if phase in (Phase.COMMANDED, Phase.COMPENSATING):
+                flying[name] = self.orders[self.state.command_id(name, phase, step.generation)]
+        return flying
 
     def _order(self, step: str) -> Envelope:
         if step not in (names := [s.name for s in self.saga]):
             _fail(f"{self.saga.name} has no step {step!r}; it has {', '.join(names)}")
+        if step in self.state.steps and self.state.steps[step].phase is Phase.WAITING:
+            _fail(f"step {step!r} waits for an outside message: use signal()")
         if (order := self._in_flight().get(step)) is None:
             _fail(f"step {step!r} awaits nothing; {self._where()}")
         return order
@@ -158,17 +218,37 @@ class Story(Generic[D]):
         cause = uuid5(order.id, "downstream") if downstream else order.id
         return self._hear(replace(envelope, causation_id=cause))
 
+    def _answered(self, step: str, *, revoked: bool) -> "Story[D]":
+        if self._order(step) and self.state.steps[step].phase is not Phase.REVOKING:
+            _fail(f"the command of step {step!r} is not being taken back; {self._where()}")
+        return self._tell(step, Revoked(step=step, revoked=revoked))
+
+    def _act(self, act: Message) -> "Story[D]":
+        after = self._from_outside(act, Category.ACT)
+        if after.decision and after.decision.verdict is Verdict.REFUSED:
+            _fail(f"{act.kind} is refused: {after.decision.why}")
+        return after
+
+    def _from_outside(self, message: Message, category: Category) -> "Story[D]":
+        start, id = self.consumed[0], uuid5(self.state.id, f"message {len(self.consumed)}")
+        at = {"recipient": start.recipient, "sender": None}
+        return self._hear(start.caused(message, id=id, category=category, **at))
+
     def _hear(self, message: Envelope) -> "Story[D]":
         """Consume a message as a worker does: the data is stored, and read back next time."""
         decision = decide(self.saga, self.state, message)
         text = dump_json(decision.state.data, f"{self.saga.name}: the data after {message.kind}")
         state = replace(decision.state, data=self.saga.data.model_validate_json(text))
-        orders = {**self.orders, **{order.id: order for order in decision.send}}
-        return Story(self.saga, state, (*self.consumed, message), decision.send, orders)
+        over = {*decision.clear, message.id}  # deadlines that were cleared, or have passed
+        known = {**self.orders, **{order.id: order for order in decision.send}}
+        orders = {id: order for id, order in known.items() if id not in over}
+        sent = tuple(m for m in decision.send if m.category is Category.COMMAND)
+        return Story(self.saga, state, (*self.consumed, message), sent, orders, decision)
 
     def _where(self) -> str:
         because = f", because {self.state.reason}" if self.state.reason else ""
-        flying = f"; in flight: {', '.join(names)}" if (names := self._in_flight()) else ""
+        names = ", ".join(n for n, s in self.state.steps.items() if s.phase in IN_FLIGHT)
+        flying = f"; in flight: {names}" if names else ""
         return f"{self.saga.name} is {self.state.status}{because}{flying}"
 
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from saga import Command, DefinitionError, Done, Event, Parallel, Saga, Step
+from saga import Command, DefinitionError, Done, Event, Parallel, Saga, Step, Wait
 
 
 class Trip(BaseModel):
@@ -189,10 +190,33 @@ def test_the_steps_are_a_tuple(steps: Any) -> None:
     assert text == "Saga 'book_trip': steps must be a tuple of one step or more"
 
 
+def test_a_wait_cannot_end_and_be_rejected_by_the_same() -> None:
+    text = error_of(lambda: Wait("sign", until=Ordered, rejected_by=Ordered))
+    assert text == f"Wait 'sign': {Ordered.kind} cannot both end and reject the step"
+
+
+@pytest.mark.parametrize("wrong", [5, timedelta(0), timedelta(seconds=-1)])
+def test_a_timeout_is_longer_than_nothing(wrong: Any) -> None:
+    text = "a timeout or deadline must be a timedelta that is longer than nothing"
+    assert error_of(lambda: Wait("sign", until=Ordered, timeout=wrong)) == f"'sign': {text}"
+    assert error_of(lambda: Step("flight", order, timeout=wrong)) == f"'flight': {text}"
+    assert error_of(lambda: saga(step("flight"), deadline=wrong)) == f"'book_trip': {text}"
+
+
+def test_what_an_error_does_is_one_of_two_words() -> None:
+    assert "on_fault must be" in error_of(lambda: Step("flight", order, on_fault="go"))
+    assert "a pivot cannot have on_fault='compensate'" in error_of(
+        lambda: Step("flight", order, pivot=True, on_fault="compensate")
+    )
+    assert "must be 'stop' or 'go_on', not 'x'" in error_of(
+        lambda: saga(step("flight"), on_compensation_fault="x")
+    )
+
+
 @pytest.mark.parametrize("wrong", [order, (step("hotel"), step("car")), None, Step])
 def test_and_of_nothing_else(wrong: Any) -> None:
     text = error_of(lambda: saga(step("flight"), wrong))
-    assert text == f"Saga 'book_trip': {wrong!r} is neither Step nor Parallel"
+    assert text == f"Saga 'book_trip': {wrong!r} is neither Step nor Wait nor Parallel"
 
 
 @pytest.mark.parametrize(

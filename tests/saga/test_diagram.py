@@ -60,7 +60,7 @@ def test_the_fragment_holds_both_diagrams_in_fences() -> None:
     diagrams = re.findall(r"^```mermaid\n(.*?)\n```$", fragment, flags=re.DOTALL | re.MULTILINE)
     assert diagrams == [
         mermaid_state_diagram(TRANSITIONS, [Status.RUNNING]),
-        mermaid_state_diagram(STEP_TRANSITIONS, [Phase.COMMANDED, Phase.SKIPPED]),
+        mermaid_state_diagram(STEP_TRANSITIONS, [Phase.COMMANDED, Phase.WAITING, Phase.SKIPPED]),
     ]
     assert fragment.endswith("```\n")
     assert "\n\n\n" not in fragment

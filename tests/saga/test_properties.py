@@ -23,6 +23,7 @@ from saga import (
     Parallel,
     Phase,
     Refused,
+    Revoked,
     Saga,
     SagaState,
     Status,
@@ -37,6 +38,8 @@ from saga.state import IN_FLIGHT, STEP_TRANSITIONS, TRANSITIONS
 
 SAGA_ID = UUID(int=7)
 OWN_INBOX = "saga.process"
+#: Messages that tell of no effect.
+IDLE = (Faulted.kind, Revoked.kind)
 
 thorough = settings(
     max_examples=100,
@@ -86,6 +89,8 @@ class Plan:
     answer: str
     #: What parks before the answer comes after all: the order, the undoing.
     parks: tuple[bool, bool]
+    #: Whether its command can be taken back as long as no answer of it was delivered.
+    revocable: bool
 
 
 plans = st.builds(
@@ -95,6 +100,7 @@ plans = st.builds(
     skipped=st.sampled_from([False, False, False, False, True]),
     answer=st.sampled_from(["yes", "yes", "yes", "yes", "yes", "no", "no further down"]),
     parks=st.tuples(st.booleans(), st.booleans()),
+    revocable=st.booleans(),
 )
 
 
@@ -147,6 +153,8 @@ def processes(draw: st.DrawFn) -> Process:
             plan = draw(plans)
             if pivot is not None and index >= pivot:
                 plan = replace(plan, undo="none")
+            if index == pivot and plan.answer == "no further down":
+                plan = replace(plan, answer="no")  # it would be stuck with a part of it done
             if pivot is not None and index > pivot:
                 plan = replace(plan, answer="yes")  # from there on a no would leave it stuck
             drawn[f"{letter}{index}"] = plan
@@ -208,12 +216,23 @@ class World:
         self.learn(message)
         for order in decision.send:
             self.carry_out(order)
+        for root, name in decision.revoke:
+            self.revoke(self.sent[root], name)
         return decision
+
+    def revoke(self, order: Envelope, name: str) -> None:
+        """Take the command back if nobody started it, and say whether it was."""
+        started = any(message.root_id == order.id for message in self.consumed)
+        taken = self.process.plans[name].revocable and not started
+        if taken:
+            self.under_way = [m for m in self.under_way if m.root_id != order.id]
+            self.standing.discard(name)
+        self.answer(order, Revoked(step=name, revoked=taken), parks=False)
 
     def learn(self, message: Envelope) -> None:
         """Write down that the saga heard of an effect for the first time."""
         order = self.sent.get(message.root_id or SAGA_ID)
-        if order is None or order.kind != Do.kind or message.kind == Faulted.kind:
+        if order is None or order.kind != Do.kind or message.kind in IDLE:
             return
         name = Do.from_json(order.payload).step
         if self.process.plans[name].answer != "no" and name not in self.learned:
@@ -305,7 +324,12 @@ def assert_moved_along_the_tables(before: SagaState[Log], after: SagaState[Log])
 
 def reachable(phase: Phase) -> set[Phase]:
     """Phases that one decision may lead to: an outcome, and at once what follows from it."""
-    return {phase}.union(*(reachable(following) for following in STEP_TRANSITIONS[phase]))
+    reached, ahead = set[Phase](), [phase]
+    while ahead:
+        if (following := ahead.pop()) not in reached:
+            reached.add(following)
+            ahead += STEP_TRANSITIONS[following]
+    return reached
 
 
 def told(process: Process, turns: list[Turn]) -> World:

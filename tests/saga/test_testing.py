@@ -1,13 +1,24 @@
 """Stories: what they say when a saga does as told, and what they say when it does not."""
 
 from dataclasses import replace
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from saga import Command, Event, Parallel, PayloadError, Saga, Status, Step
+from saga import (
+    Cancelled,
+    Command,
+    Event,
+    Parallel,
+    PayloadError,
+    Replayed,
+    Saga,
+    Status,
+    Step,
+)
 from saga.testing import given
 
 
@@ -390,3 +401,43 @@ def test_what_a_function_raises_comes_through() -> None:
     buggy = booking(on_success=lambda trip, _: trip.no_such_field)
     with pytest.raises(AttributeError, match="no_such_field"):
         given(buggy, Trip()).when(SEATED)
+
+
+# Deadlines, doubts and operators
+
+
+def test_a_deadline_passes_only_where_one_is_running() -> None:
+    limited = booking(timeout=timedelta(minutes=1), compensation=lambda _: CancelFlight(trip="T1"))
+    begun = given(limited, Trip())
+    begun.timed_out("flight").revoked("flight").expect_nothing().expect_compensated()
+    begun.timed_out("flight").not_revoked("flight").expect(CancelFlight)
+    assert fails(lambda: BEGUN.timed_out("flight")) == (
+        "no deadline of flight is running; book_trip is running; in flight: flight"
+    )
+    assert "no deadline of the saga is running" in fails(begun.timed_out)
+    assert "no deadline of flight is running" in fails(
+        lambda: begun.when(SEATED).timed_out("flight")
+    )
+    late = begun.timed_out("flight")
+    assert "no deadline of flight is running" in fails(lambda: late.timed_out("flight"))
+
+
+def test_only_what_is_being_taken_back_is_taken_back() -> None:
+    assert fails(lambda: BEGUN.revoked("flight")) == (
+        "the command of step 'flight' is not being taken back; "
+        "book_trip is running; in flight: flight"
+    )
+
+
+def test_a_refused_act_says_why() -> None:
+    assert fails(BEGUN.replayed) == (
+        "saga.replayed is refused: it is running, and only a stuck saga can be replayed"
+    )
+    BEGUN.expect_refused(Replayed(reason="r"), "only a stuck saga").expect(ReserveFlight)
+    assert fails(lambda: BEGUN.expect_refused(Replayed(reason="r"), "nonsense")) == (
+        "expected a refusal with 'nonsense', but it is: "
+        "it is running, and only a stuck saga can be replayed"
+    )
+    assert fails(lambda: BEGUN.expect_refused(Cancelled(reason="ill"))) == (
+        "saga.cancelled is not refused; book_trip is running; in flight: flight"
+    )
