@@ -66,11 +66,7 @@ class Consequences:
         and so not taken back: its outcome is not known."""
         rows = unit.run(
             self._statements.revoke,
-            {
-                "saga_id": list({message.saga_id for _, _, message in self._revoke}),
-                "root": [root for root, _, _ in self._revoke],
-                "consumer": self._consumer,
-            },
+            {"root": [root for root, _, _ in self._revoke]},
         )
         taken = {id for (id,) in rows}
         return [

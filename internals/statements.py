@@ -128,15 +128,14 @@ WHERE message_id = %(id)s AND consumer = %(consumer)s AND state = 'pending' AND 
 FOR UPDATE
 """
 
-# What was not started, or failed without leaving anything, under the commands of given-up steps.
+# The commands of given-up steps, where they were not started or failed without leaving anything.
 # A handler that acts outside the database and was started may have had its effect.
 _REVOKE = """
 WITH taken AS (
     SELECT i.message_id, i.consumer
     FROM {schema}.inbox AS i JOIN {schema}.outbox AS o ON o.id = i.message_id
-    WHERE o.saga_id = ANY (%(saga_id)s::uuid[]) AND o.root_id = ANY (%(root)s::uuid[])
+    WHERE o.id = ANY (%(root)s::uuid[])
       AND i.state IN ('pending', 'parked') AND i.started_at IS NULL
-      AND o.category IN ('command', 'event') AND i.consumer <> %(consumer)s
     FOR UPDATE OF i SKIP LOCKED
 )
 UPDATE {schema}.inbox AS i

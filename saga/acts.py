@@ -139,18 +139,33 @@ def _replay(
             course.retry.append(known.parked)
             state = state.with_step(name, fault=None, parked=None)
             continue
+        if known.phase is Phase.COMMANDED and known.parked is None and known.overdue:
+            # Its command is out still, and a second one might do it twice: it is awaited on.
+            state = state.with_step(name, fault=None, overdue=False)
+            continue
         if known.parked is not None:
             course.supersede.append(known.parked)
         if known.phase is Phase.COMMANDED and first is not None:
-            # Its own command failed and left nothing: done again when the saga is back here.
-            state = state.with_step(name, phase=Phase.REVOKING, fault=None, parked=None)
-            state = state.with_step(name, phase=Phase.REVOKED)
+            state = _given_up(state, name)
             continue
         if known.phase is Phase.WAITING and first is not None:
             state = state.with_step(name, fault=None)  # it ends, since the saga turns back
             continue
         state = _anew(saga, state, name, course)
     return state
+
+
+def _given_up(state: SagaState[D], name: str) -> SagaState[D]:
+    """The step's own command failed: done again when the saga is back here.
+
+    It left nothing, unless its handler acts outside the database.
+    """
+    if state.steps[name].doubt:
+        return state.with_step(
+            name, phase=Phase.IN_DOUBT, position=state.consumed, fault=None, parked=None
+        )
+    state = state.with_step(name, phase=Phase.REVOKING, fault=None, parked=None)
+    return state.with_step(name, phase=Phase.REVOKED)
 
 
 def _anew(saga: Saga[D], state: SagaState[D], name: str, course: Course[D]) -> SagaState[D]:
@@ -163,7 +178,12 @@ def _anew(saga: Saga[D], state: SagaState[D], name: str, course: Course[D]) -> S
     assert make is not None
     command = make(state.data)
     state = state.with_step(
-        name, generation=known.generation + 1, fault=None, parked=None, overdue=False
+        name,
+        generation=known.generation + 1,
+        fault=None,
+        parked=None,
+        overdue=False,
+        doubt=False,
     )
     if command is None:
         return _skip(saga, state, name)

@@ -235,7 +235,7 @@ def _timed_out(
         return _stale(state)
     words = f"no outcome within {saga.step(name).timeout}"
     if outcomes.pivot_passed(saga, state) and known.phase in (*ORDERED, Phase.WAITING):
-        return state.with_step(name, fault=known.fault or words)
+        return state.with_step(name, fault=known.fault or words, overdue=True)
     if known.phase is Phase.WAITING:
         late = state.with_step(name, phase=Phase.REJECTED, position=state.consumed, rejection=words)
         return replace(late, direction=Direction.BACKWARD)

@@ -125,13 +125,19 @@ def _reject(
     reason: str,
 ) -> SagaState[D]:
     if pivot_passed(saga, state):
-        return state.with_step(step.name, fault=f"rejected after the pivot: {reason}", parked=None)
+        return state.with_step(
+            step.name,
+            fault=f"rejected after the pivot: {reason}",
+            parked=None,
+            overdue=False,
+        )
     own = message.causation_id == message.root_id or isinstance(step, Wait)
     if step.pivot and not own:
         return state.with_step(
             step.name,
             fault=f"rejected after a part of it was done, which a pivot cannot undo: {reason}",
             parked=None,
+            overdue=False,
         )
     moved = state.with_step(
         step.name,
@@ -152,7 +158,10 @@ def _fault(
     known = state.steps[step.name]
     forgiving = isinstance(step, Step) and step.on_fault == "compensate"
     if not forgiving or known.phase is Phase.COMPENSATING or pivot_passed(saga, state):
-        return state.with_step(step.name, fault=text, parked=message.causation_id)
+        acted = fault.external and known.phase is not Phase.COMPENSATING
+        return state.with_step(
+            step.name, fault=text, parked=message.causation_id, doubt=known.doubt or acted
+        )
     own = message.causation_id == message.root_id
     nothing_done = own and not fault.external
     if fault.external:

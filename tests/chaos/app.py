@@ -7,13 +7,13 @@ from sqlalchemy import Engine
 from boundary import Runtime, Settings
 from tests.chaos.booking import CHAOS_TRIP
 from tests.chaos.charging import GATEWAY, payments
-from tests.chaos.contexts import cars, documents, flights, hotels, loyalty, seating
+from tests.chaos.contexts import cars, documents, flights, hotels, loyalty, rooms, seating
 from tests.chaos.plan import Plan
 
-CONTEXTS = (flights, seating, hotels, cars, payments, documents, loyalty)
+CONTEXTS = (flights, seating, hotels, rooms, cars, payments, documents, loyalty)
 
 #: Every step of the saga and every reaction to one that leaves an effect in the ledger.
-STEPS = ("flight", "seating", "hotel", "car", "payment", "documents", "miles")
+STEPS = ("flight", "seating", "hotel", "room", "car", "payment", "documents", "miles")
 
 
 def build_runtime(settings: Settings, engine: Engine | None = None) -> Runtime:

@@ -1,5 +1,5 @@
-"""The saga of the harness: a flight with a hop behind it, hotel and car together, a pivot that
-acts outside the database, and documents."""
+"""The saga of the harness: a flight and a hotel with hops behind them, the hotel together with a
+car, a pivot that acts outside the database, and documents."""
 
 from saga import Command, Parallel, Saga, Step
 from tests.chaos.messages import (
@@ -12,11 +12,12 @@ from tests.chaos.messages import (
     ChargeDeclined,
     DocumentsIssued,
     FlightUnavailable,
-    HotelBooked,
     HotelUnavailable,
     IssueDocuments,
     RentCar,
     ReserveFlight,
+    RoomAssigned,
+    RoomRefused,
     SeatAssigned,
     SeatRefused,
 )
@@ -48,6 +49,7 @@ def book_hotel(trip: Trip) -> Command:
         traveller=trip.traveller,
         cents=trip.price("hotel"),
         refuse=trip.refused_by == "hotel",
+        refuse_room=trip.refused_by == "room",
     )
 
 
@@ -106,8 +108,8 @@ CHAOS_TRIP = Saga(
             Step(
                 "hotel",
                 book_hotel,
-                until=HotelBooked,
-                rejected_by=HotelUnavailable,
+                until=RoomAssigned,
+                rejected_by=(HotelUnavailable, RoomRefused),
                 compensation=cancel_hotel,
             ),
             Step("car", rent_car, compensation=cancel_car),

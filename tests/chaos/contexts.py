@@ -14,10 +14,13 @@ from tests.chaos.messages import (
     FlightReserved,
     FlightUnavailable,
     HotelBooked,
+    HotelCancelled,
     HotelUnavailable,
     IssueDocuments,
     RentCar,
     ReserveFlight,
+    RoomAssigned,
+    RoomRefused,
     SeatAssigned,
     SeatRefused,
 )
@@ -25,6 +28,7 @@ from tests.chaos.messages import (
 flights = Context("flights")
 seating = Context("seating")
 hotels = Context("hotels")
+rooms = Context("rooms")
 cars = Context("cars")
 documents = Context("documents")
 loyalty = Context("loyalty")
@@ -66,12 +70,28 @@ def book(command: BookHotel, work: Work) -> None:
         work.publish(HotelUnavailable(trip_id=command.trip_id, reason="no rooms"))
         return
     do(work, command.trip_id, "hotel", command.traveller, command.cents)
-    work.publish(HotelBooked(trip_id=command.trip_id))
+    work.publish(HotelBooked(trip_id=command.trip_id, refuse_room=command.refuse_room))
 
 
-@hotels.handles(CancelHotel)
+@hotels.handles(CancelHotel, emits=(HotelCancelled,))
 def cancel_booking(command: CancelHotel, work: Work) -> None:
     undo(work, command.trip_id, "hotel", command.traveller, command.cents)
+    work.publish(HotelCancelled(trip_id=command.trip_id))
+
+
+@rooms.reacts_to(HotelBooked, emits=(RoomAssigned, RoomRefused))
+def assign_room(event: HotelBooked, work: Work) -> None:
+    if event.refuse_room:
+        work.publish(RoomRefused(trip_id=event.trip_id, reason="only smoking rooms"))
+        return
+    do(work, event.trip_id, "room")
+    work.publish(RoomAssigned(trip_id=event.trip_id))
+
+
+@rooms.reacts_to(HotelCancelled)
+def release_room(event: HotelCancelled, work: Work) -> None:
+    if was_done(work, event.trip_id, "room"):
+        undo(work, event.trip_id, "room")
 
 
 @cars.handles(RentCar)

@@ -16,7 +16,7 @@ from tests.chaos.ledger import COMPANIES
 from tests.chaos.trips import Trip
 
 #: The saga's step under whose command each effect happens, where the names differ.
-_UNDER = {"seating": "flight", "miles": "payment"}
+_UNDER = {"seating": "flight", "room": "hotel", "miles": "payment"}
 
 _EFFECTS = """
 SELECT trip_id, saga_id, step, op, root_id, cents FROM chaos_effect ORDER BY seq

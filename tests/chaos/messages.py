@@ -49,12 +49,24 @@ class SeatRefused(_Outcome, kind="seating.refused"): ...
 
 class BookHotel(_Order, kind="hotels.book"):
     refuse: bool
+    #: Handed on, for the context that assigns rooms.
+    refuse_room: bool
 
 
 class CancelHotel(_Order, kind="hotels.cancel"): ...
 
 
-class HotelBooked(_Outcome, kind="hotels.booked"): ...
+class HotelBooked(_Outcome, kind="hotels.booked"):
+    refuse_room: bool
+
+
+class HotelCancelled(_Outcome, kind="hotels.cancelled"): ...
+
+
+class RoomAssigned(_Outcome, kind="rooms.assigned"): ...
+
+
+class RoomRefused(_Outcome, kind="rooms.refused"): ...
 
 
 class HotelUnavailable(_Outcome, kind="hotels.unavailable"): ...

@@ -171,6 +171,7 @@ def test_a_good_run_passes(scratch: Connection, finished: Any) -> None:
         "flight",
         "seating",
         "hotel",
+        "room",
         "car",
         "payment",
     }

@@ -7,7 +7,14 @@ from uuid import UUID, uuid5
 from pydantic import BaseModel, ConfigDict, Field
 
 #: Who may refuse a trip, and how often each does: together a bit more than a quarter.
-REFUSALS = {"flight": 0.06, "seating": 0.06, "hotel": 0.06, "car": 0.05, "payment": 0.05}
+REFUSALS = {
+    "flight": 0.05,
+    "seating": 0.05,
+    "hotel": 0.04,
+    "room": 0.05,
+    "car": 0.05,
+    "payment": 0.04,
+}
 
 #: Accounts that travellers pay from.
 TRAVELLERS = 500
@@ -31,7 +38,7 @@ class Trip(BaseModel):
     share_cents: int = Field(gt=0)
     wants_car: bool
     #: Decided beforehand, so that the checker knows how each trip must end.
-    refused_by: Literal["flight", "seating", "hotel", "car", "payment"] | None = None
+    refused_by: Literal["flight", "seating", "hotel", "room", "car", "payment"] | None = None
 
     #: What the saga learns on its way.
     seat: str | None = None
