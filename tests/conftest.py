@@ -288,7 +288,7 @@ def make_engine(settings: Settings) -> Engine:
     )
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 60.0, what: str = "") -> Any:
     """Return what `condition` gives as soon as it is true; fail if that takes too long."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):

@@ -94,7 +94,10 @@ def check_record(connection: Connection, schema: str) -> tuple[Check, ...]:
     return (
         judge(
             "inbox_drained",
-            count("SELECT count(*) FROM {s}.inbox WHERE state <> 'done'", "deliveries not done"),
+            count(
+                "SELECT count(*) FROM {s}.inbox WHERE state IN ('pending', 'parked')",
+                "deliveries not settled",
+            ),
         ),
         judge(
             "outbox_drained",

@@ -15,6 +15,7 @@ from examples.travel.checks import Check, judge
 from examples.travel.record import check_record
 from internals.statements import statements
 from internals.unit_of_work import SqlAlchemyUnitOfWork
+from tests.chaos.acts import unaudited, wrong_outcomes
 from tests.chaos.booking import CHAOS_TRIP
 from tests.chaos.charging import payments
 from tests.chaos.effects import (
@@ -46,6 +47,8 @@ class Evidence:
     #: Keys for which a repeated start gave another saga.
     contradicted: frozenset[str] = frozenset()
     calls: Sequence[Call] = ()
+    #: Sagas whose cancelling was acknowledged.
+    cancelled: frozenset[UUID] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,8 @@ def inspect(connection: Connection, schema: str, evidence: Evidence) -> Findings
         "starts_answered_alike": sorted(evidence.contradicted),
         "every_saga_ended": _not_ended(ended),
         "none_stuck": _stuck(connection, schema),
-        "outcomes_as_decided": _wrong_outcomes(trips, ended),
+        "outcomes_as_decided": wrong_outcomes(connection, schema, trips, ended),
+        "audit_complete": unaudited(connection, schema, evidence.cancelled),
         "effects_exact": (
             line
             for trip in trips
@@ -136,14 +140,6 @@ def _stuck(connection: Connection, schema: str) -> Iterator[str]:
         yield f"{key} is stuck: {reason}" if reason else f"{key} is stuck without a reason"
 
 
-def _wrong_outcomes(trips: Sequence[Trip], ended: Mapping[str, Ended]) -> Iterator[str]:
-    for trip in trips:
-        decided = "compensated" if trip.refused_by else "completed"
-        status = ended[trip.reference].status if trip.reference in ended else "never begun"
-        if status != decided:
-            yield f"{trip.reference} should be {decided}, and is {status}"
-
-
 def _gaps(connection: Connection, schema: str) -> Iterator[str]:
     rows = connection.execute(
         text(
@@ -191,7 +187,7 @@ def _undone(connection: Connection, schema: str) -> Iterator[str]:
         text(
             f"""SELECT o.kind, i.consumer, i.state, count(*), min(i.last_error)
                 FROM {schema}.inbox AS i LEFT JOIN {schema}.outbox AS o ON o.id = i.message_id
-                WHERE i.state <> 'done' GROUP BY o.kind, i.consumer, i.state"""
+                WHERE i.state NOT IN ('done', 'revoked') GROUP BY o.kind, i.consumer, i.state"""
         )
     )
     for kind, consumer, state, count, error in rows:

@@ -1,4 +1,4 @@
-"""The crew: `dramatiq` processes that are killed, paused, replaced, and always started again."""
+"""The crew: `dramatiq` processes, and whoever works beside them, that are killed, paused, replaced, and always started again."""
 
 import os
 import random
@@ -7,9 +7,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.plan import PLACE, PLAN
@@ -20,10 +20,30 @@ ROOT = Path(__file__).parents[2]
 _GOODBYE = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one member of the crew does."""
+
+    #: Arguments of this Python.
+    command: tuple[str, ...]
+    #: On top of this process's own.
+    environment: Mapping[str, str] = field(default_factory=dict)
+    #: Whether it is killed and paused only by the failpoints in it.
+    spared: bool = False
+
+
+def worker(threads: int, environment: Mapping[str, str]) -> Job:
+    """Return the job of a `dramatiq` command with so many threads."""
+    command = ("-m", "dramatiq", "tests.chaos.worker", "--processes", "1")
+    patience = ("--worker-shutdown-timeout", "10000")
+    return Job((*command, "--threads", str(threads), *patience), environment)
+
+
 @dataclass(slots=True)
 class Member:
-    """One worker: the `dramatiq` command and the process that it forks."""
+    """One at work: the command and the processes that it forks."""
 
+    job: Job
     process: subprocess.Popen[bytes]
     mark: Path
 
@@ -48,16 +68,12 @@ class Crew:
 
     Args:
         folder: Where the plan is, and where logs go.
-        count: How many there are.
-        oddities: By place, more of the environment and the number of threads of whoever works
-            there.
+        jobs: One for each member.
     """
 
-    def __init__(
-        self, folder: Path, count: int, oddities: Mapping[int, tuple[Mapping[str, str], int]]
-    ) -> None:
+    def __init__(self, folder: Path, jobs: Sequence[Job]) -> None:
         self._folder = folder
-        self._oddities = oddities
+        self._jobs = jobs
         self._booted = folder / "booted"
         self._booted.mkdir()
         self._turn = threading.RLock()
@@ -66,7 +82,7 @@ class Crew:
         #: Workers that were told to stop and had to be killed.
         self.stubborn = 0
         self._closed = False
-        self._members = [self._launch(place) for place in range(count)]
+        self._members = [self._launch(place) for place in range(len(jobs))]
 
     @property
     def log(self) -> Path:
@@ -107,7 +123,8 @@ class Crew:
         self._rolled = (self._rolled + 1) % len(self._members)
         with self._turn:
             member = self._members[self._rolled]
-            if sum(other.works for other in self._members) < 2 or not member.works:
+            working = self._working()
+            if len(working) < 2 or self._rolled not in working:
                 return False
         member.signal(signal.SIGTERM)
         self._await_end(member)
@@ -140,28 +157,30 @@ class Crew:
 
     def _choose(self, rng: random.Random) -> int | None:
         """Choose one that works, and never the last: on a slow machine none would ever boot."""
-        working = [place for place, member in enumerate(self._members) if member.works]
+        working = self._working()
         return rng.choice(working) if len(working) > 1 and not self._closed else None
+
+    def _working(self) -> list[int]:
+        """The places of those that work and may be struck."""
+        places = enumerate(self._members)
+        return [place for place, member in places if member.works and not member.job.spared]
 
     def _launch(self, place: int) -> Member:
         self._launches += 1
         name = f"{place}-{self._launches}"
-        environment, threads = self._oddities.get(place, ({}, 4))
-        command = [sys.executable, "-m", "dramatiq", "tests.chaos.worker"]
-        command += ["--processes", "1", "--threads", str(threads)]
-        command += ["--worker-shutdown-timeout", "10000"]
+        job = self._jobs[place]
         plan = {PLAN: str(self._folder / "plan.json"), PLACE: name, "PGAPPNAME": name}
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                command,
+                [sys.executable, *job.command],
                 cwd=ROOT,
-                env={**os.environ, **plan, **environment, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, **plan, **job.environment, "PYTHONPATH": str(ROOT)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # one group to kill, and Ctrl-C is ours alone
             )
-        return Member(process, self._booted / name)
+        return Member(job, process, self._booted / name)
 
     def _await_end(self, member: Member) -> None:
         """Wait for a worker that was told to stop; one that does not is killed, and counted."""

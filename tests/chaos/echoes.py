@@ -20,9 +20,10 @@ from tests.chaos.plan import SCHEMA
 
 _RECENT = """
 SELECT o.id, o.kind, o.category, o.payload::text, o.saga_id, o.saga, o.causation_id, o.root_id,
-       o.recipient, o.sender, o.awaits, o.retry::text, 0
+       o.recipient, o.sender, o.awaits, o.retry::text, 0, 0
 FROM outbox AS o
-WHERE o.kind <> 'saga.started' AND (NOT %(replies)s OR o.category = 'reply')
+WHERE o.kind NOT IN ('saga.started', 'saga.revoked')  -- what a saga tells itself
+  AND (NOT %(replies)s OR o.category = 'reply')
 ORDER BY o.seq DESC LIMIT 400
 """
 

@@ -24,6 +24,8 @@ KINDS = ("kill_before", "error_before", "error_after", "kill_after")
 #: test: say where it is passed, and see that its failpoints strike.
 PASSED_IN: Mapping[Boundary, str] = {
     Boundary.HOP: "worker",
+    Boundary.LEASED: "worker",
+    Boundary.ACT: "operating",
     Boundary.RELAY: "worker",
     Boundary.SUBSCRIBE: "worker",
     Boundary.MIGRATE: "migrating",

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from internals.transactions import Boundary
 from tests.chaos import doorbells, failpoints, gateway
 from tests.chaos.faults import KILLED_IN_HOP
+from tests.chaos.operating import CANCELLED
 from tests.chaos.proxy import COMMIT_CUT, Every
 from tests.chaos.worker_faults import EXHAUSTED, SKEWED
 
 #: A start that is asked for twice, by whoever did not hear the answer.
 START_REPEATED = "start_repeated"
 
-#: In every profile: the outside world is never quite right.
-ALWAYS = frozenset({gateway.ANSWER_LOST, gateway.BUSY, START_REPEATED})
+#: In every profile: the outside world is never quite right, and people change their minds.
+ALWAYS = frozenset({gateway.ANSWER_LOST, gateway.BUSY, START_REPEATED, CANCELLED})
 
 _KILLS = frozenset({"worker_killed", KILLED_IN_HOP})
 _WORKERS = _KILLS | frozenset({"worker_paused", "rolling_restart", SKEWED, EXHAUSTED})

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -17,12 +17,13 @@ from examples.travel.checks import Check, judge
 from tests.chaos import failpoints
 from tests.chaos.app import runtime_of
 from tests.chaos.checker import Evidence, inspect
-from tests.chaos.crew import ROOT, Crew, companion
+from tests.chaos.crew import ROOT, Crew, Job, companion, worker
 from tests.chaos.drive import Drive, Driven, Standing
 from tests.chaos.echoes import Echoes
 from tests.chaos.faults import Storm, messages_lane, postgres_lane, redis_lane, workers_lanes
 from tests.chaos.gateway import read_calls
 from tests.chaos.ledger import create_tables
+from tests.chaos.operating import read_acts
 from tests.chaos.plan import PLAN, SCHEMA, Plan
 from tests.chaos.profiles import MIGRATION_FAULTS, PROFILES, Profile
 from tests.chaos.report import Report, checks_of_run
@@ -62,7 +63,7 @@ def run(options: Options, progress: Callable[[Standing | None], None]) -> Report
         host = runtime_of(plan)
         stack.callback(host.close)
         migrated = _migrate(profile, host, servers)
-        crew = Crew(servers.folder, options.workers, _oddities(profile, options.workers))
+        crew = Crew(servers.folder, _jobs(profile, options.workers))
         stack.callback(crew.kill_all)
         echoes = Echoes(servers.database_url, host.broker.ring)
         stack.callback(echoes.close)
@@ -103,6 +104,7 @@ def run(options: Options, progress: Callable[[Standing | None], None]) -> Report
                     driven.acknowledged,
                     frozenset(driven.contradicted),
                     tuple(read_calls(servers.folder / "gateway.jsonl")),
+                    frozenset(read_acts(servers.folder)),
                 ),
             )
         checks = checks_of_run(faults, driven.seconds_to_drain, crew.stubborn, servers.no_disk)
@@ -171,16 +173,15 @@ def _is_migrated(servers: OwnServers) -> bool:
         return found is not None and found[0] is not None
 
 
-def _oddities(profile: Profile, workers: int) -> Mapping[int, tuple[Mapping[str, str], int]]:
-    """By place in the crew: what is odd there, and how many threads work there."""
-    odd: dict[int, tuple[Mapping[str, str], int]] = {}
+def _jobs(profile: Profile, workers: int) -> Sequence[Job]:
+    """Who works in this run; the first few may be odd."""
+    odd: dict[int, Job] = {}
     if SKEWED in profile.faults:
-        odd[0] = ({SKEW: "-3600"}, 4)
-        if workers > 2:
-            odd[2] = ({SKEW: "3600"}, 4)
+        odd = {0: worker(4, {SKEW: "-3600"}), 2: worker(4, {SKEW: "3600"})}
     if EXHAUSTED in profile.faults:
-        odd[1] = ({POOL: "2"}, 64)
-    return odd
+        odd[1] = worker(64, {POOL: "2"})
+    operator = Job(("-m", "tests.chaos.operating"), spared=True)
+    return [*(odd.get(place, worker(4, {})) for place in range(workers)), operator]
 
 
 def _all_asked_for(driven: Driven, trips: int) -> Check:

@@ -16,6 +16,9 @@ REFUSALS = {
     "payment": 0.04,
 }
 
+#: So many an operator tries to cancel.
+TO_CANCEL = 0.08
+
 #: Accounts that travellers pay from.
 TRAVELLERS = 500
 
@@ -39,6 +42,9 @@ class Trip(BaseModel):
     wants_car: bool
     #: Decided beforehand, so that the checker knows how each trip must end.
     refused_by: Literal["flight", "seating", "hotel", "room", "car", "payment"] | None = None
+
+    #: Whether an operator will try to cancel it.
+    to_cancel: bool = False
 
     #: What the saga learns on its way.
     seat: str | None = None
@@ -67,4 +73,5 @@ def _trip(number: int, seed: int, rng: random.Random) -> Trip:
         share_cents=rng.randrange(1_000, 20_000),
         wants_car=refused_by == "car" or rng.random() < 0.7,
         refused_by=refused_by,
+        to_cancel=rng.random() < TO_CANCEL,
     )

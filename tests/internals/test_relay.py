@@ -139,6 +139,19 @@ class TestLook:
         assert bell.rung == []
         assert store.delivery(message) == before
 
+    def test_what_is_settled_takes_no_place_in_a_portion(
+        self, store: Any, command: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(internals.relay, "_PORTION", 2)
+        store.send(*(command(Sweep(n=n)) for n in range(6)))
+        store.make_late()
+        store.rows("UPDATE inbox SET state = 'parked' RETURNING 1 AS one")
+        store.send(command(Sweep(n=7)))
+        store.make_late()
+        bell = Bell()
+        assert relay(store, bell).look() == 1
+        assert bell.rung == [{"yard"}]
+
     def test_what_a_live_hop_holds_is_not_late(self, store: Any, command: Any, note: Any) -> None:
         inside, leave = threading.Event(), threading.Event()
 
