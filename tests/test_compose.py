@@ -19,7 +19,7 @@ FILE = ROOT / "docker-compose.yml"
 #: The Compose Specification's own schema, with its licence beside it.
 SCHEMA = Path(__file__).parent / "compose_spec" / "compose-spec.json"
 
-OURS = ("migrate", "worker", "app")
+OURS = ("migrate", "stock", "worker", "app")
 SERVERS = ("postgres", "valkey")
 ENDLESS = (*SERVERS, "worker")
 
@@ -70,9 +70,13 @@ def test_valkey_drops_nothing(compose: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_ours_wait_for_what_they_need(compose: dict[str, Any], name: str) -> None:
-    needed = {"postgres": "service_healthy"}
-    if name != "migrate":
-        needed |= {"valkey": "service_healthy", "migrate": "service_completed_successfully"}
+    servers = {"postgres": "service_healthy", "valkey": "service_healthy"}
+    needed = {
+        "migrate": {"postgres": "service_healthy"},
+        "stock": {"migrate": "service_completed_successfully"},
+        "worker": {**servers, "stock": "service_completed_successfully"},
+        "app": {**servers, "migrate": "service_completed_successfully"},
+    }[name]
     waits = compose["services"][name]["depends_on"]
     assert {other: wait["condition"] for other, wait in waits.items()} == needed
 
@@ -105,6 +109,10 @@ def test_the_given_addresses_are_accepted(
 @pytest.mark.parametrize("name", OURS)
 def test_ours_run_what_exists(compose: dict[str, Any], name: str) -> None:
     program, *arguments = compose["services"][name]["command"]
+    if program == "python":
+        assert arguments[0] == "-m"
+        assert util.find_spec(arguments[1]) is not None
+        return
     scripts = {script.name: script for script in metadata.entry_points(group="console_scripts")}
     assert util.find_spec(scripts[program].module) is not None
     if program == "dramatiq":

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 
 from internals import Context, Work
 from internals.consumer import Handled
-from internals.context_consumer import ContextConsumer
+from internals.context_consumer import SUSPECT_RINGS, ContextConsumer
 from internals.hop import BATCH, drain, hop
 from internals.ids import uuid7
 from internals.inbox import Inbox
@@ -62,6 +62,12 @@ class Store:
         with self.engine.connect() as connection, connection.begin() as transaction:
             yield SqlAlchemyUnitOfWork(connection)
             transaction.rollback()
+
+    def suspect(self, message: Envelope) -> None:
+        """Let a delivery have been rung for so often that it may be what kills its workers."""
+        self._outside.execute(
+            "UPDATE inbox SET rings = %s WHERE message_id = %s", (SUSPECT_RINGS, message.id)
+        )
 
     # Who runs it
 

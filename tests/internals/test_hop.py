@@ -4,6 +4,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -278,6 +279,34 @@ class TestBatch:
         assert store.effects() == [0, 2]
         states = [(row["state"], row["attempts"]) for row in store.deliveries("depot")]
         assert states == [("done", 0), ("pending", 1), ("done", 0)]
+
+    def test_also_one_that_runs_alone_under_a_lease(
+        self, store: Any, command: Any, note: Any
+    ) -> None:
+        def handle(message: Pack, work: Work) -> None:
+            note(work, message.n)
+            with suppress(Exception):
+                work.connection.execute(text("SELECT 1/0"))
+
+        message = command(Pack(n=1))
+        store.send(message)
+        store.suspect(message)
+        store.drain(depot(handle))
+        row = store.delivery(message)
+        assert (row["state"], row["attempts"]) == ("pending", 1)
+        assert "current transaction is aborted" in row["last_error"]
+        assert store.effects() == []
+
+    def test_a_suspect_that_returns_is_done_once(self, store: Any, command: Any, note: Any) -> None:
+        message = command(Pack(n=1), saga="trip", awaits=(Done.kind,))
+        store.send(message)
+        store.suspect(message)
+        store.drain(depot(lambda message, work: note(work, message.n)))
+        store.make_due()
+        store.drain(depot(lambda message, work: note(work, message.n)))
+        assert store.effects() == [1]
+        assert store.delivery(message)["state"] == "done"
+        assert len(store.sent(Done.kind)) == 1
 
     def test_a_handler_may_catch_a_database_error_within_its_own_savepoint(
         self, store: Any, command: Any, note: Any
@@ -658,6 +687,23 @@ class TestCommitInAHandler:
         assert row["attempts"] == 1
         assert "a handler must not commit or roll back" in row["last_error"]
         assert len(store.sent(Done.kind)) == 2
+
+    @pytest.mark.parametrize("act", [_commit, _rollback, _commit_transaction, _session_rollback])
+    def test_it_is_refused_to_one_that_runs_alone_under_a_lease_too(
+        self, store: Any, command: Any, note: Any, act: Callable[[Work], None]
+    ) -> None:
+        def handle(message: Pack, work: Work) -> None:
+            note(work, message.n)
+            act(work)
+
+        message = command(Pack(n=1))
+        store.send(message)
+        store.suspect(message)
+        store.drain(depot(handle))
+        assert store.effects() == []
+        row = store.delivery(message)
+        assert (row["state"], row["attempts"]) == ("pending", 1)
+        assert "a handler must not commit or roll back" in row["last_error"]
 
     @pytest.mark.parametrize("act", [_commit, _rollback])
     def test_swallowing_the_refusal_does_not_lose_the_batch(
