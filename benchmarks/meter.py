@@ -110,7 +110,7 @@ class Meter:
         return Counts(now, self.query(self._deliveries), statements)
 
     def _commits(self) -> int:
-        # What this session did before is reported at the end of the first query; the second is
+        # What this connection did before is reported at the end of the first query; the second is
         # not yet counted in what it returns.
         self.query("SELECT pg_stat_force_next_flush()")
         own = self._own

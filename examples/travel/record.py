@@ -16,7 +16,7 @@ _UNFINISHED = "finished_at IS NULL"
 # The message with which a saga's first step was refused: an event tells it by its kind, a handler
 # that raised by the command it was given.
 _REJECTIONS = """
-SELECT rejection, count(*) FROM (
+SELECT rejection, count(*) AS trips FROM (
     SELECT DISTINCT ON (s.id) s.id,
         CASE WHEN m.kind = 'saga.rejected' THEN cause.kind
              ELSE concat_ws(': ', m.kind, m.payload->>'reason') END AS rejection
@@ -56,14 +56,14 @@ def read_standing(connection: Connection, schema: str) -> Standing:
 def read_statuses(connection: Connection, schema: str) -> dict[str, str]:
     """Return the status of each trip's saga, by the trip's reference."""
     rows = connection.execute(text(f"SELECT key, status FROM {schema}.saga"))
-    return dict(rows.tuples().all())
+    return {row.key: row.status for row in rows}
 
 
 def read_rejections(connection: Connection, schema: str) -> dict[str, int]:
     """Return how many trips were compensated, by what was refused first."""
     kinds = ["saga.rejected", *(event.kind for step in BOOK_TRIP for event in step.rejections)]
     rows = connection.execute(text(_REJECTIONS.format(schema=schema)), {"kinds": kinds})
-    return dict(rows.tuples().all())
+    return {row.rejection: row.trips for row in rows}
 
 
 def read_example(connection: Connection, schema: str, status: str) -> str | None:

@@ -13,7 +13,7 @@ _CANCELLED = """
 SELECT a.saga_id, coalesce(min(a.at) < (
     SELECT o.sent_at FROM {schema}.outbox AS o
     WHERE o.saga_id = a.saga_id AND o.kind = 'payments.charge'
-), true)
+), true) AS early
 FROM {schema}.audit AS a WHERE a.act = 'cancelled' GROUP BY a.saga_id
 """
 
@@ -34,9 +34,8 @@ def wrong_outcomes(
 
     One that was cancelled when its charge was out already may have passed its pivot.
     """
-    cancelled: dict[UUID, bool] = dict(
-        connection.execute(text(_CANCELLED.format(schema=schema))).tuples().all()
-    )
+    rows = connection.execute(text(_CANCELLED.format(schema=schema)))
+    cancelled: dict[UUID, bool] = {row.saga_id: row.early for row in rows}
     for trip in trips:
         saga = ended.get(trip.reference)
         status = saga.status if saga else "never begun"

@@ -121,6 +121,15 @@ PLANTED = {
         "no_handler_blamed",
         "UPDATE inbox SET attempts = 1 WHERE consumer = 'seating'",
     ),
+    "an act without an audit": (
+        "audit_complete",
+        f"UPDATE outbox SET category = 'act' WHERE id = {MESSAGE}",
+    ),
+    "a saga that went on though it was cancelled": (
+        "outcomes_as_decided",
+        f"""INSERT INTO audit (id, at, actor, act, saga_id, reason, detail)
+            VALUES ('{uuid4()}', '2000-01-01', 'me', 'cancelled', {COMPLETED}, 'why', '{{}}')""",
+    ),
     "nothing but success": ("enough_compensated", "UPDATE saga SET status = 'completed'"),
 }
 
@@ -134,6 +143,10 @@ MISREPORTED: dict[str, tuple[str, Callable[[Evidence], Evidence]]] = {
     "a start that gave two sagas": (
         "starts_answered_alike",
         lambda evidence: replace(evidence, contradicted=frozenset({"CHAOS-000001"})),
+    ),
+    "an act that was acknowledged and is gone": (
+        "audit_complete",
+        lambda evidence: replace(evidence, cancelled=frozenset({uuid4()})),
     ),
     "a second charge under another key": (
         "gateway_calls_exact",
