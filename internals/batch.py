@@ -118,7 +118,7 @@ class Batch:
             self.messages.append(self._reply(message, fault))
 
     def give_way(self, delivery: Delivery, error: Exception) -> None:
-        """The database chose this one to give way: run it again, and count no failure."""
+        """The database cannot now, or chose this one to give way: run it again, uncounted."""
         self.leave(delivery, describe(error), delay=_CONFLICT_DELAY * random.random())
         logger.info("%s: %s gave way and is run again", self.consumer, delivery.message.kind)
 

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from internals.batch import Batch
 from internals.consumer import Handled
 from internals.context import Context, Handler
-from internals.failures import is_conflict, is_transient
+from internals.failures import is_server_trouble, is_transient
 from internals.inbox import Delivery, Inbox
 from internals.leased import Leased, run_leased
 from internals.outbox import Outbox
@@ -101,7 +101,7 @@ class ContextConsumer:
         except Exception as error:
             if is_transient(error) and not alone:
                 raise  # the batch is run again, one by one
-            if is_conflict(error):
+            if is_server_trouble(error):
                 batch.give_way(delivery, error)
             else:
                 batch.fail(delivery, error, handler.retry, attempts=delivery.attempts + 1)

@@ -36,6 +36,15 @@ def is_conflict(error: BaseException) -> bool:
     return _sqlstate(error) in _CONFLICTS
 
 
+def is_server_trouble(error: BaseException) -> bool:
+    """Whether the database itself said that it cannot now: conflict, shutdown, no room.
+
+    Other than a connection that failed wordlessly, this cannot be a handler's own remote system
+    that is always out of reach.
+    """
+    return _sqlstate(error) is not None and is_transient(error)
+
+
 def describe(error: BaseException) -> str:
     """Return an error as it is kept with a delivery: its type and its text."""
     name = type(error).__name__

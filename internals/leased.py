@@ -12,6 +12,7 @@ idempotency key.
 """
 
 import logging
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
@@ -19,7 +20,7 @@ from sqlalchemy import Engine
 
 from internals.batch import Batch
 from internals.context import Handler
-from internals.failures import is_conflict
+from internals.failures import is_server_trouble
 from internals.inbox import Delivery, Inbox
 from internals.outbox import Outbox
 from internals.transactions import Boundary, OpenTransaction
@@ -48,14 +49,16 @@ def run_leased(engine: Engine, leased: Leased, inbox: Inbox, outbox: Outbox) -> 
     batch = Batch(inbox.consumer)
     attempts = delivery.attempts + 1
     opened = OpenTransaction(engine, Boundary.LEASED)
-    work = Work(
-        delivery.message,
-        consumer=inbox.consumer,
-        emits=handler.emits,
-        begin=lambda: SqlAlchemyUnitOfWork(opened.begin()),
-    )
+    handling = ExitStack()
+
+    def begin() -> SqlAlchemyUnitOfWork:
+        unit = SqlAlchemyUnitOfWork(opened.begin())
+        handling.enter_context(unit.handling())
+        return unit
+
+    work = Work(delivery.message, consumer=inbox.consumer, emits=handler.emits, begin=begin)
     try:
-        with work:
+        with handling, work:
             if not handler.external:
                 work.begin()
             handler.function(handler.message.from_json(delivery.message.payload), work)
@@ -68,7 +71,7 @@ def run_leased(engine: Engine, leased: Leased, inbox: Inbox, outbox: Outbox) -> 
             batch.reject(delivery, error)
         elif not isinstance(error, Exception):
             raise  # the worker is told to stop: the lease runs out
-        elif is_conflict(error):
+        elif is_server_trouble(error):
             batch.give_way(delivery, error)
         else:
             batch.fail(delivery, error, handler.retry, attempts=attempts, external=handler.external)

@@ -195,6 +195,7 @@ FROM unnest(%(id)s::uuid[], %(key)s::text[], %(status)s::text[], %(direction)s::
             %(data)s::text[], %(steps)s::text[], %(course)s::text[], %(consumed)s::int[],
             %(reason)s::text[], %(final)s::bool[])
     AS m (id, key, status, direction, data, steps, course, consumed, reason, final)
+ORDER BY key  -- so that two callers who start the same keys cannot wait for each other
 ON CONFLICT (name, key) DO NOTHING
 RETURNING id
 """
