@@ -1,16 +1,16 @@
 """Export: sagas, messages and deliveries as JSON lines, for checkers and archives outside.
 
 The format is versioned and documented in ``docs/export.md``: within one version, fields are only
-ever added.  One repeatable snapshot is read, in bounded memory.
+ever added.  Memory stays bounded, however much there is.
 """
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, text
 
 from internals.statements import statements
 
@@ -22,7 +22,7 @@ SELECT id, name, version, key, status, direction, data, steps, course, consumed,
        (SELECT max((step->>'generation')::int) FROM json_each(steps) AS s (n, step)) AS generation,
        started_at, updated_at, finished_at
 FROM {schema}.saga
-WHERE (CAST(:since AS timestamptz) IS NULL OR started_at >= :since)
+WHERE (CAST(:since AS interval) IS NULL OR started_at >= now() - CAST(:since AS interval))
   AND (CAST(:saga AS text) IS NULL OR name = :saga)
 ORDER BY started_at, id
 """
@@ -31,7 +31,7 @@ _MESSAGES = """
 SELECT o.id, o.seq, o.kind, o.category, o.payload, o.saga_id, o.saga, o.causation_id, o.root_id,
        o.recipient, o.sender, o.awaits, o.sent_at
 FROM {schema}.outbox AS o
-WHERE (CAST(:since AS timestamptz) IS NULL OR o.sent_at >= :since)
+WHERE (CAST(:since AS interval) IS NULL OR o.sent_at >= now() - CAST(:since AS interval))
   AND (CAST(:saga AS text) IS NULL OR o.saga = :saga)
 ORDER BY o.seq
 """
@@ -40,7 +40,7 @@ _DELIVERIES = """
 SELECT i.message_id, i.consumer, i.saga_id, i.state, i.attempts, i.rings, i.last_error,
        i.position, i.due_at, i.started_at, i.done_at, o.causation_id, o.root_id
 FROM {schema}.inbox AS i JOIN {schema}.outbox AS o ON o.id = i.message_id
-WHERE (CAST(:since AS timestamptz) IS NULL OR o.sent_at >= :since)
+WHERE (CAST(:since AS interval) IS NULL OR o.sent_at >= now() - CAST(:since AS interval))
   AND (CAST(:saga AS text) IS NULL OR o.saga = :saga)
 ORDER BY o.seq, i.consumer
 """
@@ -52,23 +52,25 @@ _PORTION = 1000
 
 
 def export(
-    engine: Engine, schema: str, *, since: datetime | None = None, saga: str | None = None
+    connection: Connection,
+    schema: str,
+    *,
+    since: timedelta | None = None,
+    saga: str | None = None,
 ) -> Iterator[str]:
     """Yield one JSON object a line: all sagas, then all messages, then all deliveries.
 
     Args:
-        engine: Where the tables are.
-        schema: Their schema.
-        since: Only sagas started, and messages sent, at this time or later.
+        connection: Only read from; at REPEATABLE READ all three parts are of one moment.
+        schema: Of the tables.
+        since: Only sagas started, and messages sent, so long ago at most, by Postgres' clock.
         saga: Only sagas of this name, and what belongs to them.
     """
     statements(schema)  # refuses a name that is no identifier
-    snapshot = engine.execution_options(isolation_level="REPEATABLE READ")
-    with snapshot.connect() as connection, connection.begin():
-        for type_, statement in _PARTS:
-            yield from _lines(
-                connection, type_, statement.format(schema=schema), {"since": since, "saga": saga}
-            )
+    for type_, statement in _PARTS:
+        yield from _lines(
+            connection, type_, statement.format(schema=schema), {"since": since, "saga": saga}
+        )
 
 
 def _lines(

@@ -26,6 +26,7 @@ _COMMANDS = (
     reading.list_,
     reading.show,
     reading.trace,
+    reading.export,
     diagnosing.doctor,
     running.demo,
 )

@@ -10,6 +10,7 @@ from boundary.cli.complaint import Complaint
 from boundary.cli.desk import Desk
 from boundary.cli.printing import show as print_text
 from boundary.cli.printing import show_json
+from boundary.export import export as export_lines
 from boundary.operator import SagaDetail, count_sagas, find_saga, list_sagas, show_saga
 from boundary.operator.reference import as_uuid
 from boundary.rendering import (
@@ -123,6 +124,26 @@ def _order(desk: Desk, detail: SagaDetail) -> tuple[str, ...]:
     """The names of the steps as the definition has them, if the application is known."""
     definition = desk.runtime.sagas.get(detail.saga.name, {}).get(detail.saga.version)
     return tuple(step.name for step in definition) if definition else ()
+
+
+def export(
+    context: typer.Context,
+    jsonl: Annotated[  # noqa: ARG001 - the only format so far, and said so that others may follow
+        bool, typer.Option("--jsonl", help="As JSON lines, the format of docs/export.md.")
+    ] = True,
+    since: Annotated[
+        str | None, typer.Option(metavar="AGE", help="Only what is at most 30s, 2h, 7d old.")
+    ] = None,
+    saga: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only sagas of this name and their messages.")
+    ] = None,
+) -> None:
+    """Print sagas, messages and deliveries, one JSON object a line."""
+    desk: Desk = context.obj
+    age = None if since is None else _age(since)
+    with desk.reading() as connection:
+        for line in export_lines(connection, desk.schema, since=age, saga=saga):
+            typer.echo(line)
 
 
 def _age(text: str) -> timedelta:

@@ -806,6 +806,18 @@ def test_a_redis_url_that_is_none_is_told_before_anything_is_written(
     assert call("list", "--json").document == []
 
 
+def test_an_export_is_json_lines_of_one_saga_s_kind(
+    call: Callable[..., Ran], orders: Orders
+) -> None:
+    orders.place("A-1")
+    ran = call("export", "--jsonl", "--saga", "checkout", "--since", "1h")
+    assert ran.code == 0
+    types = {json.loads(line)["type"] for line in ran.out.splitlines()}
+    assert types == {"saga", "message", "delivery"}
+    assert call("export", "--saga", "none").out == ""
+    assert call("export", "--since", "soon").code == 2
+
+
 # --- the rest
 
 
@@ -815,7 +827,18 @@ def test_help_is_short_and_needs_no_server(call: Callable[..., Ran]) -> None:
     assert ran.out == call(SAGA_DATABASE_URL=NOWHERE).out
     commands = re.findall(r"^  (\w+)  ", ran.out.partition("Commands:")[2], re.MULTILINE)
     assert commands == [
-        *("migrate", "subscribe", "worker", "start", "list", "show", "trace", "doctor", "demo")
+        *(
+            "migrate",
+            "subscribe",
+            "worker",
+            "start",
+            "list",
+            "show",
+            "trace",
+            "export",
+            "doctor",
+            "demo",
+        )
     ]
     assert "..." not in ran.out.partition("Commands:")[2]
     for command in commands:

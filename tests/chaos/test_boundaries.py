@@ -22,7 +22,6 @@ ALLOWED = {
     ("internals/transactions.py", "commit"): "the one place",
     ("internals/leased.py", "begin"): "through an OpenTransaction, at its boundary",
     ("internals/leased.py", "commit"): "through an OpenTransaction, at its boundary",
-    ("boundary/export.py", "begin"): "reads one snapshot",
     ("boundary/cli/desk.py", "begin"): "`saga start` is a host, which commits its own work",
     ("internals/work.py", "commit"): "releases the savepoint of a handler's ORM session",
     ("boundary/embedded/postgres.py", "autocommit"): "creates the database of a server of its own",
