@@ -32,7 +32,12 @@ PASSED_IN: Mapping[Boundary, str] = {
 }
 
 #: How often one passing of a boundary meets each of its failpoints.
-_RATES: Mapping[Boundary, float] = {Boundary.HOP: 0.005, Boundary.SUBSCRIBE: 0.1}
+_RATES: Mapping[Boundary, float] = {
+    Boundary.HOP: 0.005,
+    Boundary.SUBSCRIBE: 0.1,
+    # Acts are few: one that did not strike yet strikes at the next.
+    Boundary.ACT: 0.2,
+}
 _RATE = 0.05
 #: How much sooner one strikes that did not strike yet.
 _SOON = 5.0
