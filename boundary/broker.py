@@ -120,6 +120,9 @@ class _DoorbellConsumer(dramatiq.Consumer):
         self._key = key
         self._timeout = timeout / 1000
         self._free = threading.Semaphore(prefetch)
+        #: Doorbells heard and not answered.  After a reconnection Dramatiq hands the answers to
+        #: what its former consumer heard to this one, which gave out no room for them.
+        self._heard: set[str] = set()
 
     def __next__(self) -> dramatiq.MessageProxy | None:
         if not self._free.acquire(timeout=self._timeout):
@@ -132,13 +135,16 @@ class _DoorbellConsumer(dramatiq.Consumer):
         if heard is None:
             self._free.release()
             return None
-        return dramatiq.MessageProxy(doorbell(self._queue_name))
+        message = dramatiq.MessageProxy(doorbell(self._queue_name))
+        self._heard.add(message.message_id)
+        return message
 
     def ack(self, message: dramatiq.MessageProxy) -> None:
-        self._free.release()
+        if message.message_id in self._heard:
+            self._heard.remove(message.message_id)
+            self._free.release()
 
-    def nack(self, message: dramatiq.MessageProxy) -> None:
-        self._free.release()
+    nack = ack
 
     def requeue(self, messages: Iterable[dramatiq.MessageProxy]) -> None:
         """Doorbells that were heard and not answered when the worker stops are rung again."""

@@ -99,7 +99,7 @@ class ContextConsumer:
         except Rejected as rejection:
             batch.reject(delivery, rejection)
         except Exception as error:
-            if is_transient(error) and not alone:
+            if unit.lost or (is_transient(error) and not alone):
                 raise  # the batch is run again, one by one
             if is_server_trouble(error):
                 batch.give_way(delivery, error)

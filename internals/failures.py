@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import psycopg
 import sqlalchemy.exc
+from sqlalchemy import Connection
 
 #: The transaction lost against another one, and is to be run again.
 _CONFLICTS = frozenset({"40001", "40P01", "55P03"})
@@ -43,6 +44,15 @@ def is_server_trouble(error: BaseException) -> bool:
     that is always out of reach.
     """
     return _sqlstate(error) is not None and is_transient(error)
+
+
+def is_lost(connection: Connection) -> bool:
+    """Whether a connection has died under its transaction.
+
+    Whatever is raised then says nothing about who raised it: nothing was done.
+    """
+    # SQLAlchemy knows of what failed in its own hands, the driver of the rest.
+    return connection.invalidated or connection.connection.driver_connection.closed  # type: ignore[union-attr]
 
 
 def describe(error: BaseException) -> str:

@@ -77,7 +77,6 @@ def drain(
             failures += 1
             singles = limit
             if not is_conflict(error):
-                engine.dispose()  # the server may have gone, and every pooled connection with it
                 time.sleep(random.uniform(0, 0.05 * 2**failures))
             continue
         failures = 0

@@ -66,12 +66,13 @@ def run_leased(engine: Engine, leased: Leased, inbox: Inbox, outbox: Outbox) -> 
             for sent in work.sent:
                 outbox.check(sent)
     except BaseException as error:
+        lost = opened.lost
         opened.roll_back()
         if isinstance(error, Rejected):
             batch.reject(delivery, error)
         elif not isinstance(error, Exception):
             raise  # the worker is told to stop: the lease runs out
-        elif is_server_trouble(error):
+        elif lost or is_server_trouble(error):
             batch.give_way(delivery, error)
         else:
             batch.fail(delivery, error, handler.retry, attempts=attempts, external=handler.external)

@@ -11,6 +11,8 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, Engine
 
+from internals.failures import is_lost
+
 
 class Boundary(StrEnum):
     """What is committed."""
@@ -52,6 +54,11 @@ class OpenTransaction:
         self._engine = engine
         self._boundary = boundary
         self._connection: Connection | None = None
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection has died under the transaction."""
+        return self._connection is not None and is_lost(self._connection)
 
     def begin(self) -> Connection:
         """Return the connection, in its transaction."""

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from internals.failures import is_lost
 from saga.errors import NoTransaction
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,10 @@ class UnitOfWork(Protocol):
     def connection(self) -> Any:
         """What the user's code writes with: it is in this transaction."""
 
+    @property
+    def lost(self) -> bool:
+        """Whether the connection has died under the transaction."""
+
     def run(self, statement: str, parameters: Mapping[str, object]) -> Sequence[Row]:
         """Run one of the framework's statements on the cursor that owns the transaction."""
 
@@ -50,6 +55,10 @@ class SqlAlchemyUnitOfWork:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+
+    @property
+    def lost(self) -> bool:
+        return is_lost(self.connection)
 
     def run(self, statement: str, parameters: Mapping[str, object]) -> Sequence[Row]:
         # The driver's own cursor: the same transaction, without the cost of a result proxy.
@@ -78,11 +87,12 @@ class SqlAlchemyUnitOfWork:
         connection: Any = self.connection
         with self.savepoint():
             connection.commit = connection.rollback = connection.get_transaction = _refuse
-            connection.info[_HANDLING] = True
+            info = connection.info  # cannot be asked for once the connection is lost
+            info[_HANDLING] = True
             try:
                 yield
             finally:
-                connection.info.pop(_HANDLING, None)
+                info.pop(_HANDLING, None)
                 del connection.commit, connection.rollback, connection.get_transaction
 
     def on_commit(self, call: Callable[[], None]) -> None:
@@ -136,7 +146,7 @@ def forbid_commit_in_handlers(engine: Engine) -> None:
 
 
 def _refuse_while_handling(connection: Connection) -> None:
-    if connection.info.get(_HANDLING):
+    if not connection.invalidated and connection.info.get(_HANDLING):
         _refuse()
 
 

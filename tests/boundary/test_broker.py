@@ -153,6 +153,18 @@ class TestConsume:
         consumer.nack(second)
         assert next(consumer) is not None
 
+    def test_an_answer_to_what_an_earlier_connection_heard_makes_no_room(
+        self, broker: DoorbellBroker
+    ) -> None:
+        for _ in range(3):
+            broker.ring(["bakery"])
+        before = next(hear(broker, threads=1))
+        consumer = hear(broker, threads=1)  # as Dramatiq makes it anew after an outage
+        assert next(consumer) is not None
+        consumer.ack(before)
+        assert next(consumer) is None
+        assert broker.waiting(["bakery"]) == {"bakery": 1}
+
     @pytest.mark.parametrize(
         "forged",
         [

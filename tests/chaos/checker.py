@@ -13,12 +13,10 @@ from sqlalchemy import Connection, text
 from boundary.history import differences
 from examples.travel.checks import Check, judge
 from examples.travel.record import check_record
-from internals.context_consumer import SUSPECT_RINGS
 from internals.statements import statements
 from internals.unit_of_work import SqlAlchemyUnitOfWork
 from tests.chaos.acts import unaudited, wrong_outcomes
 from tests.chaos.booking import CHAOS_TRIP
-from tests.chaos.charging import payments
 from tests.chaos.effects import (
     Ended,
     doubled,
@@ -94,7 +92,6 @@ def inspect(connection: Connection, schema: str, evidence: Evidence) -> Findings
         "history_has_no_gaps": _gaps(connection, schema),
         "everyone_addressed_got_it": _undelivered(connection, schema),
         "inbox_drained": _undone(connection, schema),
-        "no_handler_blamed": _blamed(connection, schema),
         "enough_compensated": _too_few_compensated(ended),
     }
     return Findings(
@@ -193,23 +190,6 @@ def _undone(connection: Connection, schema: str) -> Iterator[str]:
     )
     for kind, consumer, state, count, error in rows:
         yield f"{count} of {kind} at {consumer} are {state} ({error})"
-
-
-def _blamed(connection: Connection, schema: str) -> Iterator[str]:
-    """What the database or a killed worker did is no failed attempt of a handler.
-
-    Only the gateway's caller fails by itself.  A delivery that was rung for so often that it is
-    suspected to kill its workers is started alone, and those starts are counted: not so here.
-    """
-    blamed = text(
-        f"""SELECT o.kind, i.consumer, max(i.attempts), count(*) FROM {schema}.inbox AS i
-            JOIN {schema}.outbox AS o ON o.id = i.message_id
-            WHERE i.attempts > 0 AND i.rings < :suspect AND i.consumer <> :fails
-            GROUP BY o.kind, i.consumer"""
-    )
-    values = {"fails": payments.name, "suspect": SUSPECT_RINGS}
-    for kind, consumer, attempts, count in connection.execute(blamed, values):
-        yield f"{count} of {kind} at {consumer} count up to {attempts} failures"
 
 
 def _too_few_compensated(ended: Mapping[str, Ended]) -> Iterator[str]:

@@ -2,10 +2,10 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from examples.travel.checks import Check
+from examples.travel.checks import Check, judge
 from tests.chaos.checker import Findings
 
 #: Seconds from the end of the storm within which everything has to be quiet.
@@ -86,7 +86,11 @@ class Report:
 
 
 def checks_of_run(
-    faults: Mapping[str, int], seconds_to_drain: float | None, stubborn: int, no_disk: str | None
+    faults: Mapping[str, int],
+    seconds_to_drain: float | None,
+    stubborn: int,
+    blamed: Iterable[str],
+    no_disk: str | None,
 ) -> tuple[Check, ...]:
     """Judge the run itself: did everything strike, did it end, did it drain in time?"""
     absent = sorted(name for name, count in faults.items() if not count)
@@ -101,6 +105,7 @@ def checks_of_run(
             not stubborn,
             f"{stubborn} had to be killed" if stubborn else "",
         ),
+        judge("no_handler_blamed", blamed),
     )
 
 

@@ -16,6 +16,7 @@ from boundary import Runtime
 from examples.travel.checks import Check, judge
 from tests.chaos import failpoints
 from tests.chaos.app import runtime_of
+from tests.chaos.blame import read_blame
 from tests.chaos.checker import Evidence, inspect
 from tests.chaos.crew import ROOT, Crew, Job, companion, worker
 from tests.chaos.drive import Drive, Driven, Standing
@@ -107,7 +108,13 @@ def run(options: Options, progress: Callable[[Standing | None], None]) -> Report
                     frozenset(read_acts(servers.folder)),
                 ),
             )
-        checks = checks_of_run(faults, driven.seconds_to_drain, crew.stubborn, servers.no_disk)
+        checks = checks_of_run(
+            faults,
+            driven.seconds_to_drain,
+            crew.stubborn,
+            read_blame(servers.folder),
+            servers.no_disk,
+        )
         return Report(
             profile=options.profile,
             trips=options.trips,

@@ -1,7 +1,9 @@
 """The checker is checked: each thing that may go wrong is planted, and has to be seen."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -9,6 +11,8 @@ import pytest
 from sqlalchemy import Connection, text
 
 from examples.travel.checks import Check
+from tests.chaos.blame import note_blame, read_blame
+from tests.chaos.charging import GatewayError
 from tests.chaos.checker import Evidence, Findings, inspect
 from tests.chaos.report import Report, checks_of_run
 
@@ -117,10 +121,6 @@ PLANTED = {
         f"DELETE FROM inbox WHERE message_id = {MESSAGE}",
     ),
     "a message from nowhere": ("no_orphans", f"DELETE FROM outbox WHERE id = {MESSAGE}"),
-    "a failure that a handler is blamed for": (
-        "no_handler_blamed",
-        "UPDATE inbox SET attempts = 1 WHERE consumer = 'seating'",
-    ),
     "an act without an audit": (
         "audit_complete",
         f"UPDATE outbox SET category = 'act' WHERE id = {MESSAGE}",
@@ -216,19 +216,21 @@ def test_it_counts_what_is_lost_and_what_is_doubled(scratch: Connection, finishe
 
 
 @pytest.mark.parametrize(
-    ("struck", "drained", "stubborn", "failed"),
+    ("struck", "drained", "stubborn", "blamed", "failed"),
     [
-        (1, 59.9, 0, set()),
-        (0, 59.9, 0, {"every_fault_struck"}),
-        (1, 60.1, 0, {"drained_in_time"}),
-        (1, None, 0, {"drained_in_time"}),
-        (1, 1.0, 1, {"workers_stop_when_told"}),
+        (1, 59.9, 0, [], set()),
+        (0, 59.9, 0, [], {"every_fault_struck"}),
+        (1, 60.1, 0, [], {"drained_in_time"}),
+        (1, None, 0, [], {"drained_in_time"}),
+        (1, 1.0, 1, [], {"workers_stop_when_told"}),
+        (1, 1.0, 0, ["DiskFull"], {"no_handler_blamed"}),
     ],
 )
 def test_the_run_itself_is_judged(
-    struck: int, drained: float | None, stubborn: int, failed: set[str]
+    struck: int, drained: float | None, stubborn: int, blamed: list[str], failed: set[str]
 ) -> None:
-    checks = checks_of_run({"worker_killed": 7, "disk_full": struck}, drained, stubborn, None)
+    faults = {"worker_killed": 7, "disk_full": struck}
+    checks = checks_of_run(faults, drained, stubborn, blamed, None)
     findings = Findings({"completed": 9, "compensated": 1}, 0, 0)
     report = Report("all", 10, 1, 5.0, drained, {"worker_killed": 7}, findings, checks)
     assert {check.name for check in checks if not check.ok} == failed
@@ -236,10 +238,21 @@ def test_the_run_itself_is_judged(
 
 
 def test_a_disk_that_could_not_be_filled_is_told() -> None:
-    checks = checks_of_run({"disk_full": 0}, 1.0, 0, "a tmpfs cannot be mounted here")
+    checks = checks_of_run({"disk_full": 0}, 1.0, 0, [], "a tmpfs cannot be mounted here")
     assert checks[0] == Check(
         "every_fault_struck", False, "never struck: disk_full; a tmpfs cannot be mounted here"
     )
+
+
+def test_only_what_is_not_the_gateways_is_blame(tmp_path: Path) -> None:
+    said = logging.getLogger("internals.batch")
+    heard = note_blame(tmp_path)
+    try:
+        for error in (GatewayError("busy"), ValueError("bug")):
+            said.warning("cars: %s failed", "cars.rent", exc_info=error)
+    finally:
+        said.removeHandler(heard)
+    assert list(read_blame(tmp_path)) == ["ValueError: cars: cars.rent failed"]
 
 
 def _failed(findings: Findings) -> set[str]:

@@ -8,6 +8,7 @@ import dramatiq
 
 from tests.chaos import doorbells, failpoints
 from tests.chaos.app import runtime_of
+from tests.chaos.blame import note_blame
 from tests.chaos.plan import PLACE, Plan
 from tests.chaos.tally import Tally
 from tests.chaos.worker_faults import POOL, SKEW, narrow_engine, skew_clock
@@ -32,6 +33,7 @@ def build_broker() -> dramatiq.Broker:
     runtime = runtime_of(plan, engine)
     if SKEW in os.environ:
         skew_clock(float(os.environ[SKEW]), runtime.engine, tally)
+    note_blame(plan.folder)
     failpoints.install(plan.failpoints, tally)
     doorbells.install(runtime.broker, plan.doorbells, tally)
     built = runtime.worker()

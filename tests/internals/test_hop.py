@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 import psycopg.errors
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.orm import Session
 
 import internals.batch
@@ -548,11 +548,55 @@ class TestConflicts:
             drain(store.engine, consumer, silent)
         assert 2 <= consumer.calls <= 10
 
+    def test_one_lost_connection_is_enough_to_leave_all_that_the_server_ended(
+        self, store: Any, command: Any, outside: Any
+    ) -> None:
+        store.send(command(Pack()))
+        with store.engine.connect() as one, store.engine.connect() as two:
+            ended = [_backend(one), _backend(two)]
+        outside.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s) AS pid", (ended,))
+        consumer = _Recorded(store.consumer(depot(nothing)))
+        assert drain(store.engine, consumer, silent) == 1
+        assert consumer.limits == [64, 1, 1]  # lost, done, and a look for more
+
+    def test_a_handlers_own_connection_that_is_lost_is_not_the_pools(self, store: Any) -> None:
+        consumer = _Raising(psycopg.OperationalError("the partner's database is away"))
+        with store.engine.connect() as connection:
+            pooled = _backend(connection)
+        with pytest.raises(psycopg.OperationalError):
+            drain(store.engine, consumer, silent)
+        with store.engine.connect() as connection:
+            assert _backend(connection) == pooled
+
+    def test_nobody_is_told_of_a_failure_when_the_connection_was_lost(
+        self, store: Any, command: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        calls: list[int] = []
+
+        def handle(message: Pack, work: Work) -> None:
+            calls.append(message.n)
+            if len(calls) == 1:
+                store.rows(
+                    "SELECT pg_terminate_backend(%s)",
+                    work.connection.connection.driver_connection.info.backend_pid,
+                )
+
+        store.send(command(Pack()))
+        with caplog.at_level("WARNING", "internals.batch"):
+            store.drain(depot(handle))
+        assert calls == [0, 0]
+        assert caplog.messages == []
+
     def test_a_bug_in_the_hop_is_not_run_again(self, store: Any) -> None:
         consumer = _Raising(ZeroDivisionError())
         with pytest.raises(ZeroDivisionError):
             drain(store.engine, consumer, silent)
         assert consumer.calls == 1
+
+
+def _backend(connection: Connection) -> int:
+    pid: int = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    return pid
 
 
 class _Recorded:

@@ -1,0 +1,191 @@
+"""Leases on real Postgres: what acts outside the database, and what kills its workers."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from internals import Context, Work
+from saga import Command, Done, Faulted, NoTransaction, Retry
+
+
+class Dial(Command, kind="phone.dial"):
+    n: int = 0
+
+
+class Gone(BaseException):
+    """The worker is gone: no `except Exception` sees it."""
+
+
+def phone(handle: Callable[[Dial, Work], None], **declared: Any) -> Context:
+    """A context whose one handler calls out."""
+    context = Context("phone")
+    context.handles(Dial, **{"external": True, **declared})(handle)
+    return context
+
+
+class TestExternal:
+    def test_effects_answer_and_settlement_are_one_transaction(
+        self, store: Any, command: Any, note: Any
+    ) -> None:
+        def handle(message: Dial, work: Work) -> None:
+            work.begin()
+            note(work, message.n)
+
+        message = command(Dial(n=1), saga="trip", awaits=(Done.kind,))
+        store.send(message)
+        assert store.drain(phone(handle)) == 1
+        row = store.delivery(message)
+        assert (row["state"], row["lease"]) == ("done", None)
+        assert store.effects() == [1]
+        assert len(store.sent(Done.kind)) == 1
+
+    def test_while_it_calls_out_no_transaction_is_open_and_nobody_else_takes_it(
+        self, store: Any, command: Any
+    ) -> None:
+        seen: list[tuple[bool, int, int]] = []
+
+        def handle(message: Dial, work: Work) -> None:
+            row = store.delivery(sent)
+            seen.append((row["lease"] is not None, row["attempts"], store.hop(context).claimed))
+            with pytest.raises(NoTransaction):
+                _ = work.connection
+
+        context, sent = phone(handle), command(Dial())
+        store.send(sent)
+        store.drain(context)
+        assert seen == [(True, 1, 0)]  # all of it committed before the call
+
+    def test_one_whose_worker_is_gone_is_run_again_with_the_same_key_when_its_lease_ends(
+        self, store: Any, command: Any, note: Any
+    ) -> None:
+        keys: list[str] = []
+
+        def handle(message: Dial, work: Work) -> None:
+            keys.append(work.idempotency_key)
+            work.begin()
+            note(work, message.n)
+            if len(keys) == 1:
+                raise Gone
+
+        context = phone(handle, lease=timedelta(hours=1))
+        message = command(Dial(n=1))
+        store.send(message)
+        before = store.clock()
+        with pytest.raises(Gone):
+            store.drain(context)
+        row = store.delivery(message)
+        assert (row["state"], row["attempts"], row["last_error"]) == ("pending", 1, None)
+        assert row["due_at"] >= before + timedelta(hours=1)
+        assert row["ring_at"] >= row["due_at"]
+        assert store.drain(context) == 0
+
+        store.make_due()
+        store.drain(context)
+        assert store.delivery(message)["state"] == "done"
+        assert keys == [f"phone:{message.id}"] * 2
+        assert store.effects() == [1]
+
+    def test_whoever_comes_back_after_its_lease_went_to_another_writes_nothing(
+        self, store: Any, command: Any, note: Any
+    ) -> None:
+        def slow(message: Dial, work: Work) -> None:
+            store.make_due()
+            store.drain(phone(quick))
+            work.begin()
+            note(work, 100)
+
+        def quick(message: Dial, work: Work) -> None:
+            work.begin()
+            note(work, message.n)
+
+        message = command(Dial(n=1), saga="trip", awaits=(Done.kind,))
+        store.send(message)
+        store.drain(phone(slow))
+        assert store.effects() == [1]
+        assert len(store.sent(Done.kind)) == 1
+
+    def test_also_while_the_other_is_still_at_it(self, store: Any, command: Any, note: Any) -> None:
+        def slow(message: Dial, work: Work) -> None:
+            store.make_due()
+            assert store.hop(phone(slow)).leased is not None  # claimed, and not run yet
+            work.begin()
+            note(work, 100)
+
+        message = command(Dial())
+        store.send(message)
+        store.drain(phone(slow))
+        row = store.delivery(message)
+        assert (row["state"], row["attempts"]) == ("pending", 2)
+        assert row["lease"] is not None
+        assert store.effects() == []
+
+    def test_a_connection_that_is_lost_in_it_is_no_attempt(
+        self, store: Any, command: Any, note: Any
+    ) -> None:
+        calls: list[str] = []
+
+        def handle(message: Dial, work: Work) -> None:
+            calls.append(work.idempotency_key)
+            work.begin()
+            note(work, message.n)
+            if len(calls) == 1:
+                work.connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+        context, message = phone(handle, retry=Retry(attempts=1)), command(Dial(n=1))
+        store.send(message)
+        store.drain(context)
+        row = store.delivery(message)
+        assert (row["state"], row["attempts"]) == ("pending", 0)
+        store.make_due()
+        store.drain(context)
+        assert store.delivery(message)["state"] == "done"
+        assert store.effects() == [1]
+        assert len(set(calls)) == 1
+
+
+class TestSuspect:
+    def test_what_kills_its_workers_is_parked_after_its_attempts(
+        self, store: Any, command: Any, note: Any
+    ) -> None:
+        starts: list[int] = []
+
+        def handle(message: Dial, work: Work) -> None:
+            starts.append(message.n)
+            note(work, message.n)
+            raise Gone
+
+        context = phone(handle, external=False, retry=Retry(attempts=3))
+        message = command(Dial(n=1), saga="trip", awaits=(Done.kind,))
+        store.send(message)
+        store.suspect(message)
+        for _ in range(5):
+            with suppress(Gone):
+                store.drain(context)
+            store.make_due()
+        row = store.delivery(message)
+        assert (row["state"], row["attempts"], starts) == ("parked", 3, [1, 1, 1])
+        assert "its worker died" in row["last_error"]
+        assert store.effects() == []
+        (told,) = store.sent(Faulted.kind)
+        assert told["recipient"] == "saga.trip"
+
+    def test_it_takes_nothing_else_of_its_batch_with_it(
+        self, store: Any, command: Any, note: Any
+    ) -> None:
+        def handle(message: Dial, work: Work) -> None:
+            note(work, message.n)
+            if message.n == 1:
+                raise Gone
+
+        sent = [command(Dial(n=n)) for n in range(3)]
+        store.send(*sent)
+        store.suspect(sent[1])
+        with pytest.raises(Gone):
+            store.drain(phone(handle, external=False))
+        assert store.effects() == [0, 2]
+        states = [row["state"] for row in store.deliveries("phone")]
+        assert states == ["done", "pending", "done"]
