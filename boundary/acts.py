@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from boundary.consequences import Consequences
-from boundary.saga_rows import StoredSaga, columns
+from boundary.saga_rows import StoredSaga, columns, data_to_json
 from internals.ids import uuid7
 from internals.outbox import Outbox
 from internals.statements import Statements
@@ -126,8 +126,8 @@ class Acts:
         Raises `ActRefused` if one of them is not parked.
         """
         rows = unit.run(self._statements.retry_parked, {"id": list(ids), "grace": self._grace})
-        self._audit_parked(unit, "retry", ids, len(rows), actor, reason)
-        return frozenset(consumer for (consumer,) in rows)
+        self._audit_parked(unit, "retry", ids, len({id for id, _ in rows}), actor, reason)
+        return frozenset(consumer for _, consumer in rows)
 
     def drop_parked(
         self, unit: UnitOfWork, ids: Sequence[UUID], *, actor: str, reason: str
@@ -139,7 +139,7 @@ class Acts:
         rows = unit.run(
             self._statements.drop_parked, {"id": list(ids), "why": f"dropped: {reason}"}
         )
-        self._audit_parked(unit, "drop", ids, len(rows), actor, reason)
+        self._audit_parked(unit, "drop", ids, len({id for id, _ in rows}), actor, reason)
 
     def _locked(self, unit: UnitOfWork, saga_id: UUID) -> tuple[str, StoredSaga, Saga[Any]]:
         rows = unit.run(self._statements.lock_saga, {"id": saga_id})
@@ -160,7 +160,7 @@ class Acts:
         """Store what was decided, as the orchestrator's hop does, and the act as consumed."""
         state: SagaState[Any] = decision.state
         consumer = saga_consumer(name)
-        unit.run(self._statements.save_sagas, columns([state]))
+        unit.run(self._statements.save_sagas, columns([state], [data_to_json(state)]))
         unit.run(
             self._statements.record_act,
             {
@@ -175,7 +175,7 @@ class Acts:
         )
         consequences = Consequences(consumer, self._statements)
         consequences.note(decision, message)
-        answers = consequences.carry_out(unit)
+        answers = consequences.carry_out(unit, strict=True)
         consequences.clear_deadlines(unit)
         retried = consequences.retry(unit, self._grace)
         return self._outbox.send(unit, [*decision.send, *answers]) | retried

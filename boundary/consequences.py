@@ -10,6 +10,7 @@ from internals.statements import Statements
 from internals.unit_of_work import UnitOfWork
 from saga.decide import Decision
 from saga.envelope import Category, Envelope
+from saga.errors import ActRefused
 from saga.messages import Revoked
 
 
@@ -36,13 +37,24 @@ class Consequences:
         self._retry.extend(decision.retry)
         self._supersede.extend(decision.supersede)
 
-    def carry_out(self, unit: UnitOfWork) -> list[Envelope]:
-        """Run the statements that are needed; returns the answers to revocations, to be sent."""
+    def carry_out(self, unit: UnitOfWork, *, strict: bool = False) -> list[Envelope]:
+        """Run the statements that are needed; returns the answers to revocations, to be sent.
+
+        If `strict`, raises `ActRefused` where somebody has retried what is to be superseded.
+        """
         if self._supersede:
-            unit.run(
+            rows = unit.run(
                 self._statements.drop_parked,
-                {"id": self._supersede, "why": "superseded: its step was replayed"},
+                {"id": self._supersede, "why": "superseded: its step was given up or replayed"},
             )
+            if strict and (gone := set(self._supersede) - {id for id, _ in rows}):
+                # What was dropped will not run; what was retried may, beside what is ordered anew.
+                dropped = unit.run(self._statements.dropped, {"id": list(gone)})
+                if retried := gone - {id for (id,) in dropped}:
+                    raise ActRefused(
+                        f"delivery {min(retried)} is not parked any more: it was retried, and "
+                        "what becomes of it is not known yet"
+                    )
         return self._carry_out_revocations(unit) if self._revoke else []
 
     def clear_deadlines(self, unit: UnitOfWork) -> None:
@@ -59,7 +71,12 @@ class Consequences:
         if not self._retry:
             return set()
         rows = unit.run(self._statements.retry_parked, {"id": self._retry, "grace": grace})
-        return {consumer for (consumer,) in rows}
+        if gone := set(self._retry) - {id for id, _ in rows}:
+            raise ActRefused(
+                f"delivery {min(gone)} is not parked any more: it was retried or dropped; "
+                "if it was dropped, skip its step"
+            )
+        return {consumer for _, consumer in rows}
 
     def _carry_out_revocations(self, unit: UnitOfWork) -> list[Envelope]:
         """Take back what nobody started.  A command that is being handled right now is locked,

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from boundary.consequences import Consequences
-from boundary.saga_rows import StoredSaga, columns
+from boundary.saga_rows import StoredSaga, columns, data_to_json
 from internals.batch import Batch
 from internals.consumer import Handled
 from internals.failures import describe
@@ -45,6 +45,7 @@ class _Folding:
     batch: Batch
     consequences: Consequences
     states: dict[UUID, SagaState[Any]] = field(default_factory=dict)
+    data: dict[UUID, str] = field(default_factory=dict)
     changed: set[UUID] = field(default_factory=set)
 
 
@@ -73,7 +74,14 @@ class Orchestrator:
         self._statements = statements
 
     def handle(self, unit: UnitOfWork, limit: int) -> Handled:
-        rows = self._inbox.claim_with_sagas(unit, limit)
+        rows = list(self._inbox.claim_with_sagas(unit, limit))
+        held: set[UUID] = set()
+        got = rows
+        while len(got) == limit and all(row[DELIVERY_COLUMNS] is None for row in got):
+            # Sagas that others hold fill the batch: the rest need not wait for them.
+            held.update(id for row in got if (id := delivery(row).message.saga_id) is not None)
+            got = list(self._inbox.claim_with_sagas(unit, limit, sorted(held)))
+            rows += got
         folding = _Folding(Batch(self.name), Consequences(self.name, self._statements))
         absent: list[Delivery] = []
         for row in rows:
@@ -86,9 +94,11 @@ class Orchestrator:
         self._park_orphans(unit, absent, batch)
         if folding.changed:
             changed = [folding.states[id] for id in folding.changed]
-            unit.run(self._statements.save_sagas, columns(changed))
-        batch.messages.extend(folding.consequences.carry_out(unit))
+            data = [folding.data[id] for id in folding.changed]
+            unit.run(self._statements.save_sagas, columns(changed, data))
+        # Sent first: what one message of the batch commands, a later one may take back.
         woken = self._outbox.send(unit, batch.messages)
+        woken |= self._outbox.send(unit, folding.consequences.carry_out(unit))
         self._inbox.settle(unit, batch.settlements)
         folding.consequences.clear_deadlines(unit)
         settled = len(batch.settlements)
@@ -118,6 +128,7 @@ class Orchestrator:
             decision = decide(saga, state, message)
             for sent in decision.send:
                 self._outbox.check(sent)
+            data = data_to_json(decision.state)
         except Exception as error:
             # One of the definition's functions raised.  They are pure, so it would raise again.
             batch.park(delivery, describe(error), attempts=delivery.attempts + 1)
@@ -131,6 +142,7 @@ class Orchestrator:
         if decision.state.status is not state.status:
             _log_status(decision.state, saga)
         folding.states[message.saga_id] = decision.state
+        folding.data[message.saga_id] = data
         folding.changed.add(message.saga_id)
         folding.consequences.note(decision, message)
         batch.messages.extend(decision.send)

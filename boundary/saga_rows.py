@@ -43,30 +43,46 @@ class StoredSaga:
                 f"the stored data does not fit version {saga.version} of {saga.name} here: "
                 f"{first_problem(error)}"
             ) from error
-        return SagaState(
-            id=id,
-            data=data,
-            status=Status(self.status),
-            direction=Direction(self.direction),
-            steps={name: _step_from_json(step) for name, step in json.loads(self.steps).items()},
-            consumed=self.consumed,
-            **_course_from_json(json.loads(self.course)),
-        )
+        except Exception as error:  # a validator of the model's own raised
+            raise PayloadError(
+                f"the stored data does not fit version {saga.version} of {saga.name} here: "
+                f"{type(error).__name__}"
+            ) from error
+        try:
+            return SagaState(
+                id=id,
+                data=data,
+                status=Status(self.status),
+                direction=Direction(self.direction),
+                steps={n: _step_from_json(step) for n, step in json.loads(self.steps).items()},
+                consumed=self.consumed,
+                **_course_from_json(json.loads(self.course)),
+            )
+        except (ValueError, TypeError) as error:  # written by another release
+            raise PayloadError(
+                f"the stored state of {saga.name} is not known here: {error}"
+            ) from error
 
 
-def columns(states: Sequence[SagaState[Any]]) -> dict[str, list[Any]]:
-    """Return these states as the arrays that the set-based statements take."""
+def columns(states: Sequence[SagaState[Any]], data: Sequence[str]) -> dict[str, list[Any]]:
+    """Return these states, and their data as `data_to_json` wrote it, as the arrays that the
+    set-based statements take."""
     return {
         "id": [s.id for s in states],
         "status": [s.status.value for s in states],
         "direction": [s.direction.value for s in states],
-        "data": [dump_json(s.data, "the saga's data") for s in states],
+        "data": list(data),
         "steps": [steps_to_json(s) for s in states],
         "course": [json.dumps(_course_to_json(s)) for s in states],
         "consumed": [s.consumed for s in states],
         "reason": [s.reason for s in states],
         "final": [s.status.final for s in states],
     }
+
+
+def data_to_json(state: SagaState[Any]) -> str:
+    """Return a saga's data as stored; raises `PayloadError` if it cannot be."""
+    return dump_json(state.data, "the saga's data")
 
 
 def steps_to_json(state: SagaState[Any]) -> str:
@@ -80,18 +96,18 @@ def _step_to_json(step: StepState) -> dict[str, Any]:
         value = getattr(step, name)
         if value:
             stored[name] = value
-    if step.parked is not None:
-        stored["parked"] = str(step.parked)
+    if step.parked:
+        stored["parked"] = [str(id) for id in step.parked]
     return stored
 
 
 def _step_from_json(stored: dict[str, Any]) -> StepState:
-    parked = stored.get("parked")
+    parked = stored.get("parked", [])
     return StepState(
         **{
             **stored,
             "phase": Phase(stored["phase"]),
-            "parked": None if parked is None else UUID(parked),
+            "parked": tuple(UUID(id) for id in ([parked] if isinstance(parked, str) else parked)),
         }
     )
 
@@ -110,4 +126,5 @@ def _course_to_json(state: SagaState[Any]) -> dict[str, Any]:
 
 def _course_from_json(stored: dict[str, Any]) -> dict[str, Any]:
     faults = {UUID(id): error for id, error in stored.get("faults", {}).items()}
-    return {**stored, "faults": faults}
+    early = {kind: tuple(payloads) for kind, payloads in stored.get("early", {}).items()}
+    return {**stored, "faults": faults, "early": early}

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from boundary.saga_rows import columns
+from boundary.saga_rows import columns, data_to_json
 from internals.failures import storable
 from internals.ids import uuid7
 from internals.outbox import Outbox
@@ -68,7 +68,12 @@ class Starter:
     ) -> set[UUID]:
         rows = unit.run(
             self._statements.insert_sagas,
-            {**columns(states), "key": list(keys), "name": saga.name, "version": saga.version},
+            {
+                **columns(states, [data_to_json(s) for s in states]),
+                "key": list(keys),
+                "name": saga.name,
+                "version": saga.version,
+            },
         )
         return {id for (id,) in rows}
 

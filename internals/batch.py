@@ -22,6 +22,10 @@ UNKNOWN_DELAY = 5.0
 _CONFLICT_DELAY = 0.2
 
 
+#: Characters of a rejection's reason that are sent on.
+_MAX_REASON = 2000
+
+
 @dataclass(slots=True)
 class Batch:
     """The settlements of one consumer's deliveries, and the messages that go with them."""
@@ -45,7 +49,7 @@ class Batch:
     def reject(self, delivery: Delivery, rejection: Rejected) -> None:
         """The business said no: the saga hears of it, if there is one."""
         message = delivery.message
-        reason = storable(rejection.reason)
+        reason = storable(str(rejection.reason))[:_MAX_REASON]
         if message.saga is not None:
             self.messages.append(self._reply(message, Refused(reason=reason)))
         self.settlements.append(
@@ -63,7 +67,8 @@ class Batch:
     ) -> None:
         """The handler failed for the `attempts`-th time: it is tried again later, or parked."""
         message = delivery.message
-        delay = (message.retry or retry).delay(attempts, random.random())
+        policy = retry.overridden_by(message.retry)
+        delay = policy.delay(attempts, random.random(), error)
         if delay is None:
             self.park(delivery, describe(error), attempts=attempts, external=external)
             logger.error(
@@ -81,7 +86,8 @@ class Batch:
                 message.id,
                 DeliveryState.PENDING,
                 error=describe(error),
-                attempts=attempts,
+                # What is always tried again never uses up the attempts.
+                attempts=min(attempts, policy.attempts - 1),
                 delay=delay,
             )
         )
@@ -108,7 +114,7 @@ class Batch:
         self.settlements.append(
             Settlement(message.id, DeliveryState.PARKED, error=error, attempts=attempts)
         )
-        if message.saga is not None and message.kind != Faulted.kind:
+        if message.saga is not None and not self._own_fault(message):
             fault = Faulted(
                 consumer=self.consumer,
                 message_kind=message.kind,
@@ -132,6 +138,12 @@ class Batch:
                 attempts=delivery.attempts,
                 delay=delay,
             )
+        )
+
+    def _own_fault(self, message: Envelope) -> bool:
+        return (
+            message.kind == Faulted.kind
+            and Faulted.from_json(message.payload).consumer == self.consumer
         )
 
     def _reply(self, message: Envelope, reply: Message) -> Envelope:

@@ -25,6 +25,9 @@ _FASTEST = 1024
 #: it.  It is then started alone, and each start is counted before it is run.
 SUSPECT_RINGS = 3
 
+#: A suspect that does nothing outside the database is started so often at least.
+_DEATHS = 3
+
 #: Seconds for which a suspect is kept from other workers while it runs.
 _SUSPECT_LEASE = 30.0
 
@@ -112,7 +115,10 @@ class ContextConsumer:
         self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch
     ) -> Leased | None:
         """Take a delivery out of the batch, to be run alone once the start of it is committed."""
-        limit = (delivery.message.retry or handler.retry).attempts
+        limit = handler.retry.overridden_by(delivery.message.retry).attempts
+        if not handler.external:
+            # It may be another one that killed them: once is no proof.
+            limit = max(limit, _DEATHS)
         if delivery.attempts >= limit:
             error = f"its worker died, or its lease ended, in each of {limit} attempts"
             batch.park(delivery, error, attempts=delivery.attempts, external=handler.external)

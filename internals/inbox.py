@@ -76,13 +76,18 @@ class Inbox:
         )
         return [delivery(row) for row in rows], bool(rows) and len(rows) >= rows[0][-1]
 
-    def claim_with_sagas(self, unit: UnitOfWork, limit: int) -> Sequence[Row]:
+    def claim_with_sagas(
+        self, unit: UnitOfWork, limit: int, skip: Sequence[UUID] = ()
+    ) -> Sequence[Row]:
         """Lock due deliveries and the sagas they belong to; returns raw rows.
 
         The first `DELIVERY_COLUMNS` make a `delivery`; the rest is the saga's stored state,
         null where another transaction holds the saga or it does not exist.
         """
-        return unit.run(self._statements.claim_sagas, {"consumer": self.consumer, "limit": limit})
+        return unit.run(
+            self._statements.claim_sagas,
+            {"consumer": self.consumer, "limit": limit, "skip": list(skip)},
+        )
 
     def settle(self, unit: UnitOfWork, settlements: Sequence[Settlement]) -> None:
         """Record what became of claimed deliveries."""

@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 
 from internals.batch import Batch
 from internals.context import Handler
-from internals.failures import is_server_trouble
+from internals.failures import is_server_trouble, is_transient
 from internals.inbox import Delivery, Inbox
 from internals.outbox import Outbox
 from internals.transactions import Boundary, OpenTransaction
@@ -51,8 +51,14 @@ def run_leased(engine: Engine, leased: Leased, inbox: Inbox, outbox: Outbox) -> 
     opened = OpenTransaction(engine, Boundary.LEASED)
     handling = ExitStack()
 
+    no_connection: list[Exception] = []
+
     def begin() -> SqlAlchemyUnitOfWork:
-        unit = SqlAlchemyUnitOfWork(opened.begin())
+        try:
+            unit = SqlAlchemyUnitOfWork(opened.begin())
+        except Exception as error:  # the pool's trouble, or the server's, and not the handler's
+            no_connection.append(error)
+            raise
         handling.enter_context(unit.handling())
         return unit
 
@@ -72,13 +78,21 @@ def run_leased(engine: Engine, leased: Leased, inbox: Inbox, outbox: Outbox) -> 
             batch.reject(delivery, error)
         elif not isinstance(error, Exception):
             raise  # the worker is told to stop: the lease runs out
-        elif lost or is_server_trouble(error):
+        elif lost or is_server_trouble(error) or (no_connection and is_transient(error)):
             batch.give_way(delivery, error)
         else:
             batch.fail(delivery, error, handler.retry, attempts=attempts, external=handler.external)
     else:
         batch.succeed(delivery, work.sent)
-    return _settle(opened, leased, batch, inbox, outbox)
+    try:
+        return _settle(opened, leased, batch, inbox, outbox)
+    except Exception as error:
+        if not is_transient(error):
+            raise
+        # Whether it was committed is found out by reading; if not, it is run again, uncounted.
+        again = Batch(inbox.consumer)
+        again.give_way(delivery, error)
+        return _settle(OpenTransaction(engine, Boundary.LEASED), leased, again, inbox, outbox)
 
 
 def _settle(

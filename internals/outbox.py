@@ -81,6 +81,8 @@ def retry_to_json(retry: Retry | None) -> str | None:
             "attempts": retry.attempts,
             "backoff": retry.backoff.total_seconds(),
             "cap": retry.cap.total_seconds(),
+            "never": retry.never,
+            "always": retry.always,
         }
     )
 
@@ -94,4 +96,6 @@ def retry_from_json(text: str | None) -> Retry | None:
         attempts=stored["attempts"],
         backoff=timedelta(seconds=stored["backoff"]),
         cap=timedelta(seconds=stored["cap"]),
+        never=tuple(stored.get("never", ())),
+        always=tuple(stored.get("always", ())),
     )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from sqlalchemy import Engine
 
 from internals.failures import is_transient
-from internals.hop import Ring
+from internals.hop import BATCH, Ring
 from internals.statements import Statements
 from internals.transactions import Boundary, transaction
 from internals.unit_of_work import SqlAlchemyUnitOfWork
@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 _INTERVAL = 0.5
 #: Deliveries that one look rings for at most: after an outage the herd comes in portions.
 _PORTION = 500
+#: Of one consumer's late deliveries the oldest so many, which its next hop would take, are counted
+#: as rung for: the others wait behind them, and say nothing about what they do to their worker.
+_HEAD = BATCH
 #: Seconds between two rings for the same delivery, at most.
 _LONGEST_GRACE = 60.0
 
@@ -78,7 +81,8 @@ class Relay:
                 self._statements.ring,
                 {
                     "consumers": quiet,
-                    "limit": _PORTION,
+                    "limit": max(1, _PORTION // len(quiet)),
+                    "head": _HEAD,
                     "grace": self._grace,
                     "cap": _LONGEST_GRACE,
                 },

@@ -42,6 +42,7 @@ _CLAIM_SAGAS = f"""
 WITH due AS MATERIALIZED (
     SELECT message_id, saga_id, attempts, rings, due_at FROM {{schema}}.inbox
     WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now()
+      AND (saga_id IS NULL OR saga_id <> ALL (%(skip)s::uuid[]))
     ORDER BY due_at
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
@@ -112,13 +113,14 @@ WHERE i.message_id = m.id AND i.consumer = %(consumer)s AND i.state = 'pending'
 """
 
 # A delivery that is handled outside the transaction that claimed it.  It is not due again before
-# the lease ends, and only the holder of the lease can settle it.
+# the lease ends, and only the holder of the lease can settle it.  The end is a little random: of
+# two that died together, each is then started without the other.
 _LEASE = """
 UPDATE {schema}.inbox
 SET lease = %(lease)s, attempts = attempts + 1,
     started_at = CASE WHEN %(external)s THEN clock_timestamp() ELSE started_at END,
-    due_at = clock_timestamp() + %(seconds)s * interval '1 second',
-    ring_at = clock_timestamp() + %(seconds)s * interval '1 second'
+    due_at = clock_timestamp() + ends.after, ring_at = clock_timestamp() + ends.after
+FROM (SELECT %(seconds)s * (1 + random() / 2) * interval '1 second' AS after) AS ends
 WHERE message_id = %(id)s AND consumer = %(consumer)s AND state = 'pending'
 """
 
@@ -162,7 +164,7 @@ UPDATE {schema}.inbox
 SET state = 'pending', attempts = 0, rings = 0, lease = NULL, done_at = NULL, due_at = now(),
     ring_at = clock_timestamp() + %(grace)s * interval '1 second'
 WHERE message_id = ANY (%(id)s::uuid[]) AND state = 'parked'
-RETURNING consumer
+RETURNING message_id, consumer
 """
 
 _DROP_PARKED = """
@@ -250,20 +252,29 @@ VALUES (%(id)s, %(actor)s, %(act)s, %(saga_id)s, %(message_id)s, %(reason)s, %(d
 # What was committed but not handled: a doorbell was lost, or the worker that heard it died.
 # Whatever a live hop holds is locked, and so not late.
 _RING = """
-WITH late AS (
-    SELECT message_id, consumer FROM {schema}.inbox
-    WHERE state = 'pending' AND ring_at <= now() AND consumer = ANY (%(consumers)s)
-    ORDER BY ring_at
-    LIMIT %(limit)s
-    FOR UPDATE SKIP LOCKED
+WITH late AS MATERIALIZED (
+    SELECT found.* FROM unnest(%(consumers)s::text[]) AS of (consumer) CROSS JOIN LATERAL (
+        SELECT message_id, consumer, due_at FROM {schema}.inbox AS i
+        WHERE state = 'pending' AND ring_at <= now() AND i.consumer = of.consumer
+        ORDER BY ring_at
+        LIMIT %(limit)s
+        FOR UPDATE SKIP LOCKED
+    ) AS found
+), placed AS (
+    SELECT *, row_number() OVER (PARTITION BY consumer ORDER BY due_at) AS place FROM late
 )
 UPDATE {schema}.inbox AS i
-SET rings = i.rings + 1,
+SET rings = i.rings + (late.place <= %(head)s)::int,
     ring_at = clock_timestamp()
         + least(%(grace)s * power(2, least(i.rings, 16)), %(cap)s) * interval '1 second'
-FROM late
+FROM placed AS late
 WHERE i.message_id = late.message_id AND i.consumer = late.consumer AND i.state = 'pending'
 RETURNING i.consumer
+"""
+
+_DROPPED = """
+SELECT message_id FROM {schema}.inbox
+WHERE message_id = ANY (%(id)s::uuid[]) AND state = 'revoked'
 """
 
 _EXISTING_SAGAS = """
@@ -310,6 +321,7 @@ class Statements:
     insert_sagas: str = _INSERT_SAGAS
     record_starts: str = _RECORD_STARTS
     started_before: str = _STARTED_BEFORE
+    dropped: str = _DROPPED
     existing_sagas: str = _EXISTING_SAGAS
     history: str = _HISTORY
     ring: str = _RING

@@ -73,6 +73,10 @@ class OpenTransaction:
             return
         try:
             _tell(self._boundary, "before")
+            if self._connection.get_transaction() is None:
+                # A handler's own session was refused a rollback.  SQLAlchemy holds the transaction
+                # for ended then, and would commit nothing; Postgres was never told.
+                self._connection.begin()
             self._connection.commit()
         finally:
             self._close()

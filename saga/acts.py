@@ -43,9 +43,9 @@ def act(saga: Saga[D], state: SagaState[D], message: Envelope, course: Course[D]
     """Do what the operator says; the caller has asked `refusal_of` before."""
     match ACTS[message.kind].from_json(message.payload):
         case Cancelled(reason=reason):
-            return replace(state, cancelled=f"cancelled: {reason}")
+            return replace(state, cancelled=f"cancelled: {reason}", rewind_to=None)
         case Skipped(step=step):
-            return _skip(saga, state, step)
+            return _skip(saga, state, step, course)
         case Replayed(from_step=first, data=data):
             return _replay(saga, _corrected(saga, state, data), first, course)
     return state
@@ -54,7 +54,7 @@ def act(saga: Saga[D], state: SagaState[D], message: Envelope, course: Course[D]
 def _refusal_of_cancel(saga: Saga[D], state: SagaState[D]) -> str | None:
     if state.status.final:
         return f"it is {state.status} already"
-    if state.direction is Direction.BACKWARD:
+    if state.direction is Direction.BACKWARD and state.rewind_to is None:
         return "it is being compensated already"
     if pivot_passed(saga, state):
         return f"it has passed its pivot, step {saga.pivot}, and only goes forward"
@@ -111,13 +111,14 @@ def _corrected(saga: Saga[D], state: SagaState[D], data: dict[str, Any]) -> Saga
     return replace(state, data=merged)
 
 
-def _skip(saga: Saga[D], state: SagaState[D], step: str) -> SagaState[D]:
+def _skip(saga: Saga[D], state: SagaState[D], step: str, course: Course[D]) -> SagaState[D]:
     known = state.steps[step]
+    course.supersede.extend(known.parked)  # nobody may deliver them again
     phase = Phase.COMPENSATED if known.phase is Phase.COMPENSATING else Phase.SKIPPED
     if saga.step(step).pivot:
         state = replace(state, direction=Direction.FORWARD, cancelled=None)
     return state.with_step(
-        step, phase=phase, position=state.consumed, fault=None, parked=None, doubt=False
+        step, phase=phase, position=state.consumed, fault=None, parked=(), doubt=False
     )
 
 
@@ -133,18 +134,17 @@ def _replay(
     for name, known in state.steps.items():
         if not known.fault or known.phase is Phase.REVOKING:
             continue  # whether it is taken back is about to be known
-        own = known.parked in (None, state.command_id(name, known.phase, known.generation))
-        if not own:
-            assert known.parked is not None
-            course.retry.append(known.parked)
-            state = state.with_step(name, fault=None, parked=None)
+        own = {state.command_id(name, known.phase, g + 1) for g in range(known.generation)}
+        if below := [id for id in known.parked if id not in own]:
+            course.retry.extend(below)
+            state = state.with_step(name, fault=None, parked=())
             continue
-        if known.phase is Phase.COMMANDED and known.parked is None and known.overdue:
+        if known.phase is Phase.COMMANDED and not known.parked and known.overdue:
             # Its command is out still, and a second one might do it twice: it is awaited on.
             state = state.with_step(name, fault=None, overdue=False)
+            course.await_on(state, name)
             continue
-        if known.parked is not None:
-            course.supersede.append(known.parked)
+        course.supersede.extend(known.parked)
         if known.phase is Phase.COMMANDED and first is not None:
             state = _given_up(state, name)
             continue
@@ -162,9 +162,9 @@ def _given_up(state: SagaState[D], name: str) -> SagaState[D]:
     """
     if state.steps[name].doubt:
         return state.with_step(
-            name, phase=Phase.IN_DOUBT, position=state.consumed, fault=None, parked=None
+            name, phase=Phase.IN_DOUBT, position=state.consumed, fault=None, parked=()
         )
-    state = state.with_step(name, phase=Phase.REVOKING, fault=None, parked=None)
+    state = state.with_step(name, phase=Phase.REVOKING, fault=None, parked=())
     return state.with_step(name, phase=Phase.REVOKED)
 
 
@@ -181,11 +181,10 @@ def _anew(saga: Saga[D], state: SagaState[D], name: str, course: Course[D]) -> S
         name,
         generation=known.generation + 1,
         fault=None,
-        parked=None,
+        parked=(),
         overdue=False,
-        doubt=False,
     )
     if command is None:
-        return _skip(saga, state, name)
+        return _skip(saga, state, name, course)
     course.order(state, name, command)
     return state

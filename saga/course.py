@@ -6,7 +6,7 @@ The same state always calls for the same messages, with the same ids.
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Generic, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from pydantic import BaseModel
 
@@ -64,14 +64,26 @@ class Course(Generic[D]):
         if timeout is not None:
             self.set_timer(state, name, id, timeout)
 
+    def await_on(self, state: SagaState[D], name: str) -> None:
+        """Give a step whose command is out still, and overdue, its time once more."""
+        timeout = self.saga.step(name).timeout
+        if timeout is not None:
+            root = state.command_id(name, Phase.COMMANDED, state.steps[name].generation)
+            self.set_timer(state, name, root, timeout, uuid5(root, f"again:{state.consumed}"))
+
     def set_timer(
-        self, state: SagaState[D], step: str | None, root: UUID, after: timedelta
+        self,
+        state: SagaState[D],
+        step: str | None,
+        root: UUID,
+        after: timedelta,
+        id: UUID | None = None,
     ) -> None:
         """Send the saga a deadline of a step, or with no step its own."""
         generation = state.steps[step].generation if step else 1
         self.send.append(
             Envelope(
-                id=state.timer_id(step, generation),
+                id=id or state.timer_id(step, generation),
                 kind=TimedOut.kind,
                 category=Category.TIMEOUT,
                 payload=TimedOut(step=step).to_json(),
@@ -158,8 +170,11 @@ class Course(Generic[D]):
         state = state.with_step(step.name, phase=Phase.WAITING, generation=generation)
         for kind in step.awaits:
             if kind in state.early:
-                rest = {k: text for k, text in state.early.items() if k != kind}
-                signal = replace(self.cause, kind=kind, payload=state.early[kind])
+                first, *later = state.early[kind]
+                rest = {k: texts for k, texts in state.early.items() if k != kind}
+                if later:
+                    rest[kind] = tuple(later)
+                signal = replace(self.cause, kind=kind, payload=first)
                 moved = apply(self.saga, replace(state, early=rest), step, signal)
                 assert moved is not None  # the step takes this kind
                 return moved

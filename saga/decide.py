@@ -220,9 +220,16 @@ def _timed_out(
 ) -> SagaState[D] | Decision[D]:
     name = TimedOut.from_json(message.payload).step
     if name is None:
-        undone = state.direction is Direction.BACKWARD and state.rewind_to is None
-        if undone or state.status.final or outcomes.pivot_passed(saga, state):
+        if state.status.final or outcomes.pivot_passed(saga, state):
             return _stale(state)
+        if state.direction is Direction.BACKWARD and state.rewind_to is None:
+            # What it still awaits is awaited no longer.
+            hangs = [
+                s
+                for s in state.steps.values()
+                if s.phase in ORDERED and not s.overdue and not s.fault
+            ]
+            return course.give_up(state, overdue=True) if hangs else _stale(state)
         late = replace(
             state,
             direction=Direction.BACKWARD,
@@ -231,7 +238,10 @@ def _timed_out(
         )
         return course.give_up(late, overdue=True)
     known = state.steps.get(name)
-    if known is None or message.id != state.timer_id(name, known.generation):
+    if known is None:
+        return _stale(state)
+    root = state.command_id(name, Phase.COMMANDED, known.generation)
+    if message.id != state.timer_id(name, known.generation) and message.root_id != root:
         return _stale(state)
     words = f"no outcome within {saga.step(name).timeout}"
     if outcomes.pivot_passed(saga, state) and known.phase in (*ORDERED, Phase.WAITING):
@@ -258,7 +268,8 @@ def _signalled(saga: Saga[D], state: SagaState[D], message: Envelope) -> SagaSta
             return outcomes.apply(saga, state, step, message) or _stale(state)
     if state.status.final or all(step.name in state.steps for step in takers):
         return _stale(state)
-    return replace(state, early={**state.early, message.kind: message.payload})
+    before = state.early.get(message.kind, ())
+    return replace(state, early={**state.early, message.kind: (*before, message.payload)})
 
 
 def _is_own_fault(saga: Saga[D], message: Envelope) -> bool:

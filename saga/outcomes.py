@@ -44,6 +44,25 @@ def succeed(
     saga: Saga[D], state: SagaState[D], step: Step[D] | Wait[D], message: Envelope
 ) -> SagaState[D]:
     """The outcome came: take over what it tells."""
+    state = _taken_over(saga, state, step, message)
+    if step.pivot:
+        # Past the point of no return, though the saga may have begun to give it up.
+        state = replace(state, direction=Direction.FORWARD, cancelled=None)
+    return state.with_step(
+        step.name,
+        phase=Phase.DONE,
+        position=state.consumed,
+        rejection=None if step.pivot else state.steps[step.name].rejection,
+        fault=None,
+        parked=(),
+        doubt=False,
+    )
+
+
+def _taken_over(
+    saga: Saga[D], state: SagaState[D], step: Step[D] | Wait[D], message: Envelope
+) -> SagaState[D]:
+    """Put into the data what an outcome tells."""
     outcome = step.outcome.from_json(message.payload)
     if step.on_success is not None:
         data = step.on_success(state.data, outcome)
@@ -54,18 +73,7 @@ def succeed(
             )
         dump_json(data, f"{saga.name}: the data after {message.kind}")  # raises if it cannot be
         state = replace(state, data=data)
-    if step.pivot:
-        # Past the point of no return, though the saga may have begun to give it up.
-        state = replace(state, direction=Direction.FORWARD, cancelled=None)
-    return state.with_step(
-        step.name,
-        phase=Phase.DONE,
-        position=state.consumed,
-        rejection=None if step.pivot else state.steps[step.name].rejection,
-        fault=None,
-        parked=None,
-        doubt=False,
-    )
+    return state
 
 
 def learn_late(
@@ -81,15 +89,23 @@ def learn_late(
         own = message.causation_id == message.root_id
         if own and known.phase is Phase.IN_DOUBT:
             return state.with_step(
-                step.name, phase=Phase.REJECTED, doubt=False, fault=None, parked=None
+                step.name, phase=Phase.REJECTED, doubt=False, fault=None, parked=()
             )
         if own or known.phase in STANDING:
             return state.with_step(step.name, doubt=False)
         return _compensate_again(saga, state, step)  # earlier hops committed, perhaps after it
+    if message.kind == Faulted.kind:
+        left = (
+            Faulted.from_json(message.payload).external or message.causation_id != message.root_id
+        )
+        if not left or known.phase in STANDING or step.compensation is None:
+            return None
+        return state.with_step(step.name, again=True)  # hops may have committed after it
     if message.kind != step.outcome.kind:
         return None
     if known.phase is Phase.IN_DOUBT:
         return succeed(saga, state, step, message)
+    state = _taken_over(saga, state, step, message)  # its compensation needs what it tells
     if known.phase is Phase.COMPENSATING:
         return state.with_step(step.name, doubt=False, again=True)
     return _compensate_again(saga, state, step)
@@ -108,11 +124,11 @@ def _of_compensation(
     state: SagaState[D], step: Step[D] | Wait[D], message: Envelope
 ) -> SagaState[D] | None:
     if message.kind == Done.kind:
-        return state.with_step(step.name, phase=Phase.COMPENSATED, fault=None, parked=None)
+        return state.with_step(step.name, phase=Phase.COMPENSATED, fault=None, parked=())
     if message.kind == Refused.kind:
         reason = Refused.from_json(message.payload).reason
         return state.with_step(
-            step.name, fault=f"its compensation was rejected: {reason}", parked=None
+            step.name, fault=f"its compensation was rejected: {reason}", parked=()
         )
     return None
 
@@ -128,15 +144,16 @@ def _reject(
         return state.with_step(
             step.name,
             fault=f"rejected after the pivot: {reason}",
-            parked=None,
+            parked=(),
             overdue=False,
         )
     own = message.causation_id == message.root_id or isinstance(step, Wait)
+    own = own and not state.steps[step.name].doubt  # an earlier generation may have had its effect
     if step.pivot and not own:
         return state.with_step(
             step.name,
             fault=f"rejected after a part of it was done, which a pivot cannot undo: {reason}",
-            parked=None,
+            parked=(),
             overdue=False,
         )
     moved = state.with_step(
@@ -145,7 +162,7 @@ def _reject(
         position=state.consumed,
         rejection=reason,
         fault=None,
-        parked=None,
+        parked=(),
     )
     return replace(moved, direction=Direction.BACKWARD)
 
@@ -159,11 +176,14 @@ def _fault(
     forgiving = isinstance(step, Step) and step.on_fault == "compensate"
     if not forgiving or known.phase is Phase.COMPENSATING or pivot_passed(saga, state):
         acted = fault.external and known.phase is not Phase.COMPENSATING
+        parked = dict.fromkeys(known.parked)
+        if message.causation_id is not None:
+            parked[message.causation_id] = None
         return state.with_step(
-            step.name, fault=text, parked=message.causation_id, doubt=known.doubt or acted
+            step.name, fault=text, parked=tuple(parked), doubt=known.doubt or acted
         )
     own = message.causation_id == message.root_id
-    nothing_done = own and not fault.external
+    nothing_done = own and not fault.external and not known.doubt
     if fault.external:
         phase = Phase.IN_DOUBT
     else:
@@ -175,7 +195,7 @@ def _fault(
         rejection=text,
         doubt=not nothing_done,
         fault=None,
-        parked=None,
+        parked=(),
     )
     return replace(moved, direction=Direction.BACKWARD)
 
@@ -188,7 +208,12 @@ def _revoked(
         return None
     if Revoked.from_json(message.payload).revoked:
         return state.with_step(
-            step.name, phase=Phase.REVOKED, position=state.consumed, fault=None, parked=None
+            step.name,
+            # An earlier generation may have had its effect.
+            phase=Phase.IN_DOUBT if known.doubt else Phase.REVOKED,
+            position=state.consumed,
+            fault=None,
+            parked=(),
         )
     if not known.overdue:
         return state.with_step(step.name, phase=Phase.COMMANDED)
@@ -204,7 +229,7 @@ def _revoked(
         position=state.consumed,
         doubt=True,
         fault=None,
-        parked=None,
+        parked=(),
     )
 
 

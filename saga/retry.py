@@ -1,6 +1,6 @@
 """Retry: how often and when a failed delivery is tried again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from saga.errors import DefinitionError
@@ -16,6 +16,11 @@ class Retry:
     backoff: timedelta = timedelta(seconds=1)
     #: No wait is longer than this.
     cap: timedelta = timedelta(minutes=5)
+    #: Exceptions after which it is given up at once: classes, or their names, module and all.
+    #: A subclass counts; of `never` and `always`, the class that is nearer to the exception wins.
+    never: tuple[type[Exception] | str, ...] = ()
+    #: Exceptions after which it is tried again however often it was: a partner's rate limit.
+    always: tuple[type[Exception] | str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.attempts, int) or self.attempts < 1:
@@ -24,17 +29,53 @@ class Retry:
             raise DefinitionError("Retry: backoff and cap must be timedeltas")
         if self.backoff < timedelta(0) or self.cap < timedelta(0):
             raise DefinitionError("Retry: backoff and cap must not be negative")
+        for field in ("never", "always"):
+            # By name, since a step's policy travels with its command to whoever handles it.
+            named = _names(field, getattr(self, field))
+            object.__setattr__(self, field, named)
+        if both := set(self.never) & set(self.always):
+            raise DefinitionError(f"Retry: {min(map(str, both))} is in never and in always")
 
-    def delay(self, attempt: int, jitter: float) -> float | None:
+    def overridden_by(self, step: "Retry | None") -> "Retry":
+        """Return a handler's policy as a step's changes it: the numbers are the step's, and the
+        exceptions those of both."""
+        if step is None:
+            return self
+        never = tuple(
+            dict.fromkeys((*step.never, *(n for n in self.never if n not in step.always)))
+        )
+        always = tuple(dict.fromkeys((*step.always, *(n for n in self.always if n not in never))))
+        return replace(step, never=never, always=always)
+
+    def delay(self, attempt: int, jitter: float, error: Exception | None = None) -> float | None:
         """Return the seconds to wait after run number `attempt` failed, or None to give up.
 
         `jitter` is drawn by the caller from [0, 1): full jitter, so that what failed together
-        does not come back together.
+        does not come back together.  `error` is what it failed with.
         """
-        if attempt >= self.attempts:
+        named = () if error is None else map(_name, type(error).__mro__)
+        nearest = next((name for name in named if name in (*self.never, *self.always)), None)
+        if nearest in self.never or (attempt >= self.attempts and nearest not in self.always):
             return None
         doubled: float = self.backoff.total_seconds() * 2.0 ** min(attempt - 1, 32)
         return min(doubled, self.cap.total_seconds()) * jitter
+
+
+def _names(field: str, classes: object) -> tuple[str, ...]:
+    if not isinstance(classes, tuple):
+        raise DefinitionError(f"Retry: {field} must be a tuple of exception classes or their names")
+    for each in classes:
+        if not isinstance(each, str) and not (
+            isinstance(each, type) and issubclass(each, Exception)
+        ):
+            raise DefinitionError(
+                f"Retry: {field} takes exception classes or their names, not {each!r}"
+            )
+    return tuple(each if isinstance(each, str) else _name(each) for each in classes)
+
+
+def _name(exception: type) -> str:
+    return f"{exception.__module__}.{exception.__qualname__}"
 
 
 #: What a handler gets when neither it nor the step says otherwise.

@@ -147,8 +147,8 @@ class StepState:
     rejection: str | None = None
     #: Why it cannot go on.
     fault: str | None = None
-    #: The parked message that is the cause of the fault, if one is.
-    parked: UUID | None = None
+    #: The parked messages that are the cause of the fault, if any are.
+    parked: tuple[UUID, ...] = ()
     #: Whether its time is over, so that it is not awaited once it could not be taken back.
     overdue: bool = False
     #: Whether it was given up with an outcome unknown; a success that comes late is undone then.
@@ -171,8 +171,8 @@ class SagaState(Generic[D]):
     consumed: int = 0
     #: Why it is to be undone though nothing was rejected: it was cancelled, or is overdue.
     cancelled: str | None = None
-    #: Outside messages that came before their step waited for them: kind to payload.
-    early: Mapping[str, str] = field(default_factory=dict)
+    #: Outside messages that came before their step waited for them: kind to payloads, in order.
+    early: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: How often steps were ordered before the saga went back to do them again.
     generations: Mapping[str, int] = field(default_factory=dict)
     #: While going back to this step only, to go forward from it again.
