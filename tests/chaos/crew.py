@@ -19,6 +19,9 @@ ROOT = Path(__file__).parents[2]
 #: Seconds that a worker gets to finish what it is doing when it is told to stop.
 _GOODBYE = 30.0
 
+#: Workers that are looked at for one that is in the middle of something.
+_LOOKS = 6
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -89,18 +92,23 @@ class Crew:
         """What all of them print."""
         return self._folder / "workers.log"
 
-    def kill(self, rng: random.Random, witness: Callable[[str], None]) -> bool:
+    def kill(self, rng: random.Random, witness: Callable[[str], bool]) -> bool:
         """SIGKILL one that works and start another; whether there was one.
 
-        It is frozen first, and `witness` is called with its name as the database knows it: what
-        is seen then is what it is killed in.
+        It is frozen first, and `witness` is asked, by its name as the database knows it, whether
+        it is in the middle of something; if not, some others are looked at before one is taken
+        all the same.
         """
         with self._turn:
-            place = self._choose(rng)
-            if place is None:
-                return False
-            self._members[place].signal(signal.SIGSTOP)
-            witness(self._members[place].mark.name)
+            for left in reversed(range(_LOOKS)):
+                place = self._choose(rng)
+                if place is None:
+                    return False
+                self._members[place].signal(signal.SIGSTOP)
+                if witness(self._members[place].mark.name) or not left:
+                    break
+                self._members[place].signal(signal.SIGCONT)
+            assert place is not None
             self._members[place].signal(signal.SIGKILL)
             self._members[place].process.wait()
             self._members[place] = self._launch(place)

@@ -24,7 +24,7 @@ _PORTION = 40
 _UNDER_WAY = 400
 #: Of the trips, so many are kept back until every fault has struck.
 _KEPT_BACK = 0.2
-#: Seconds for which the storm goes on, when all are begun, for what has not struck yet.
+#: Seconds over which those are spread then, and for which the storm goes on when all are begun.
 _LONGER = 60.0
 #: Seconds without any progress after which the rest is reported as it is.
 _PATIENCE = 150.0
@@ -122,7 +122,7 @@ class Drive:
         begun = time.monotonic()
         waiting = list(reversed(self._trips))
         kept_back = int(len(waiting) * _KEPT_BACK)
-        all_begun = 0.0
+        slowly_since = all_begun = 0.0
         for standing in self._watch():
             absent = self._needed - set(self._tally.read())
             if not waiting:
@@ -139,7 +139,9 @@ class Drive:
             wanted = min(may - (len(self._trips) - len(waiting)), _PORTION)
             if len(waiting) <= kept_back and absent:
                 # Go on slowly, so that there is work for what has not struck yet.
-                wanted = min(wanted, max(1, len(waiting) // 50))
+                slowly_since = slowly_since or time.monotonic()
+                part = (time.monotonic() - slowly_since) / _LONGER
+                wanted = min(wanted, int(kept_back * part) - (kept_back - len(waiting)))
             if standing is None or standing.begun - standing.over < _UNDER_WAY:
                 self._start(waiting, self._random.randint(0, max(wanted, 0)))
             time.sleep(_LOOK)

@@ -39,9 +39,11 @@ class Fault:
 def workers_lanes(crew: Crew, servers: OwnServers, tally: Tally) -> Sequence[Sequence[Fault]]:
     """Return what befalls the workers."""
 
-    def witness(name: str) -> None:
-        if servers.in_transaction(name):
+    def witness(name: str) -> bool:
+        found = servers.in_transaction(name)
+        if found:
             tally.struck(KILLED_IN_HOP)
+        return found
 
     return (
         [Fault("worker_killed", (0.5, 2), lambda rng: crew.kill(rng, witness))],
