@@ -6,9 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 3
+PROFILE ?= all
+TRIPS ?= 500
+SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench-commits clean
+.PHONY: help venv demo test check chaos mutants format bench-commits clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +30,12 @@ check: $(STAMP) ## Lint, types, architecture and documentation
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/docs
+
+chaos: $(STAMP) ## Strike with faults and check everything: PROFILE=all TRIPS=500 SEED=1
+	@$(BIN)/python -m tests.chaos --profile $(PROFILE) --trips $(TRIPS) --seed $(SEED)
+
+mutants: $(STAMP) ## Plant bugs one by one and see that a test catches each
+	@$(BIN)/python -m tests.mutants
 
 format: $(STAMP) ## Format the code and sort imports
 	$(BIN)/ruff check --fix .

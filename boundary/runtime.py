@@ -104,7 +104,11 @@ class Runtime:
         found: dict[str, Consumer] = {}
         for context in self.contexts:
             found[context.name] = ContextConsumer(
-                context, self._inbox(context.name), self._outbox, budget=self.settings.budget
+                context,
+                self._inbox(context.name),
+                self._outbox,
+                budget=self.settings.budget,
+                suspect_starts=self.settings.suspect_starts,
             )
         for versions in self.sagas.values():
             orchestrator = self._orchestrator(versions)

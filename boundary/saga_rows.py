@@ -115,10 +115,14 @@ def _step_from_json(stored: dict[str, Any]) -> StepState:
 def _course_to_json(state: SagaState[Any]) -> dict[str, Any]:
     """What a saga's state holds besides its own columns; empty for one that goes well."""
     stored: dict[str, Any] = {}
-    for name in ("cancelled", "early", "generations", "rewind_to"):
+    for name in ("cancelled", "generations", "rewind_to"):
         value = getattr(state, name)
         if value:
             stored[name] = value
+    if state.early:
+        stored["early"] = {
+            kind: [(str(id), payload) for id, payload in kept] for kind, kept in state.early.items()
+        }
     if state.faults:
         stored["faults"] = {str(id): error for id, error in state.faults.items()}
     return stored
@@ -126,5 +130,8 @@ def _course_to_json(state: SagaState[Any]) -> dict[str, Any]:
 
 def _course_from_json(stored: dict[str, Any]) -> dict[str, Any]:
     faults = {UUID(id): error for id, error in stored.get("faults", {}).items()}
-    early = {kind: tuple(payloads) for kind, payloads in stored.get("early", {}).items()}
+    early = {
+        kind: tuple((UUID(id), payload) for id, payload in kept)
+        for kind, kept in stored.get("early", {}).items()
+    }
     return {**stored, "faults": faults, "early": early}

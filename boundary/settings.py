@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from internals.context_consumer import SUSPECT_STARTS
 from internals.hop import BATCH
 from internals.outbox import DEFAULT_MAX_PAYLOAD
 from internals.tables import SCHEMA
@@ -33,6 +34,9 @@ class Settings(BaseSettings):
     budget: float = Field(0.1, gt=0, description="seconds after which a batch takes no more")
     grace: float = Field(1.0, gt=0, description="seconds until a delivery counts as late")
     max_payload: int = Field(DEFAULT_MAX_PAYLOAD, ge=1, description="bytes of a payload at most")
+    suspect_starts: int = Field(
+        SUSPECT_STARTS, ge=1, description="starts of what seems to kill its workers"
+    )
     pool_size: int = Field(10, ge=1, description="database connections kept by one process")
 
     @field_validator("database_url")

@@ -25,8 +25,9 @@ _FASTEST = 1024
 #: it.  It is then started alone, and each start is counted before it is run.
 SUSPECT_RINGS = 3
 
-#: A suspect that does nothing outside the database is started so often at least.
-_DEATHS = 3
+#: So often at least a suspect is started before it is parked: where workers are killed all the
+#: time, dying with one's worker a few times is no proof.
+SUSPECT_STARTS = 10
 
 #: Seconds for which a suspect is kept from other workers while it runs.
 _SUSPECT_LEASE = 30.0
@@ -41,14 +42,24 @@ class ContextConsumer:
         outbox: Where what they send is written.
         budget: Seconds after which a batch takes no further delivery, so that slow handlers
             make small batches.
+        suspect_starts: Starts of a delivery that seems to kill its workers, before it is parked.
     """
 
-    def __init__(self, context: Context, inbox: Inbox, outbox: Outbox, *, budget: float) -> None:
+    def __init__(
+        self,
+        context: Context,
+        inbox: Inbox,
+        outbox: Outbox,
+        *,
+        budget: float,
+        suspect_starts: int = SUSPECT_STARTS,
+    ) -> None:
         self.name = context.name
         self._handlers = context.handlers
         self._inbox = inbox
         self._outbox = outbox
         self._budget = budget
+        self._suspect_starts = suspect_starts
         self._pace = _FASTEST
 
     def handle(self, unit: UnitOfWork, limit: int) -> Handled:
@@ -117,8 +128,7 @@ class ContextConsumer:
         """Take a delivery out of the batch, to be run alone once the start of it is committed."""
         limit = handler.retry.overridden_by(delivery.message.retry).attempts
         if not handler.external:
-            # It may be another one that killed them: once is no proof.
-            limit = max(limit, _DEATHS)
+            limit = max(limit, self._suspect_starts)
         if delivery.attempts >= limit:
             error = f"its worker died, or its lease ended, in each of {limit} attempts"
             batch.park(delivery, error, attempts=delivery.attempts, external=handler.external)

@@ -89,6 +89,11 @@ class OpenTransaction:
     def _close(self) -> None:
         if self._connection is not None:
             connection, self._connection = self._connection, None
+            if is_lost(connection):
+                # Nothing is there to roll back, and trying would raise over what was raised.
+                connection.invalidate()
+                # The server may have gone, and with it every connection that waits in the pool.
+                self._engine.dispose()
             connection.close()  # rolls back what was not committed
 
 

@@ -170,11 +170,11 @@ class Course(Generic[D]):
         state = state.with_step(step.name, phase=Phase.WAITING, generation=generation)
         for kind in step.awaits:
             if kind in state.early:
-                first, *later = state.early[kind]
+                (_, payload), *later = state.early[kind]
                 rest = {k: texts for k, texts in state.early.items() if k != kind}
                 if later:
                     rest[kind] = tuple(later)
-                signal = replace(self.cause, kind=kind, payload=first)
+                signal = replace(self.cause, kind=kind, payload=payload)
                 moved = apply(self.saga, replace(state, early=rest), step, signal)
                 assert moved is not None  # the step takes this kind
                 return moved

@@ -269,7 +269,10 @@ def _signalled(saga: Saga[D], state: SagaState[D], message: Envelope) -> SagaSta
     if state.status.final or all(step.name in state.steps for step in takers):
         return _stale(state)
     before = state.early.get(message.kind, ())
-    return replace(state, early={**state.early, message.kind: (*before, message.payload)})
+    if message.id in dict(before):
+        return _stale(state)
+    kept = (*before, (message.id, message.payload))
+    return replace(state, early={**state.early, message.kind: kept})
 
 
 def _is_own_fault(saga: Saga[D], message: Envelope) -> bool:

@@ -171,8 +171,9 @@ class SagaState(Generic[D]):
     consumed: int = 0
     #: Why it is to be undone though nothing was rejected: it was cancelled, or is overdue.
     cancelled: str | None = None
-    #: Outside messages that came before their step waited for them: kind to payloads, in order.
-    early: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: Outside messages that came before their step waited for them: kind to ids and payloads, in
+    #: the order in which they came.
+    early: Mapping[str, tuple[tuple[UUID, str], ...]] = field(default_factory=dict)
     #: How often steps were ordered before the saga went back to do them again.
     generations: Mapping[str, int] = field(default_factory=dict)
     #: While going back to this step only, to go forward from it again.

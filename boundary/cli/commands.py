@@ -1,16 +1,28 @@
 """Commands: the list of them, and the options that all of them share."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from boundary.cli import diagnosing, reading, running
+from boundary.cli import acting, diagnosing, reading, running, signalling
 from boundary.cli.application import APP_VARIABLE
 from boundary.cli.desk import Desk
+from boundary.cli.parked import parked
+
+
+class _InOrder(TyperGroup):
+    """Lists commands in the order of the help, the groups among them too."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [_name(command) for command in _COMMANDS]
+
 
 cli = typer.Typer(
     name="saga",
-    help="Start, run and look into sagas.",
+    help="Start, run, look into and mend sagas.",
+    cls=_InOrder,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -18,7 +30,7 @@ cli = typer.Typer(
 )
 
 #: Commands in the order of the help.
-_COMMANDS = (
+_COMMANDS: tuple[Callable[..., None] | typer.Typer, ...] = (
     running.migrate,
     running.subscribe,
     running.worker,
@@ -26,6 +38,11 @@ _COMMANDS = (
     reading.list_,
     reading.show,
     reading.trace,
+    acting.replay,
+    acting.skip,
+    acting.cancel,
+    signalling.signal,
+    parked,
     reading.export,
     diagnosing.doctor,
     running.demo,
@@ -45,7 +62,7 @@ def shared(
         ),
     ] = None,
 ) -> None:
-    """Start, run and look into sagas.
+    """Start, run, look into and mend sagas.
 
     Postgres and Redis are those of SAGA_DATABASE_URL and SAGA_REDIS_URL; without them embedded
     ones are started in the folder .saga.
@@ -56,10 +73,19 @@ def shared(
         typer.echo(context.get_help())
 
 
+def _name(command: Callable[..., None] | typer.Typer) -> str:
+    return (
+        str(command.info.name) if isinstance(command, typer.Typer) else command.__name__.rstrip("_")
+    )
+
+
 for command in _COMMANDS:
+    if isinstance(command, typer.Typer):
+        cli.add_typer(command)
+        continue
     # Dramatiq has options of its own, which `worker` hands on.
     extra = command is running.worker
     cli.command(
-        name=command.__name__.rstrip("_"),
+        name=_name(command),
         context_settings={"allow_extra_args": extra, "ignore_unknown_options": extra},
     )(command)

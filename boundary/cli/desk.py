@@ -66,6 +66,16 @@ class Desk:
             )
         return self.app
 
+    def prepare_to_act(self, command: str) -> str:
+        """Return the application's name, once it is known that the command can begin.
+
+        Raises `Complaint` if there is no application or the URL of a server cannot be read.
+        """
+        app = self.require_app(command)
+        _ = self.engine
+        self.check_redis_url()
+        return app
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A read-only connection on which all statements see one moment."""

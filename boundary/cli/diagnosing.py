@@ -5,8 +5,8 @@ from contextlib import suppress
 import typer
 
 from boundary.cli.desk import Desk
+from boundary.cli.options import Json
 from boundary.cli.printing import show, show_json
-from boundary.cli.reading import Json
 from boundary.doctor import Verdict, diagnose
 from boundary.embedded import EmbeddedServersError
 from boundary.rendering import doctor_document, render_checks

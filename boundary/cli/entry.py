@@ -13,7 +13,7 @@ import typer
 from boundary.cli.commands import cli
 from boundary.cli.complaint import Complaint
 from boundary.embedded import EmbeddedServersError
-from saga.errors import SagaError
+from saga.errors import ActRefused, SagaError
 
 _FAILED = 1
 _INTERRUPTED = 130
@@ -49,6 +49,8 @@ def _run(arguments: Sequence[str]) -> int:
 def _complaint(error: Exception) -> Complaint | None:
     if isinstance(error, Complaint):
         return error
+    if isinstance(error, ActRefused):
+        return Complaint(str(error), _FAILED)
     if isinstance(error, SagaError):
         return Complaint(str(error))
     if isinstance(error, EmbeddedServersError):

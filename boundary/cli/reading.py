@@ -1,13 +1,13 @@
 """Reading: commands that look and change nothing."""
 
-import re
-from datetime import timedelta
+import os
 from typing import Annotated
 
 import typer
 
-from boundary.cli.complaint import Complaint
+from boundary.cli.application import APP_VARIABLE
 from boundary.cli.desk import Desk
+from boundary.cli.options import Json, Reference, read_age
 from boundary.cli.printing import show as print_text
 from boundary.cli.printing import show_json
 from boundary.export import export as export_lines
@@ -25,13 +25,6 @@ from internals.trace import Trace, trace_message
 from internals.trace import trace as trace_saga
 from saga.errors import UnknownSaga
 from saga.state import Status
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Reference = Annotated[
-    str, typer.Argument(metavar="ID|NAME:KEY", help="The saga's id, or its business key.")
-]
 
 
 def list_(
@@ -51,7 +44,7 @@ def list_(
 ) -> None:
     """List sagas, the newest first."""
     desk: Desk = context.obj
-    age = None if since is None else _age(since)
+    age = read_age(since)
     with desk.reading() as connection:
         sagas = list_sagas(
             connection,
@@ -80,7 +73,7 @@ def show(context: typer.Context, reference: Reference, json: Json = False) -> No
     if json:
         show_json(detail_document(detail))
     else:
-        print_text(render_saga(detail))
+        print_text(render_saga(detail, program=_program(desk)))
 
 
 def trace(
@@ -120,6 +113,13 @@ def trace(
         print_text(render_trace(found, saga))
 
 
+def _program(desk: Desk) -> str:
+    """How the next command begins, if it needs the application."""
+    if os.environ.get(APP_VARIABLE):
+        return "saga"
+    return f"saga --app {desk.app or 'MODULE:ATTRIBUTE'}"
+
+
 def _order(desk: Desk, detail: SagaDetail) -> tuple[str, ...]:
     """The names of the steps as the definition has them, if the application is known."""
     definition = desk.runtime.sagas.get(detail.saga.name, {}).get(detail.saga.version)
@@ -140,14 +140,7 @@ def export(
 ) -> None:
     """Print sagas, messages and deliveries, one JSON object a line."""
     desk: Desk = context.obj
-    age = None if since is None else _age(since)
+    age = read_age(since)
     with desk.reading() as connection:
         for line in export_lines(connection, desk.schema, since=age, saga=saga):
             typer.echo(line)
-
-
-def _age(text: str) -> timedelta:
-    match = re.fullmatch(r"(\d{1,6})([smhd])", text)
-    if match is None:
-        raise Complaint(f"--since {text!r} must be a number and a unit: 30s, 15m, 2h or 7d")
-    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])

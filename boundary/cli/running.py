@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from boundary.cli.application import APP_VARIABLE
 from boundary.cli.complaint import Complaint
 from boundary.cli.desk import Desk
+from boundary.cli.options import read_source
 from saga.definition import Saga
 
 #: What the `dramatiq` command imports.
@@ -86,8 +87,8 @@ def start(
     """
     desk: Desk = context.obj
     app = desk.require_app("start")
-    saga = _definition(desk, app, name, version)
-    value = _data(saga, _read(data))
+    saga = definition_of(desk, app, name, version)
+    value = _data(saga, read_source(data))
     desk.check_redis_url()
     with desk.writing() as connection:
         id = desk.runtime.start(connection, saga, value, key=key)
@@ -140,7 +141,11 @@ def demo(
     raise typer.Exit(module.run_demo(options))
 
 
-def _definition(desk: Desk, app: str, name: str, version: int | None) -> Saga[Any]:
+def definition_of(desk: Desk, app: str, name: str, version: int | None = None) -> Saga[Any]:
+    """Return the application's definition, of the highest version if none is given.
+
+    Raises `Complaint` if it has none.
+    """
     sagas = desk.runtime.sagas
     if name not in sagas:
         known = f"it has {', '.join(sorted(sagas))}" if sagas else "it has no saga at all"
@@ -151,19 +156,6 @@ def _definition(desk: Desk, app: str, name: str, version: int | None) -> Saga[An
         known = ", ".join(map(str, sorted(versions)))
         raise Complaint(f"{app} has no version {chosen} of {name}; it has {known}")
     return versions[chosen]
-
-
-def _read(source: str) -> str:
-    try:
-        if source == "-":
-            return sys.stdin.read()
-        if source.startswith("@"):
-            return Path(source[1:]).read_text("utf-8")
-    except OSError as error:
-        raise Complaint(f"--data {source}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise Complaint(f"--data {source}: it is not UTF-8 text") from error
-    return source
 
 
 def _data(saga: Saga[Any], text: str) -> BaseModel:

@@ -1,10 +1,29 @@
 """What operators do, for every surface: the command line and dashboards show what these return.
 
-Each function takes a SQLAlchemy connection and the schema of the framework's tables, reads
-within the caller's transaction and changes nothing.  Nothing here writes a log.
+What reads takes a SQLAlchemy connection and the schema of the framework's tables, reads within the
+caller's transaction and changes nothing.  What acts takes the application's Runtime and commits
+each act by itself, with its audit.  Nothing here writes a log.
 """
 
-from boundary.operator.listing import SagaSummary, count_sagas, list_sagas
+from boundary.operator.acting import (
+    Signalled,
+    act_on_saga,
+    drop_parked,
+    retry_parked,
+    signal_saga,
+)
+from boundary.operator.auditing import AuditEntry, message_audit, saga_audit
+from boundary.operator.bulk import Done, Refusal, Report, Target, do_next, watch_canaries
+from boundary.operator.listing import SagaSummary, choose_sagas, count_sagas, list_sagas
+from boundary.operator.parked import (
+    MessageDelivery,
+    MessageDetail,
+    ParkedFilter,
+    ParkedSummary,
+    count_parked,
+    list_parked,
+    show_message,
+)
 from boundary.operator.reference import find_saga
 from boundary.operator.showing import SagaDetail, show_saga
 from boundary.operator.waiting import OpenDelivery, StepDetail
@@ -12,6 +31,7 @@ from boundary.operator.waiting import OpenDelivery, StepDetail
 __all__ = [
     # Many sagas
     "list_sagas",
+    "choose_sagas",
     "count_sagas",
     "SagaSummary",
     # One saga
@@ -20,4 +40,28 @@ __all__ = [
     "SagaDetail",
     "StepDetail",
     "OpenDelivery",
+    # Parked deliveries
+    "list_parked",
+    "count_parked",
+    "ParkedFilter",
+    "ParkedSummary",
+    "show_message",
+    "MessageDetail",
+    "MessageDelivery",
+    # Acts, and their audit
+    "act_on_saga",
+    "signal_saga",
+    "Signalled",
+    "retry_parked",
+    "drop_parked",
+    "saga_audit",
+    "message_audit",
+    "AuditEntry",
+    # Acts on many
+    "Target",
+    "Report",
+    "Done",
+    "Refusal",
+    "do_next",
+    "watch_canaries",
 ]

@@ -1,6 +1,6 @@
 """Listing: many sagas, a line each."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -24,6 +24,14 @@ WHERE (%(name)s::text IS NULL OR name = %(name)s)
   AND (%(prefix)s::text IS NULL OR starts_with(key, %(prefix)s))
 ORDER BY started_at DESC, id DESC
 LIMIT %(limit)s
+"""
+
+_CHOOSE = f"""
+SELECT {SUMMARY_COLUMNS} FROM {{schema}}.saga
+WHERE status = ANY (%(statuses)s)
+  AND (%(name)s::text IS NULL OR name = %(name)s)
+  AND (%(since)s::interval IS NULL OR started_at >= now() - %(since)s::interval)
+ORDER BY started_at, id
 """
 
 _COUNT = """
@@ -91,6 +99,30 @@ def list_sagas(
         since=since,
         prefix=key_prefix,
         limit=limit,
+    )
+    return [summary(row) for row in rows]
+
+
+def choose_sagas(
+    connection: Connection,
+    schema: str,
+    *,
+    statuses: Sequence[Status],
+    name: str | None = None,
+    since: timedelta | None = None,
+) -> list[SagaSummary]:
+    """Return all sagas in one of these statuses that fit, the one started first first.
+
+    For acts on many: they fit as `list_sagas` has it, so that what was looked at is what is acted
+    on.
+    """
+    rows = query(
+        connection,
+        schema,
+        _CHOOSE,
+        statuses=[status.value for status in statuses],
+        name=name,
+        since=since,
     )
     return [summary(row) for row in rows]
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel
 from sqlalchemy import Connection
 
+from boundary.operator.auditing import AuditEntry, saga_audit
 from boundary.operator.listing import SUMMARY_COLUMNS, SagaSummary, summary
 from boundary.operator.query import query
 from boundary.operator.reference import find_saga
@@ -48,6 +49,13 @@ class SagaDetail:
     waits_for: str | None
     #: Ids of all commands that its steps may have sent, with the step and what they were for.
     commands: Mapping[UUID, tuple[str, Phase]]
+    #: What was done to it by hand, the first act first.
+    audit: tuple[AuditEntry, ...]
+
+    @property
+    def parked(self) -> tuple[OpenDelivery, ...]:
+        """Those of its deliveries that failed for good."""
+        return tuple(d for d in self.deliveries if d.state is DeliveryState.PARKED)
 
 
 class _NoData(BaseModel):
@@ -86,6 +94,7 @@ def show_saga(
         deliveries=deliveries,
         waits_for=None if saga.status.final else waits_for(details, deliveries, saga.at),
         commands=commands,
+        audit=saga_audit(connection, schema, id),
     )
 
 

@@ -1,12 +1,22 @@
 """Rendering: what operators read, as text for people and as JSON documents for programs."""
 
+from boundary.rendering.acts import (
+    render_report,
+    render_signal,
+    report_document,
+    signal_document,
+)
+from boundary.rendering.audit import render_audit
 from boundary.rendering.documents import (
     detail_document,
     doctor_document,
+    message_document,
+    parked_document,
     summary_document,
     trace_json,
 )
 from boundary.rendering.lists import render_checks, render_sagas
+from boundary.rendering.parked_pages import render_message, render_parked
 from boundary.rendering.saga_page import render_saga
 from boundary.rendering.trace_tree import TraceText, render_trace
 
@@ -16,10 +26,19 @@ __all__ = [
     "render_saga",
     "render_trace",
     "TraceText",
+    "render_parked",
+    "render_message",
+    "render_audit",
+    "render_report",
+    "render_signal",
     "render_checks",
     # For programs
     "summary_document",
     "detail_document",
     "trace_json",
+    "parked_document",
+    "message_document",
+    "report_document",
+    "signal_document",
     "doctor_document",
 ]

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from boundary.doctor import Finding, Verdict
 from boundary.operator.listing import SagaSummary
+from boundary.operator.parked import MessageDetail, ParkedSummary
 from boundary.operator.showing import SagaDetail
 from internals.trace import Node, Trace
 from saga.state import Phase
@@ -28,8 +29,25 @@ def detail_document(detail: SagaDetail) -> dict[str, Any]:
         "waits_for": detail.waits_for,
         "steps": [_plain(asdict(step)) for step in detail.steps],
         "deliveries": [_plain(asdict(delivery)) for delivery in detail.deliveries],
+        "audit": [_plain(asdict(entry)) for entry in detail.audit],
         "data": detail.data,
     }
+
+
+def parked_document(delivery: ParkedSummary) -> dict[str, Any]:
+    """Return one parked delivery of a list."""
+    document = _plain(asdict(delivery))
+    del document["at"]
+    return dict(document)
+
+
+def message_document(detail: MessageDetail, *, payload: bool) -> dict[str, Any]:
+    """Return one message with its deliveries; what it says only if `payload` is true."""
+    document = _plain(asdict(detail))
+    del document["at"]
+    if not payload:
+        del document["payload"]
+    return dict(document)
 
 
 def trace_json(trace: Trace, saga: SagaDetail | None = None) -> str:

@@ -1,19 +1,28 @@
 """Saga page: all that there is to know about one saga, on one screen."""
 
 import json
+import shlex
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from boundary.operator.listing import SagaSummary
 from boundary.operator.moments import clock, duration
 from boundary.operator.showing import SagaDetail
 from boundary.operator.waiting import StepDetail
+from boundary.rendering.audit import render_audit
 from boundary.rendering.words import PHASE_STYLES, one_line, status_text
+from saga.state import Status
 
 
-def render_saga(detail: SagaDetail) -> RenderableType:
-    """Draw one saga: where it stands, why, what it waits for, its steps and its data."""
+def render_saga(detail: SagaDetail, *, program: str = "saga") -> RenderableType:
+    """Draw one saga: where it stands, why, what it waits for, its steps, its data, and acts on it.
+
+    Args:
+        detail: The saga.
+        program: How a command that acts begins, for what is to be done next.
+    """
     saga = detail.saga
     facts = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
     facts.add_column(style="dim", no_wrap=True)
@@ -35,9 +44,35 @@ def render_saga(detail: SagaDetail) -> RenderableType:
     parts: list[RenderableType] = [facts]
     if detail.steps:
         parts += [Text(), _steps(detail)]
+    if detail.parked:
+        parts += [Text(), _parked(detail)]
+    if detail.audit:
+        parts += [Text(), render_audit(detail.audit, saga.at)]
     parts += [Text(), Text("data", "dim")]
     parts.append(Text(json.dumps(detail.data, indent=2, ensure_ascii=False), overflow="fold"))
+    if saga.status is Status.STUCK:
+        # In one piece, so that it can be copied from a narrow terminal.
+        command = Text(f"{program} replay {_named(saga)} --reason WHY", overflow="ignore")
+        parts += [Text(), Text("mend the cause, then", "dim"), command]
     return Group(*parts)
+
+
+def _named(saga: SagaSummary) -> str:
+    """The saga as a shell takes it."""
+    reference = saga.reference
+    return shlex.quote(reference if reference.isprintable() else str(saga.id))
+
+
+def _parked(detail: SagaDetail) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for heading in ("PARKED MESSAGE", "KIND", "CONSUMER"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("TRIED", no_wrap=True, justify="right")
+    for delivery in detail.parked:
+        table.add_row(
+            str(delivery.message_id), delivery.kind, delivery.consumer, str(delivery.attempts)
+        )
+    return table
 
 
 def _steps(detail: SagaDetail) -> Table:

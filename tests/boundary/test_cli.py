@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -16,11 +16,11 @@ from uuid import UUID, uuid4
 
 import pytest
 import shop
+from counter import COMMAND, HERE, NOWHERE, Orders, Ran
 from rich.console import Console
 from sqlalchemy import Engine, text
 
-from boundary import Runtime, Settings
-from boundary.cli import main
+from boundary import Settings
 from boundary.operator import show_saga
 from boundary.operator.moments import duration
 from boundary.rendering import render_trace, trace_json
@@ -28,125 +28,7 @@ from internals.inbox import DeliveryState
 from internals.trace import Node, Trace, TracedDelivery, trace
 from saga.envelope import Category
 
-HERE = Path(__file__).parent
-COMMAND = Path(sys.executable).with_name("saga")
-NOWHERE = "postgresql://agent:hidden@127.0.0.1:1/shop"
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-    @property
-    def complaint(self) -> str:
-        """What it says on stderr: one line, and nothing on stdout."""
-        assert self.out == ""
-        assert "Traceback" not in self.err
-        [line] = self.err.splitlines()
-        assert line.startswith("saga: ")
-        return line.removeprefix("saga: ")
-
-
-@pytest.fixture
-def environment(empty_settings: Settings) -> dict[str, str]:
-    """The settings of this test as the environment of a command."""
-    assert empty_settings.database_url is not None
-    assert empty_settings.redis_url is not None
-    plain = {k: v for k, v in os.environ.items() if not k.startswith("SAGA_") and k != "COLUMNS"}
-    return plain | {
-        "SAGA_DATABASE_URL": empty_settings.database_url.get_secret_value(),
-        "SAGA_REDIS_URL": empty_settings.redis_url.get_secret_value(),
-        "SAGA_SCHEMA": empty_settings.db_schema,
-        "SAGA_NAMESPACE": empty_settings.namespace,
-        "TZ": "UTC",
-    }
-
-
-@pytest.fixture
-def saga(environment: dict[str, str]) -> Callable[..., Ran]:
-    """Run the real command: `saga("list", SAGA_APP="shop:make")`."""
-
-    def run(*arguments: str, stdin: str = "", **changes: str) -> Ran:
-        done = subprocess.run(
-            [COMMAND, *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=HERE,
-            env=environment | changes,
-        )
-        return Ran(done.returncode, done.stdout, done.stderr)
-
-    return run
-
-
-@pytest.fixture
-def call(
-    environment: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Callable[..., Ran]:
-    """Run the command in this process, which is faster: `call("list", SAGA_APP="shop:make")`."""
-    monkeypatch.chdir(HERE)
-    monkeypatch.syspath_prepend(str(HERE))
-    monkeypatch.setenv("PGCONNECT_TIMEOUT", "10")
-    monkeypatch.delenv("COLUMNS", raising=False)
-
-    def run(*arguments: str, **changes: str) -> Ran:
-        with monkeypatch.context() as patch:
-            for name in [name for name in os.environ if name.startswith("SAGA_")]:
-                patch.delenv(name)
-            for name, value in (environment | changes).items():
-                if name.startswith("SAGA_"):
-                    patch.setenv(name, value)
-            capsys.readouterr()
-            with pytest.raises(SystemExit) as ended:
-                main(arguments)
-        said = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return Ran(ended.value.code, said.out, said.err)
-
-    return run
-
-
-@pytest.fixture
-def orders(runtime: Callable[..., Runtime]) -> "Orders":
-    """A shop in which orders can be placed and handled."""
-    made = runtime(shop.SAGAS, shop.CONTEXTS)
-    made.subscribe()
-    return Orders(made)
-
-
-class Orders:
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-
-    def place(self, number: str, **order: Any) -> UUID:
-        with self.runtime.engine.begin() as connection:
-            data = shop.Order(number=number, **order)
-            return self.runtime.start(connection, shop.CHECKOUT, data)
-
-    def handle(self, *consumers: str) -> None:
-        while sum(self.runtime.answer(name) for name in consumers or self.runtime.consumers):
-            pass
-
-    def place_all(self) -> dict[str, UUID]:
-        """One order for each way in which one can end, and one that nobody has looked at."""
-        ids = {
-            "done": self.place("done", gift=True),
-            "undone": self.place("undone", cents=5000),
-            "stuck": self.place("stuck", cents=13),
-        }
-        self.handle()
-        return ids | {"waiting": self.place("waiting")}
+pytestmark = pytest.mark.usefixtures("no_server_is_started")
 
 
 # --- from nothing to a finished saga, by the real command
@@ -835,6 +717,11 @@ def test_help_is_short_and_needs_no_server(call: Callable[..., Ran]) -> None:
             "list",
             "show",
             "trace",
+            "replay",
+            "skip",
+            "cancel",
+            "signal",
+            "parked",
             "export",
             "doctor",
             "demo",
@@ -843,6 +730,9 @@ def test_help_is_short_and_needs_no_server(call: Callable[..., Ran]) -> None:
     assert "..." not in ran.out.partition("Commands:")[2]
     for command in commands:
         assert call(command, "--help").code == 0
+    assert "..." not in call("parked", "--help").out.partition("Commands:")[2]
+    for command in ("list", "show", "retry", "drop"):
+        assert call("parked", command, "--help").code == 0
 
 
 def test_the_demo_hands_its_options_on(
@@ -887,16 +777,6 @@ def test_importing_the_framework_loads_no_command_line() -> None:
     code = "import boundary, sys; print({'typer', 'rich', 'alembic'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "set()\n"
-
-
-@pytest.fixture(autouse=True)
-def no_server_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No command of these tests may fall back on embedded servers."""
-
-    def refuse(*_: object, **__: object) -> None:
-        pytest.fail("an embedded server would be started")
-
-    monkeypatch.setattr("boundary.servers.Servers._start", refuse)
 
 
 def a_node(

@@ -18,6 +18,7 @@ VARIABLES = {
     "SAGA_GRACE": "2",
     "SAGA_MAX_PAYLOAD": "1000",
     "SAGA_POOL_SIZE": "3",
+    "SAGA_SUSPECT_STARTS": "4",
 }
 
 
@@ -42,6 +43,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "namespace": "mine",
         "embedded_dir": Path("/somewhere"),
         "batch": 8,
+        "suspect_starts": 4,
         "budget": 0.5,
         "grace": 2.0,
         "max_payload": 1000,

@@ -733,6 +733,20 @@ class TestCommitInAHandler:
         assert len(store.sent(Done.kind)) == 2
 
     @pytest.mark.parametrize("act", [_commit, _rollback, _commit_transaction, _session_rollback])
+    def test_where_nobody_writes_after_it_the_batch_is_committed_all_the_same(
+        self, store: Any, command: Any, note: Any, act: Callable[[Work], None]
+    ) -> None:
+        def handle(message: Pack, work: Work) -> None:
+            note(work, message.n)
+            if message.n == 2:
+                act(work)
+
+        store.send(*(command(Pack(n=n)) for n in range(3)))
+        store.hop(depot(handle))
+        assert store.effects() == [0, 1]
+        assert [row["attempts"] for row in store.deliveries("depot")] == [0, 0, 1]
+
+    @pytest.mark.parametrize("act", [_commit, _rollback, _commit_transaction, _session_rollback])
     def test_it_is_refused_to_one_that_runs_alone_under_a_lease_too(
         self, store: Any, command: Any, note: Any, act: Callable[[Work], None]
     ) -> None:

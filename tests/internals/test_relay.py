@@ -189,6 +189,28 @@ class TestLook:
         assert looks == [30, 30, 10, 0]
         assert bell.rung == [{"yard"}] * 3
 
+    def test_only_those_that_the_next_hop_would_take_are_counted_as_rung_for(
+        self, store: Any, command: Any
+    ) -> None:
+        sent = [command(Sweep(n=n)) for n in range(100)]
+        for message in sent:
+            store.send(message)  # due one after the other
+        store.make_late()
+        relay(store, Bell()).look()
+        assert [store.delivery(message)["rings"] for message in sent] == [1] * 64 + [0] * 36
+
+    def test_a_long_backlog_of_one_consumer_does_not_hide_another(
+        self, store: Any, command: Any, event: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(internals.relay, "_PORTION", 30)
+        store.send(*(command(Sweep(n=n)) for n in range(100)))
+        store.make_late()
+        store.send(event(Swept(), recipient="shed"))
+        store.rows("UPDATE inbox SET ring_at = now() WHERE consumer = 'shed' RETURNING 1 AS one")
+        bell = Bell()
+        assert relay(store, bell, "yard", "shed").look() == 15 + 1
+        assert bell.rung == [{"yard", "shed"}]
+
     def test_two_relays_do_not_move_the_same_delivery(self, store: Any, command: Any) -> None:
         store.send(*(command(Sweep(n=n)) for n in range(400)))
         store.make_late()
@@ -203,14 +225,20 @@ class TestLook:
         with ThreadPoolExecutor(4) as pool:
             moved = [run.result(30) for run in [pool.submit(look) for _ in range(4)]]
         assert sum(moved) == 400
-        assert {row["rings"] for row in store.deliveries("yard")} == {1}
+        assert {row["rings"] for row in store.deliveries("yard")} == {0, 1}
 
     def test_a_second_relay_skips_what_the_first_is_moving(self, store: Any, command: Any) -> None:
         store.send(command(Sweep()))
         store.make_late()
         bell = Bell()
         with store.transaction() as unit:
-            parameters = {"consumers": ["yard"], "limit": 10, "grace": 1.0, "cap": 60.0}
+            parameters = {
+                "consumers": ["yard"],
+                "limit": 10,
+                "head": 10,
+                "grace": 1.0,
+                "cap": 60.0,
+            }
             assert len(unit.run(store.statements.ring, parameters)) == 1
             assert relay(store, bell).look() == 0
 

@@ -1,108 +1,37 @@
-"""The shop as its owner sees it: orders go in, workers come and go, and the ledger is checked."""
+"""A shop, and a clinic whose staff do as they are told, as their owners see them."""
 
-import os
-from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import psycopg
+import app
+import clinic_sagas
 import pytest
-from app import ORDER as SAGA
-from app import STOCK, Order, create_tables, make_runtime
+from app import STOCK, Order
+from clinic import Visit
+from house import House
 
-from boundary import Runtime, Settings
+from boundary import Settings
 from boundary.embedded import EmbeddedServers
-from boundary.history import differences
-from boundary.migration import migrate
+from internals.transactions import Boundary, transaction
 from internals.unit_of_work import SqlAlchemyUnitOfWork
-
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+from saga import Message, Saga
 
 
-class Shop:
-    """A shop with its own schema, and with workers as real processes."""
+class Shop(House):
+    """The shop of `app`."""
 
-    def __init__(
-        self, settings: Settings, start_group: Callable[..., Any], eventually: Callable[..., Any]
-    ) -> None:
-        assert settings.database_url is not None
-        self.settings = settings
-        self._start_group = start_group
-        self._eventually = eventually
-        self._url = settings.database_url.get_secret_value().replace("+psycopg", "")
-        self.runtime: Runtime = make_runtime(settings, ())
-        migrate(self.runtime.engine, settings.db_schema)
-        create_tables(self.runtime.engine, settings)
-
-    def close(self) -> None:
-        self.runtime.close()
-
-    # What the owner does
+    application = app
+    worker = "worker"
 
     def place(self, *orders: Order) -> list[UUID]:
-        """Accept these orders, as a web request would."""
-        with self.runtime.engine.begin() as connection:
-            return self.runtime.start_many(connection, SAGA, orders)
-
-    def start_worker(self, module: str = "worker", **environment: str) -> Any:
-        """Start a worker: a `dramatiq` command of two processes."""
-        paths = os.pathsep.join([str(HERE), str(ROOT)])
-        return self._start_group(
-            f"{module}:broker",
-            self.settings,
-            processes=2,
-            threads=2,
-            environment={"PYTHONPATH": paths, "SAGA_GRACE": "0.3", **environment},
-        )
-
-    # What the owner waits for
-
-    def wait_until_over(self, seconds: float = 120.0) -> None:
-        """Wait until no order is under way and nobody has anything left to do."""
-        self._eventually(
-            lambda: self.under_way() == 0 and not self.count("inbox", "state = 'pending'"),
-            seconds,
-            "all orders to be over",
-        )
-
-    def wait_until(self, condition: Callable[[], Any], what: str) -> None:
-        self._eventually(condition, 120.0, what)
-
-    # What the owner sees
-
-    def under_way(self) -> int:
-        return self.count("saga", "status IN ('running', 'compensating')")
-
-    def over(self) -> int:
-        return self.count("saga", "finished_at IS NOT NULL")
-
-    def count(self, table: str, condition: str = "true") -> int:
-        ((found,),) = self.query(f"SELECT count(*) FROM {table} WHERE {condition}")
-        return int(found)
-
-    def statuses(self) -> Counter[str]:
-        return Counter(status for (status,) in self.query("SELECT status FROM saga"))
-
-    def status(self, id: UUID) -> str:
-        return str(self.query("SELECT status FROM saga WHERE id = %s", id)[0][0])
-
-    def reason(self, id: UUID) -> str:
-        return str(self.query("SELECT reason FROM saga WHERE id = %s", id)[0][0])
+        """Accept these orders."""
+        return self.start(app.ORDER, *orders)
 
     def entries(self, number: int) -> tuple[str, ...]:
         """What the ledger holds for an order, sorted; a double effect is there twice."""
         rows = self.query("SELECT what FROM ledger WHERE number = %s ORDER BY what", number)
         return tuple(what for (what,) in rows)
-
-    def query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        options = f"-c search_path={self.settings.db_schema}"
-        with psycopg.connect(self._url, autocommit=True, options=options) as connection:
-            return connection.execute(sql, parameters).fetchall()
-
-    # What must hold in the end
 
     def check_books(self, expected: dict[int, tuple[str, ...]]) -> None:
         """Every order's effects are in the ledger, exactly once, and nothing else is."""
@@ -114,10 +43,106 @@ class Shop:
         taken = sum(("reserved" in e) - ("released" in e) for e in expected.values())
         assert self.query('SELECT "left" FROM shelf') == [(STOCK - taken,)]
         assert self.count("inbox", "state <> 'done'") == 0
-        self.runtime.engine.dispose()  # Postgres may be another one than before
-        with self.runtime.engine.begin() as connection:
+        self.check_history()
+
+
+class Clinic(House):
+    """The clinic of `clinic_sagas`."""
+
+    application = clinic_sagas
+    worker = "clinic_worker"
+
+    # What the test tells the staff
+
+    def tell(self, patient: int, act: str, how: str, times: int = 1) -> None:
+        """Tell the next runs of this act what to do, such as fail, reject, die or hold."""
+        self.query(
+            "INSERT INTO script (patient, act, how, times) VALUES (%s, %s, %s, %s)",
+            patient,
+            act,
+            how,
+            times,
+        )
+
+    def let_go(self, patient: int, act: str) -> None:
+        """Whoever holds goes on with what else was told."""
+        self.query(
+            "DELETE FROM script WHERE patient = %s AND act = %s AND how IN ('hold', 'holding')",
+            patient,
+            act,
+        )
+
+    def turn_clock(self, id: UUID, kind: str) -> None:
+        """This delivery of a saga is due now: a deadline passes, a lease ends, a wait is over."""
+        self.query(
+            "UPDATE inbox SET due_at = now(), ring_at = now() FROM outbox "
+            "WHERE id = message_id AND inbox.saga_id = %s AND kind = %s AND state = 'pending'",
+            id,
+            kind,
+        )
+
+    # What operators and the outside do
+
+    def subscribe(self) -> None:
+        """Record what all contexts listen to, as a deploy does."""
+        every = self.application.make_runtime(self.settings)
+        every.subscribe()
+        every.close()
+
+    def visit(self, saga: Saga[Visit], *patients: int) -> list[UUID]:
+        return self.start(saga, *(Visit(patient=patient) for patient in patients))
+
+    def act(self, id: UUID, act: Message, actor: str = "ann") -> Any:
+        """Cancel, replay or skip, as the command line does."""
+        with transaction(self.runtime.engine, Boundary.ACT) as connection:
             unit = SqlAlchemyUnitOfWork(connection)
-            assert list(differences(unit, self.runtime.statements, self.runtime.sagas)) == []
+            acted = self.runtime.acts.act(unit, id, act, actor=actor)
+        self.runtime.broker.ring(acted.woken)
+        return acted
+
+    # What there is to see
+
+    def chart(self, patient: int) -> tuple[str, ...]:
+        """What was done to a patient, in the order in which it was written."""
+        rows = self.query("SELECT what FROM chart WHERE patient = %s ORDER BY line", patient)
+        return tuple(what for (what,) in rows)
+
+    def runs(self, patient: int, act: str) -> list[str]:
+        """The idempotency key of each run of a handler, those that came to nothing included."""
+        rows = self.query(
+            "SELECT key FROM log WHERE patient = %s AND act = %s ORDER BY line", patient, act
+        )
+        return [key for (key,) in rows]
+
+    def wait_for_run(self, patient: int, act: str, number: int = 1) -> None:
+        self.wait_until(lambda: len(self.runs(patient, act)) == number, f"run {number} of {act}")
+
+    def wait_for_hold(self, patient: int, act: str) -> None:
+        held = f"patient = {patient} AND act = '{act}' AND how = 'holding'"
+        self.wait_until(lambda: self.count("script", held), f"{act} to hold")
+
+    def delivery(self, id: UUID, kind: str) -> Any:
+        """The newest delivery of this kind to or from a saga: its state, attempts and error."""
+        rows = self.query(
+            "SELECT state, attempts, last_error FROM inbox JOIN outbox ON id = message_id "
+            "WHERE inbox.saga_id = %s AND kind = %s ORDER BY seq DESC LIMIT 1",
+            id,
+            kind,
+        )
+        return rows[0] if rows else None
+
+    def pending(self, id: UUID, kind: str) -> bool:
+        found = self.delivery(id, kind)
+        return found is None or found[0] == "pending"
+
+    def data(self, id: UUID) -> dict[str, Any]:
+        ((data,),) = self.query("SELECT data FROM saga WHERE id = %s", id)
+        return dict(data)
+
+    def step(self, id: UUID, name: str) -> dict[str, Any]:
+        """What is stored about a step; empty if it was not begun."""
+        ((steps,),) = self.query("SELECT steps FROM saga WHERE id = %s", id)
+        return dict(steps.get(name, {}))
 
 
 @pytest.fixture
@@ -148,6 +173,26 @@ def durable_shop(
 ) -> Iterator[Shop]:
     """A shop on servers of its own, of which Postgres may be killed too."""
     opened = Shop(_settings(durable_servers), start_group, eventually)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def clinic(
+    empty_settings: Settings, start_group: Callable[..., Any], eventually: Callable[..., Any]
+) -> Iterator[Clinic]:
+    """A clinic on the servers that all tests share."""
+    opened = Clinic(empty_settings, start_group, eventually)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def own_clinic(
+    own_servers: EmbeddedServers, start_group: Callable[..., Any], eventually: Callable[..., Any]
+) -> Iterator[Clinic]:
+    """A clinic on servers of its own, of which Redis may be killed."""
+    opened = Clinic(_settings(own_servers), start_group, eventually)
     yield opened
     opened.close()
 

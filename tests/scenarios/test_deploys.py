@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from app import DECLINED, DELIVERED, Order
+from app import DELIVERED, Order
 
 #: Booting processes takes its time on a busy machine.
 pytestmark = pytest.mark.timeout(300)
@@ -23,19 +23,3 @@ def test_what_the_old_release_does_not_know_waits_for_the_new_one(shop: Any) -> 
     shop.wait_until_over()
     assert shop.statuses() == {"completed": 8}
     shop.check_books(dict.fromkeys(range(1, 9), DELIVERED))
-
-
-def test_a_worker_that_is_asked_to_stop_finishes_and_the_next_goes_on(shop: Any) -> None:
-    orders = [Order(number=n, card="declined" if n % 4 == 0 else "good") for n in range(1, 101)]
-    expected = {o.number: DECLINED if o.card == "declined" else DELIVERED for o in orders}
-    first = shop.start_worker(SAGA_BATCH="2")
-    shop.place(*orders[:50])
-    shop.wait_until(lambda: shop.over() >= 5, "the first orders to be over")
-    shop.place(*orders[50:])
-    assert first.stop() == 0
-    left = shop.under_way()
-
-    shop.start_worker()
-    shop.wait_until_over()
-    assert left > 0  # it was in the middle of its work
-    shop.check_books(expected)

@@ -1,0 +1,187 @@
+"""Parked: commands on deliveries that failed for good and wait for a person."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from boundary.cli.bulk import Deed, carry_out, confirm, unique
+from boundary.cli.complaint import Complaint
+from boundary.cli.desk import Desk
+from boundary.cli.options import Actor, DryRun, Json, Reason, Yes, read_actor, read_age, read_reason
+from boundary.cli.printing import show as print_text
+from boundary.cli.printing import show_json
+from boundary.operator import (
+    ParkedFilter,
+    count_parked,
+    drop_parked,
+    list_parked,
+    retry_parked,
+    show_message,
+)
+from boundary.operator.bulk import Target
+from boundary.operator.reference import as_uuid
+from boundary.rendering import (
+    message_document,
+    parked_document,
+    render_message,
+    render_parked,
+)
+from boundary.rendering.words import one_line
+
+parked = typer.Typer(
+    name="parked",
+    help="Look into deliveries that failed for good, retry and drop them.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+
+_Consumer = Annotated[str | None, typer.Option(metavar="NAME", help="Only those of this consumer.")]
+_Kind = Annotated[str | None, typer.Option(metavar="KIND", help="Only messages of this kind.")]
+_SagaName = Annotated[
+    str | None, typer.Option("--saga", metavar="NAME", help="Only those of sagas of this name.")
+]
+_Since = Annotated[
+    str | None, typer.Option(metavar="AGE", help="Only those parked in the last 30s, 2h, 7d.")
+]
+_MessageIds = Annotated[
+    list[str] | None, typer.Argument(metavar="MESSAGE_ID", help="Messages, by id.")
+]
+
+
+@parked.command("list")
+def list_(
+    context: typer.Context,
+    consumer: _Consumer = None,
+    kind: _Kind = None,
+    saga: _SagaName = None,
+    since: _Since = None,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="How many at most.")] = 50,
+    json: Json = False,
+) -> None:
+    """List parked deliveries, the one parked last first."""
+    desk: Desk = context.obj
+    which = ParkedFilter(consumer, kind, saga, read_age(since))
+    with desk.reading() as connection:
+        found = list_parked(connection, desk.schema, which, limit=limit)
+        count = count_parked(connection, desk.schema, which)
+    if json:
+        show_json([parked_document(delivery) for delivery in found])
+    else:
+        print_text(render_parked(found, count))
+
+
+@parked.command("show")
+def show(
+    context: typer.Context,
+    message_id: Annotated[str, typer.Argument(metavar="MESSAGE_ID", help="The message's id.")],
+    payload: Annotated[
+        bool, typer.Option("--payload", help="Show what the message says too.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show a message, its deliveries and why they failed."""
+    desk: Desk = context.obj
+    id = _message_id(message_id)
+    with desk.reading() as connection:
+        detail = show_message(connection, desk.schema, id, payload=payload)
+    if detail is None:
+        raise Complaint(f"no message has the id {id}; `saga parked list` shows those parked")
+    if json:
+        show_json(message_document(detail, payload=payload))
+    else:
+        print_text(render_message(detail, payload=payload))
+
+
+@parked.command("retry")
+def retry(
+    context: typer.Context,
+    reason: Reason,
+    message_ids: _MessageIds = None,
+    consumer: _Consumer = None,
+    kind: _Kind = None,
+    saga: _SagaName = None,
+    since: _Since = None,
+    actor: Actor = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Deliver parked messages again, as they are.
+
+    With all their attempts before them.  Name the messages, or say which ones fit.
+    """
+    deed = Deed(
+        "parked retry", "retry", "retried", read_actor(actor), read_reason(reason), dry_run, json
+    )
+    which = ParkedFilter(consumer, kind, saga, read_age(since))
+    _do(context.obj, deed, retry_parked, message_ids, which, yes=yes)
+
+
+@parked.command("drop")
+def drop(
+    context: typer.Context,
+    reason: Reason,
+    message_ids: _MessageIds = None,
+    consumer: _Consumer = None,
+    kind: _Kind = None,
+    saga: _SagaName = None,
+    since: _Since = None,
+    actor: Actor = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Give up parked messages; their rows are kept, with the reason.
+
+    A saga that is stuck on one stays stuck.  Name the messages, or say which ones fit.
+    """
+    deed = Deed(
+        "parked drop", "drop", "dropped", read_actor(actor), read_reason(reason), dry_run, json
+    )
+    which = ParkedFilter(consumer, kind, saga, read_age(since))
+    _do(context.obj, deed, drop_parked, message_ids, which, yes=yes)
+
+
+def _do(
+    desk: Desk,
+    deed: Deed,
+    act: Callable[..., Any],
+    message_ids: list[str] | None,
+    which: ParkedFilter,
+    *,
+    yes: bool,
+) -> None:
+    desk.prepare_to_act(deed.name)
+    if message_ids and which.given:
+        raise Complaint("name messages, or say which ones fit; not both")
+    if message_ids:
+        targets = unique(Target(id, str(id)) for id in map(_message_id, message_ids))
+    elif which.given:
+        with desk.reading() as connection:
+            fitting = list_parked(connection, desk.schema, which)
+        # The one that has waited longest comes first.
+        targets = unique(Target(d.message_id, _label(d.kind, d.message_id)) for d in fitting[::-1])
+        what = "parked message" + "s" * (len(targets) != 1)
+        confirm(deed, targets, what, yes=yes)
+    else:
+        raise Complaint(
+            f"say which messages to {deed.verb}: ids, or --consumer, --kind, --saga or --since"
+        )
+
+    def do(id: UUID) -> None:
+        act(desk.runtime, id, actor=deed.actor, reason=deed.reason, dry_run=deed.dry_run)
+
+    carry_out(desk, deed, targets, do, nothing="no parked message fits")
+
+
+def _label(kind: str, id: UUID) -> str:
+    return f"{one_line(kind)} {id}"
+
+
+def _message_id(text: str) -> UUID:
+    id = as_uuid(text)
+    if id is None:
+        raise Complaint(f"{text!r} is no message's id; `saga parked list` shows those parked")
+    return id

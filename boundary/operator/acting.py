@@ -1,0 +1,143 @@
+"""Acting: one act of an operator, in a transaction of its own, or only tried.
+
+The one place where operators' surfaces change anything.  Each act is committed with its audit, and
+doorbells are rung after the commit.  A dry run does the same and rolls it back, so it meets the
+same refusals.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+import psycopg
+from sqlalchemy.exc import SQLAlchemyError
+
+from boundary.acts import Acted
+from boundary.operator.query import query
+from boundary.runtime import Runtime
+from internals.failures import describe
+from internals.ids import uuid7
+from internals.transactions import Boundary, transaction
+from internals.unit_of_work import SqlAlchemyUnitOfWork
+from saga.errors import ActRefused, SagaError
+from saga.messages import Event, Message
+from saga.state import Status
+
+#: What the audit calls a signal.
+SIGNALLED = "signalled"
+
+_STATUS = "SELECT status FROM {schema}.saga WHERE id = %(id)s"
+_SENT = "SELECT saga_id, kind FROM {schema}.outbox WHERE id = %(id)s"
+
+
+@dataclass(frozen=True, slots=True)
+class Signalled:
+    """What became of a signal."""
+
+    message_id: UUID
+    #: False if it had been sent before, and so was not sent again.
+    sent: bool
+
+
+def act_on_saga(
+    runtime: Runtime, saga_id: UUID, act: Message, *, actor: str, dry_run: bool = False
+) -> Acted:
+    """Replay, skip or cancel: `act` is the message that says so, with its reason.
+
+    Raises:
+        UnknownSaga: There is no such saga, or the application lacks its definition.
+        ActRefused: It cannot be done now.
+        PayloadError: What the act brings, or what is stored, does not fit.
+    """
+    with _transaction(runtime, dry_run) as unit:
+        try:
+            acted = runtime.acts.act(unit, saga_id, act, actor=actor)
+        except (SagaError, SQLAlchemyError, psycopg.Error):
+            raise
+        except Exception as error:  # `decide` lets through what functions of a definition raise
+            words = " ".join(describe(error).split())
+            raise ActRefused(
+                f"saga {saga_id} cannot go on: a function of its definition raised {words}"
+            ) from error
+    if not dry_run:
+        runtime.broker.ring(acted.woken)
+    return acted
+
+
+def signal_saga(
+    runtime: Runtime,
+    saga_id: UUID,
+    event: Event,
+    *,
+    actor: str,
+    reason: str,
+    id: UUID | None = None,
+    dry_run: bool = False,
+) -> Signalled:
+    """Send a saga an outside message, as an operator, which is written to the audit.
+
+    Raises what `Runtime.signal` raises, and `ActRefused` for a saga that is over and for an `id`
+    that another message has.
+    """
+    message_id = id or uuid7()
+    schema = runtime.settings.db_schema
+    with _transaction(runtime, dry_run) as unit:
+        before = query(unit.connection, schema, _SENT, id=message_id)
+        if before and before[0] != (saga_id, event.kind):
+            raise ActRefused(f"{message_id} is the id of another message; give this one its own")
+        woken = runtime.acts.signal(unit, saga_id, event, id=message_id)
+        if before:
+            return Signalled(message_id, sent=False)
+        [(status,)] = query(unit.connection, schema, _STATUS, id=saga_id)  # locked by the signal
+        if Status(status).final:
+            raise ActRefused(f"saga {saga_id} is {status}, so it waits for nothing any more")
+        unit.run(
+            runtime.statements.audit,
+            {
+                "id": uuid7(),
+                "actor": actor,
+                "act": SIGNALLED,
+                "saga_id": saga_id,
+                "message_id": message_id,
+                "reason": reason,
+                "detail": json.dumps({"kind": event.kind}),
+            },
+        )
+    if not dry_run:
+        runtime.broker.ring(woken)
+    return Signalled(message_id, sent=True)
+
+
+def retry_parked(
+    runtime: Runtime, message_id: UUID, *, actor: str, reason: str, dry_run: bool = False
+) -> None:
+    """Deliver a parked message again; raises `ActRefused` if it is not parked."""
+    with _transaction(runtime, dry_run) as unit:
+        woken = runtime.acts.retry_parked(unit, [message_id], actor=actor, reason=reason)
+    if not dry_run:
+        runtime.broker.ring(woken)
+
+
+def drop_parked(
+    runtime: Runtime, message_id: UUID, *, actor: str, reason: str, dry_run: bool = False
+) -> None:
+    """Give up a parked message, whose row stays; raises `ActRefused` if it is not parked."""
+    with _transaction(runtime, dry_run) as unit:
+        runtime.acts.drop_parked(unit, [message_id], actor=actor, reason=reason)
+
+
+class _DryRun(Exception):
+    """Rolls back what was only tried."""
+
+
+@contextmanager
+def _transaction(runtime: Runtime, dry_run: bool) -> Iterator[SqlAlchemyUnitOfWork]:
+    try:
+        with transaction(runtime.engine, Boundary.ACT) as connection:
+            yield SqlAlchemyUnitOfWork(connection)
+            if dry_run:
+                raise _DryRun
+    except _DryRun:
+        pass

@@ -1,0 +1,175 @@
+"""Parked: deliveries that failed for good and wait for a person."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from boundary.operator.auditing import AuditEntry, message_audit
+from boundary.operator.query import query
+from internals.inbox import DeliveryState
+
+_FITS = """
+    i.state = 'parked'
+    AND (%(consumer)s::text IS NULL OR i.consumer = %(consumer)s)
+    AND (%(kind)s::text IS NULL OR o.kind = %(kind)s)
+    AND (%(saga)s::text IS NULL OR o.saga = %(saga)s)
+    AND (%(since)s::interval IS NULL OR i.done_at >= now() - %(since)s::interval)"""
+
+_LIST = f"""
+SELECT i.message_id, o.kind, i.consumer, o.saga_id, o.saga, s.key, i.attempts, i.last_error,
+    i.done_at, clock_timestamp()
+FROM {{schema}}.inbox AS i JOIN {{schema}}.outbox AS o ON o.id = i.message_id
+LEFT JOIN {{schema}}.saga AS s ON s.id = o.saga_id
+WHERE {_FITS}
+ORDER BY i.done_at DESC, o.seq DESC, i.consumer
+LIMIT %(limit)s
+"""
+
+_COUNT = f"""
+SELECT count(*) FROM {{schema}}.inbox AS i JOIN {{schema}}.outbox AS o ON o.id = i.message_id
+WHERE {_FITS}
+"""
+
+_MESSAGE = """
+SELECT o.id, o.kind, o.category, o.sender, o.causation_id, o.root_id, o.saga_id, o.saga, s.key,
+    o.sent_at, clock_timestamp(), CASE WHEN %(payload)s THEN o.payload END
+FROM {schema}.outbox AS o LEFT JOIN {schema}.saga AS s ON s.id = o.saga_id
+WHERE o.id = %(id)s
+"""
+
+_DELIVERIES = """
+SELECT consumer, state, attempts, rings, last_error, due_at, done_at
+FROM {schema}.inbox WHERE message_id = %(id)s ORDER BY state <> 'parked', consumer
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedFilter:
+    """Which parked deliveries are meant: those that fit all that is given."""
+
+    consumer: str | None = None
+    kind: str | None = None
+    #: Name of the saga that they belong to.
+    saga: str | None = None
+    #: How long ago they were parked at most, by Postgres' clock.
+    since: timedelta | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether it leaves anything out."""
+        return self != ParkedFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedSummary:
+    """One parked delivery as a line of a list."""
+
+    message_id: UUID
+    kind: str
+    consumer: str
+    saga_id: UUID | None
+    saga: str | None
+    key: str | None
+    attempts: int
+    last_error: str | None
+    parked_at: datetime
+    #: When this was read, by Postgres' clock.
+    at: datetime
+
+    @property
+    def saga_reference(self) -> str | None:
+        """What an operator may call the saga that it belongs to, if any."""
+        return saga_reference(self.saga_id, self.saga, self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageDelivery:
+    """One delivery of a message, whatever became of it."""
+
+    consumer: str
+    state: DeliveryState
+    attempts: int
+    rings: int
+    last_error: str | None
+    due_at: datetime
+    done_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageDetail:
+    """One message with all of its deliveries, the parked ones first."""
+
+    id: UUID
+    kind: str
+    category: str
+    sender: str | None
+    causation_id: UUID | None
+    root_id: UUID
+    saga_id: UUID | None
+    saga: str | None
+    key: str | None
+    sent_at: datetime
+    #: When this was read, by Postgres' clock.
+    at: datetime
+    #: None unless it was asked for.
+    payload: Any
+    deliveries: tuple[MessageDelivery, ...]
+    audit: tuple[AuditEntry, ...]
+
+    @property
+    def saga_reference(self) -> str | None:
+        """What an operator may call the saga that it belongs to, if any."""
+        return saga_reference(self.saga_id, self.saga, self.key)
+
+
+def list_parked(
+    connection: Connection, schema: str, which: ParkedFilter, *, limit: int | None = None
+) -> list[ParkedSummary]:
+    """Return parked deliveries, the one parked last first; all of them without a limit."""
+    rows = query(connection, schema, _LIST, limit=limit, **_parameters(which))
+    return [ParkedSummary(*row) for row in rows]
+
+
+def count_parked(connection: Connection, schema: str, which: ParkedFilter) -> int:
+    """Return how many deliveries are parked."""
+    [(count,)] = query(connection, schema, _COUNT, **_parameters(which))
+    return int(count)
+
+
+def show_message(
+    connection: Connection, schema: str, id: UUID, *, payload: bool = False
+) -> MessageDetail | None:
+    """Return a message with its deliveries, or None if there is no such message.
+
+    Args:
+        payload: Whether what it says is read too; it may hold what not everybody may see.
+    """
+    rows: Sequence[tuple[Any, ...]] = query(connection, schema, _MESSAGE, id=id, payload=payload)
+    if not rows:
+        return None
+    deliveries = tuple(
+        MessageDelivery(consumer, DeliveryState(state), *rest)
+        for consumer, state, *rest in query(connection, schema, _DELIVERIES, id=id)
+    )
+    columns: tuple[Any, ...] = (*rows[0], deliveries, message_audit(connection, schema, id))
+    return MessageDetail(*columns)
+
+
+def saga_reference(id: UUID | None, name: str | None, key: str | None) -> str | None:
+    """Return a saga's business key after its name, or its id, or None if there is no saga."""
+    if key is not None:
+        return f"{name}:{key}"
+    return None if id is None else str(id)
+
+
+def _parameters(which: ParkedFilter) -> dict[str, Any]:
+    return {
+        "consumer": which.consumer,
+        "kind": which.kind,
+        "saga": which.saga,
+        "since": which.since,
+    }

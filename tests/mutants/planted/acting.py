@@ -1,0 +1,82 @@
+"""Mistakes in what operators do, and in its audit."""
+
+from tests.mutants.plant import Plant
+
+_STATEMENTS = "internals/statements.py"
+_ACTS = "boundary/acts.py"
+_MIGRATION = "migrations/versions/0001_message_store.py"
+_ACTING = "tests/boundary/test_acts.py"
+_DECIDE = "tests/saga/test_decide"
+
+_DROP = """UPDATE {schema}.inbox
+SET state = 'revoked', done_at = clock_timestamp(),
+    last_error = concat_ws('; ', last_error, %(why)s::text)
+"""
+
+ACTS = (
+    Plant(
+        "cancel-after-pivot",
+        "a trip that is paid for is cancelled, half of it",
+        "saga/acts.py",
+        '    if pivot_passed(saga, state):\n        return f"it has passed',
+        "    if pivot_passed(saga, state) and state.status is Status.STUCK:\n"
+        '        return f"it has passed',
+        f"{_DECIDE}_acts.py::test_after_the_pivot_it_is_refused",
+    ),
+    Plant(
+        "replay-of-the-same",
+        "a replay sends what was sent before, so it is dropped and nothing goes on",
+        "saga/acts.py",
+        "        generation=known.generation + 1,\n",
+        "        generation=known.generation,\n",
+        f"{_DECIDE}_acts.py::test_the_steps_own_command_is_sent_anew",
+    ),
+    Plant(
+        "replay-twice",
+        "a replayed step is done twice once its parked command is retried too",
+        "saga/acts.py",
+        "            course.supersede.append(known.parked)\n",
+        "            pass\n",
+        f"{_ACTING}::TestSaga::test_a_replayed_one_orders_anew_and_the_parked_row_stays",
+    ),
+    Plant(
+        "act-without-audit",
+        "nobody can tell who cancelled the trip, and why",
+        _ACTS,
+        '        self._audit(unit, actor, act.kind.partition(".")[2], _reason(act), detail, saga_id)\n',
+        "",
+        f"{_ACTING}::TestAudit::test_each_act_on_a_saga_has_its_row",
+    ),
+    Plant(
+        "drop-without-audit",
+        "nobody can tell who dropped the delivery",
+        _ACTS,
+        '            self._audit(unit, actor, f"parked {act}", reason, {}, message_id=id)\n',
+        "            assert reason\n",
+        f"{_ACTING}::TestAudit::test_so_has_each_act_on_a_parked_delivery",
+    ),
+    Plant(
+        "audit-can-be-changed",
+        "whoever did it changes the audit afterwards",
+        _MIGRATION,
+        "audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON",
+        "audit_append_only BEFORE TRUNCATE ON",
+        f"{_ACTING}::TestAudit::test_no_row_is_ever_changed_even_by_the_tables_owner",
+    ),
+    Plant(
+        "audit-granted",
+        "a role that the schema grants everything to may change the audit",
+        _MIGRATION,
+        '    op.execute(f"REVOKE UPDATE, DELETE, TRUNCATE ON {SCHEMA}.audit FROM PUBLIC")\n',
+        "",
+        f"{_ACTING}::TestAudit::test_nobody_else_may_change_it_whatever_the_schema_grants",
+    ),
+    Plant(
+        "drop-deletes",
+        "what was dropped is gone, with the reason why",
+        _STATEMENTS,
+        _DROP,
+        "DELETE FROM {schema}.inbox\n",
+        f"{_ACTING}::TestParked::test_one_that_is_dropped_stays_with_the_reason",
+    ),
+)

@@ -1,0 +1,89 @@
+"""Mistakes in claiming, settling and keeping each delivery to itself."""
+
+from tests.mutants.plant import Plant
+
+_STATEMENTS = "internals/statements.py"
+_CONSUMER = "internals/context_consumer.py"
+_MIGRATION = "migrations/versions/0001_message_store.py"
+_HOP = "tests/internals/test_hop.py"
+
+CLAIMS = (
+    Plant(
+        "claim-of-settled",
+        "each doorbell does again what was done before",
+        _STATEMENTS,
+        "due_at FROM {{schema}}.inbox\n"
+        "    WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now()\n"
+        "    ORDER BY due_at\n    LIMIT (SELECT",
+        "due_at FROM {{schema}}.inbox\n"
+        "    WHERE consumer = %(consumer)s AND due_at <= now()\n"
+        "    ORDER BY due_at\n    LIMIT (SELECT",
+        f"{_HOP}::TestClaim::test_a_repeated_doorbell_finds_nothing",
+    ),
+    Plant(
+        "claim-without-lock",
+        "two workers that wake at once both charge the card",
+        _STATEMENTS,
+        "    LIMIT (SELECT size FROM turn)\n    FOR UPDATE SKIP LOCKED\n",
+        "    LIMIT (SELECT size FROM turn)\n",
+        f"{_HOP}::TestClaim::test_it_skips_what_another_transaction_holds",
+    ),
+    Plant(
+        "claim-before-due",
+        "a retry does not wait: a system that is down is hammered",
+        _STATEMENTS,
+        "state = 'pending' AND due_at <= now()\n    ORDER BY due_at\n    LIMIT (SELECT",
+        "state = 'pending'\n    ORDER BY due_at\n    LIMIT (SELECT",
+        f"{_HOP}::TestRetries::test_what_waits_is_not_run_before_it_is_due",
+    ),
+    Plant(
+        "saga-without-lock",
+        "two outcomes of one saga at once: one of them is lost",
+        _STATEMENTS,
+        "    ORDER BY id\n    FOR UPDATE SKIP LOCKED\n",
+        "    ORDER BY id\n",
+        "tests/internals/test_claim_sagas.py"
+        "::test_a_saga_that_another_transaction_has_comes_without_its_state",
+    ),
+    Plant(
+        "settle-overwrites",
+        "a worker that comes late takes back what another has settled",
+        _STATEMENTS,
+        " AND i.consumer = %(consumer)s AND i.state = 'pending'\n",
+        " AND i.consumer = %(consumer)s\n",
+        "tests/internals/test_inbox.py::TestSettle"
+        "::test_a_late_worker_does_not_overwrite_what_is_settled",
+    ),
+    Plant(
+        "settle-before-handle",
+        "a worker that dies in a handler loses its delivery for good",
+        _CONSUMER,
+        "        batch = Batch(self.name)\n        leased:",
+        "        self._inbox.settle(unit, [Settlement(d.message.id) for d in deliveries])\n"
+        "        unit.connection.commit()\n"
+        "        unit.connection.begin()\n"
+        "        batch = Batch(self.name)\n        leased:",
+        f"{_HOP}::TestOneTransaction"
+        "::test_an_error_at_the_commit_leaves_all_or_nothing[before-effects0]",
+        "from internals.inbox import Settlement",
+    ),
+    Plant(
+        "inbox-without-key",
+        "nothing keeps one message from being delivered twice to one consumer",
+        _MIGRATION,
+        '        sa.PrimaryKeyConstraint("message_id", "consumer", name="inbox_pkey"),\n',
+        "",
+        "tests/boundary/test_migration.py::TestSchema"
+        "::test_conditions_of_indexes_and_checks_are_those_declared",
+    ),
+    Plant(
+        "repeat-is-new",
+        "a message that is sent twice is handled twice",
+        "internals/outbox.py",
+        "messages = list({message.id: message for message in messages}.values())",
+        "messages = [replace(message, id=uuid7()) for message in messages]",
+        "tests/internals/test_outbox.py::TestOnce"
+        "::test_an_id_sent_before_is_dropped_with_its_deliveries",
+        "from dataclasses import replace\nfrom internals.ids import uuid7",
+    ),
+)

@@ -1,0 +1,161 @@
+"""Mistakes in what a saga does: order, doubt, deadlines, waits."""
+
+from tests.mutants.plant import Plant
+
+_STATEMENTS = "internals/statements.py"
+_COURSE = "saga/course.py"
+_OUTCOMES = "saga/outcomes.py"
+_ORCHESTRATOR = "boundary/orchestrator.py"
+_CONSEQUENCES = "tests/boundary/test_consequences.py"
+_DECIDE = "tests/saga/test_decide"
+
+SAGAS = (
+    Plant(
+        "undone-in-order",
+        "the flight is cancelled while the transfer from its gate still stands",
+        _COURSE,
+        "for _, name in sorted(standing, reverse=True)]",
+        "for _, name in sorted(standing)]",
+        f"{_DECIDE}_backward.py"
+        "::test_in_reverse_order_of_completion_which_is_not_that_of_the_definition",
+    ),
+    Plant(
+        "undone-in-order-of-definition",
+        "of parallel steps the one that was done last is not undone first",
+        _COURSE,
+        "            (step.position or 0, name)\n",
+        "            (list(state.steps).index(name), name)\n",
+        f"{_DECIDE}_backward.py"
+        "::test_in_reverse_order_of_completion_which_is_not_that_of_the_definition",
+    ),
+    Plant(
+        "not-joined",
+        "the trip is paid before the car is known",
+        _COURSE,
+        "            if any(state.steps[step.name].phase in IN_FLIGHT for step in group):\n",
+        "            if all(state.steps[step.name].phase in IN_FLIGHT for step in group):\n",
+        f"{_DECIDE}_backward.py::test_three_in_parallel_are_joined_when_the_last_is_known",
+    ),
+    Plant(
+        "undone-beside-a-sibling",
+        "a branch is rejected and all is undone while its sibling is still being done",
+        _COURSE,
+        "if s.phase in IN_FLIGHT and not s.fault]\n        if going:",
+        "if s.phase is Phase.COMPENSATING and not s.fault]\n        if going:",
+        f"{_DECIDE}_backward.py::test_a_rejection_waits_for_the_siblings_then_undoes_what_they_did",
+    ),
+    Plant(
+        "rejected-late-is-nothing",
+        "no came from further down, and what the step's first hop did stands for ever",
+        _OUTCOMES,
+        "phase=Phase.REJECTED if own else Phase.REJECTED_LATE,",
+        "phase=Phase.REJECTED,",
+        f"{_DECIDE}_backward.py::test_no_further_down_the_step_itself_is_undone_too",
+    ),
+    Plant(
+        "pivot-undone",
+        "a trip that is paid and flown is taken back",
+        _OUTCOMES,
+        "    if pivot_passed(saga, state):\n        return state.with_step(\n            step.name,\n"
+        '            fault=f"rejected after',
+        "    if pivot_passed(saga, state) and step.pivot:\n        return state.with_step(\n"
+        '            step.name,\n            fault=f"rejected after',
+        f"{_DECIDE}_stuck.py::test_after_the_pivot_a_rejection_leaves_it_stuck",
+    ),
+    Plant(
+        "refused-compensation-is-one",
+        "a hotel refuses to be cancelled, and the trip is said to be undone",
+        _OUTCOMES,
+        'fault=f"its compensation was rejected: {reason}", parked=None',
+        "phase=Phase.COMPENSATED, rejection=reason, parked=None",
+        f"{_DECIDE}_stuck.py::test_a_compensation_that_is_rejected_leaves_it_stuck_never_compensated",
+    ),
+    Plant(
+        "doubt-forgotten",
+        "a charge whose answer never came is not paid back",
+        "saga/state.py",
+        "STANDING = frozenset({Phase.DONE, Phase.REJECTED_LATE, Phase.IN_DOUBT})",
+        "STANDING = frozenset({Phase.DONE, Phase.REJECTED_LATE})",
+        f"{_DECIDE}_deadlines.py::test_not_taken_back_it_is_in_doubt_and_undone_first",
+    ),
+    Plant(
+        "late-success-stands",
+        "a charge that succeeds after its trip was undone is kept",
+        "saga/decide.py",
+        "    if known is None or not known.doubt or phase is Phase.COMPENSATING:\n",
+        "    if known is None or state.status.final or phase is Phase.COMPENSATING:\n",
+        f"{_DECIDE}_doubt.py::test_a_compensated_saga_opens_compensates_and_closes",
+    ),
+    Plant(
+        "late-success-overtaken",
+        "a charge that succeeds while it is being paid back is kept",
+        _OUTCOMES,
+        "        return state.with_step(step.name, doubt=False, again=True)\n    return _comp",
+        "        return state.with_step(step.name, doubt=False)\n    return _comp",
+        f"{_DECIDE}_doubt.py::test_while_it_is_undone_it_is_undone_once_more_with_a_new_generation",
+    ),
+    Plant(
+        "siblings-not-taken-back",
+        "one branch is rejected, and the others are still begun",
+        _COURSE,
+        "                self.revoke[root] = name\n",
+        "",
+        f"{_DECIDE}_deadlines.py::test_the_sibling_is_taken_back_but_awaited_if_that_fails",
+    ),
+    Plant(
+        "taken-back-in-words",
+        "a charge that was given up is made all the same, after the trip was undone",
+        "boundary/consequences.py",
+        "        taken = {id for (id,) in rows}\n",
+        "        taken = {root for root, _, _ in self._revoke}\n",
+        f"{_CONSEQUENCES}::TestRevocation"
+        "::test_what_is_being_handled_is_not_and_its_late_success_is_undone",
+    ),
+    Plant(
+        "never-taken-back",
+        "the trip is undone while the order to charge it waits for the bank to open",
+        _STATEMENTS,
+        "SET state = 'revoked', done_at = clock_timestamp(),\n"
+        "    last_error = concat_ws('; ', i.last_error,",
+        "SET done_at = clock_timestamp(),\n    last_error = concat_ws('; ', i.last_error,",
+        f"{_CONSEQUENCES}::TestRevocation::test_what_nobody_started_is_taken_back_and_never_done",
+    ),
+    Plant(
+        "call-taken-back",
+        "a charge of which only the answer was lost is taken for never made",
+        _STATEMENTS,
+        "      AND i.state IN ('pending', 'parked') AND i.started_at IS NULL\n",
+        "      AND i.state IN ('pending', 'parked')\n",
+        f"{_CONSEQUENCES}::TestRevocation::test_a_call_to_the_outside_that_was_started_is_not",
+    ),
+    Plant(
+        "deadline-in-memory",
+        "a restart forgets all deadlines",
+        _ORCHESTRATOR,
+        "        woken = self._outbox.send(unit, batch.messages)\n",
+        "        for sent in [m for m in batch.messages if m.delay]:\n"
+        "            timer = threading.Timer(sent.delay, self._outbox.send, [unit, [sent]])\n"
+        "            timer.daemon = True\n"
+        "            timer.start()\n"
+        "        woken = self._outbox.send(unit, [m for m in batch.messages if not m.delay])\n",
+        f"{_CONSEQUENCES}::TestDeadline"
+        "::test_it_is_a_due_time_in_postgres_that_outlives_every_worker",
+        "import threading",
+    ),
+    Plant(
+        "signal-too-early",
+        "an approval that is faster than its trip is lost, and the trip waits for ever",
+        "saga/decide.py",
+        "    return replace(state, early={**state.early, message.kind: message.payload})\n",
+        "    return _stale(state)\n",
+        f"{_DECIDE}_waits.py::test_what_comes_early_is_kept",
+    ),
+    Plant(
+        "history-never-looked-at",
+        "the check of the history says that all is well, whatever is stored",
+        "boundary/history.py",
+        "    if fold(saga, saga_id, messages) != stored.state(saga, saga_id):\n",
+        "    if fold(saga, saga_id, messages).id != stored.state(saga, saga_id).id:\n",
+        "tests/chaos/test_checker.py::test_it_sees[a state that no history leads to]",
+    ),
+)

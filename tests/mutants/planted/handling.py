@@ -1,0 +1,109 @@
+"""Mistakes around a handler: savepoints, counting, what is not known."""
+
+from tests.mutants.plant import Plant
+
+_CONSUMER = "internals/context_consumer.py"
+_ORCHESTRATOR = "boundary/orchestrator.py"
+_HOP = "tests/internals/test_hop.py"
+
+HANDLERS = (
+    Plant(
+        "no-savepoint",
+        "what a failed handler wrote stays, and is written again",
+        _CONSUMER,
+        "            with unit.handling(), work:\n",
+        "            with work:\n",
+        f"{_HOP}::TestBatch::test_a_failing_handler_is_undone_alone",
+    ),
+    Plant(
+        "conflict-is-counted",
+        "a busy database parks deliveries with which nothing is wrong",
+        "internals/failures.py",
+        '_CONFLICTS = frozenset({"40001", "40P01", "55P03"})',
+        '_CONFLICTS = frozenset({"40P01", "55P03"})',
+        f"{_HOP}::TestConflicts::test_after_a_transient_error_the_batch_is_run_one_by_one",
+    ),
+    Plant(
+        "conflict-alone-is-counted",
+        "a delivery that loses against another transaction uses up its attempts",
+        _CONSUMER,
+        "            if is_server_trouble(error):\n",
+        "            if is_server_trouble(error) and not alone:\n",
+        f"{_HOP}::TestConflicts"
+        "::test_one_that_gives_way_alone_is_run_again_and_no_failure_is_counted",
+    ),
+    Plant(
+        "corrupted-body",
+        "one payload that cannot be read stops everything that is claimed with it",
+        _CONSUMER,
+        "        try:\n"
+        "            with unit.handling(), work:\n"
+        "                handler.function(handler.message.from_json(message.payload), work)\n",
+        "        body = handler.message.from_json(message.payload)\n"
+        "        try:\n"
+        "            with unit.handling(), work:\n"
+        "                handler.function(body, work)\n",
+        f"{_HOP}::TestBatch::test_a_payload_that_does_not_fit_its_message_is_the_delivery_s_fault",
+    ),
+    Plant(
+        "unknown-kind-discarded",
+        "during a deploy the old workers throw away what only the new ones know",
+        _CONSUMER,
+        'batch.leave(delivery, f"no handler for {kind} in this worker")',
+        "batch.succeed(delivery, [])",
+        f"{_HOP}::TestUnknown::test_a_kind_that_this_worker_does_not_know_is_left_where_it_is",
+    ),
+    Plant(
+        "unknown-version-parked",
+        "during a deploy the old workers park the outcomes of the new sagas",
+        _ORCHESTRATOR,
+        "            batch.leave(delivery, error)\n",
+        "            batch.park(delivery, error, attempts=delivery.attempts)\n",
+        "tests/boundary/test_orchestrator.py::TestUnknownVersion"
+        "::test_it_is_left_where_it_is_visibly_until_a_worker_knows_it",
+    ),
+    Plant(
+        "unexpected-discarded",
+        "an outcome that belongs to nothing vanishes instead of being shown to somebody",
+        _ORCHESTRATOR,
+        "Settlement(message.id, DeliveryState.PARKED, error=why)",
+        "Settlement(message.id, DeliveryState.DONE, error=why)",
+        "tests/boundary/test_orchestrator.py::TestNotItsOwn"
+        "::test_what_nothing_it_sent_can_have_caused_is_parked",
+    ),
+    Plant(
+        "parked-in-silence",
+        "a delivery is given up and its saga waits for ever, without a word",
+        "internals/batch.py",
+        "if message.saga is not None and message.kind != Faulted.kind:",
+        "if message.saga is not None and message.kind == Faulted.kind:",
+        f"{_HOP}::TestRetries::test_after_its_attempts_it_is_parked_and_the_saga_is_told",
+    ),
+    Plant(
+        "handler-commits",
+        "a handler that commits keeps its effect without its delivery, and does it again",
+        "internals/unit_of_work.py",
+        "            connection.commit = connection.rollback = connection.get_transaction = _refuse\n",
+        "            connection.commit = connection.rollback = _refuse\n"
+        "            connection.get_transaction = connection.get_transaction\n",
+        f"{_HOP}::TestCommitInAHandler"
+        "::test_it_is_refused_and_nothing_is_lost[_commit_transaction]",
+    ),
+    Plant(
+        "handler-rolls-back",
+        "a session that a handler rolls back undoes what others of its batch have done",
+        "boundary/runtime.py",
+        "        forbid_commit_in_handlers(engine)\n",
+        "",
+        "tests/boundary/test_runtime_engine.py"
+        "::test_a_session_of_the_handler_s_own_cannot_end_the_transaction_of_its_batch",
+    ),
+    Plant(
+        "rejection-in-silence",
+        "the business says no, and the saga waits for an answer for ever",
+        "internals/batch.py",
+        "        if message.saga is not None:\n            self.messages.append(self._reply(message, Ref",
+        "        if message.saga is None:\n            self.messages.append(self._reply(message, Ref",
+        f"{_HOP}::TestAnswers::test_a_rejection_undoes_the_handler_and_tells_the_saga",
+    ),
+)

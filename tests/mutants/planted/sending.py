@@ -1,0 +1,92 @@
+"""Mistakes in sending, fanning out and starting."""
+
+from tests.mutants.plant import Plant
+
+_STATEMENTS = "internals/statements.py"
+_CONSUMER = "internals/context_consumer.py"
+_HOP = "tests/internals/test_hop.py"
+_STARTING = "tests/boundary/test_starting.py"
+
+SENDS = (
+    Plant(
+        "doorbell-before-commit",
+        "the worker looks before there is anything, and the order waits for the relay",
+        "internals/unit_of_work.py",
+        '        if not event.contains(pool, "checkin", _call_all):\n'
+        '            event.listen(pool, "checkin", _call_all)\n'
+        "        self.connection.info.setdefault(_ON_RETURN, []).append(call)\n",
+        '        event.listen(self.connection, "commit", lambda _: call())\n',
+        "tests/internals/test_unit_of_work.py::TestOnCommit"
+        "::test_it_is_called_when_everyone_can_see_the_work",
+    ),
+    Plant(
+        "send-outside-transaction",
+        "a trip goes on to a hotel that was never booked, since only the message was committed",
+        _CONSUMER,
+        "        woken = self._outbox.send(unit, batch.messages)\n",
+        "        with unit.connection.engine.begin() as connection:\n"
+        "            woken = self._outbox.send(type(unit)(connection), batch.messages)\n",
+        f"{_HOP}::TestOneTransaction"
+        "::test_an_error_at_the_commit_leaves_all_or_nothing[before-effects0]",
+    ),
+    Plant(
+        "one-subscriber",
+        "of two contexts that listen to an event only one hears it",
+        _STATEMENTS,
+        "    SELECT sent.id, sent.saga_id, s.consumer\n",
+        "    SELECT DISTINCT ON (sent.id) sent.id, sent.saga_id, s.consumer\n",
+        "tests/internals/test_outbox.py::TestRouting"
+        "::test_an_event_goes_to_everyone_who_subscribed_and_nobody_else",
+    ),
+    Plant(
+        "awaited-by-nobody",
+        "a saga never hears the event that it waits for, and stands still",
+        _STATEMENTS,
+        "AND saga IS NOT NULL AND kind = ANY (awaits)",
+        "AND saga IS NOT NULL AND recipient = ANY (awaits)",
+        "tests/internals/test_outbox.py::TestRouting"
+        "::test_what_a_step_awaits_finds_its_saga_from_far_down",
+    ),
+    Plant(
+        "key-ignored",
+        "whoever clicks twice books two trips",
+        "boundary/starting.py",
+        "    if key is None and saga.key is not None:\n        key = saga.key(data)\n",
+        "",
+        f"{_STARTING}::TestKey::test_the_same_key_with_the_same_data_is_the_same_saga",
+    ),
+    Plant(
+        "key-conflict-ignored",
+        "an order under a used key is taken for placed, and is another one",
+        "boundary/starting.py",
+        "            if not same:\n",
+        "            if not same and key is None:\n",
+        f"{_STARTING}::TestKey::test_with_other_data_it_is_a_conflict",
+    ),
+    Plant(
+        "redis-is-needed",
+        "while Redis is away each batch of work ends in an error",
+        "boundary/broker.py",
+        '            logger.warning("doorbells not rung (%s); the relay will", type(error).__name__)\n',
+        "            raise ConnectionError(type(error).__name__) from error\n",
+        "tests/boundary/test_broker.py::TestRing"
+        "::test_a_redis_that_is_away_is_not_the_caller_s_trouble",
+    ),
+    Plant(
+        "start-by-itself",
+        "a saga is started for an order that was never placed, since its transaction failed",
+        "internals/unit_of_work.py",
+        "    if connection.connection.driver_connection.autocommit:",
+        "    if not connection.connection.driver_connection:",
+        "tests/internals/test_unit_of_work.py::TestJoined::test_autocommit_is_refused",
+    ),
+    Plant(
+        "subscribed-too-late",
+        "what the first deliveries of a new worker publish reaches nobody",
+        "boundary/runtime.py",
+        "        self.subscribe_once()\n        return drain(",
+        "        return drain(",
+        "tests/boundary/test_runtime.py::TestAnswer"
+        "::test_subscriptions_are_recorded_before_anything_is_handled",
+    ),
+)

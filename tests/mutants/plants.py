@@ -1,0 +1,12 @@
+"""All plants, in the order in which they are tried."""
+
+from tests.mutants.plant import Plant
+from tests.mutants.planted.acting import ACTS
+from tests.mutants.planted.claiming import CLAIMS
+from tests.mutants.planted.deciding import SAGAS
+from tests.mutants.planted.handling import HANDLERS
+from tests.mutants.planted.leasing import LEASES
+from tests.mutants.planted.relaying import RELAY
+from tests.mutants.planted.sending import SENDS
+
+PLANTS: tuple[Plant, ...] = (*CLAIMS, *SENDS, *HANDLERS, *LEASES, *RELAY, *SAGAS, *ACTS)

@@ -1,0 +1,15 @@
+"""What `dramatiq clinic_worker:broker` runs: the clinic, or the part of it that a test names."""
+
+import os
+
+from clinic import CONTEXTS
+from clinic_sagas import make_runtime
+
+from boundary import Settings
+
+#: Names of contexts; what is sent to the others waits.
+served = os.environ.get("CLINIC_SERVES", "").split()
+
+broker = make_runtime(
+    Settings(), tuple(c for c in CONTEXTS if not served or c.name in served)
+).worker()
