@@ -188,7 +188,8 @@ def _outcome(
     if name is None:
         return Decision(state, verdict=Verdict.UNEXPECTED)
     known = state.steps.get(name)  # None: to be done again, and not begun yet
-    if known is None or not known.doubt or phase is Phase.COMPENSATING:
+    if known is None or not known.doubt or phase is Phase.COMPENSATING or known.phase in ORDERED:
+        # Where its command is out anew, the doubt about the earlier one stays until that is known.
         return _stale(state)
     return outcomes.learn_late(saga, state, saga.step(name), message) or _stale(state)
 

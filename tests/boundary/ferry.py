@@ -62,6 +62,15 @@ _BOARD = Step[Crossing]("board", lambda crossing: Board(n=crossing.n), pivot=Tru
 CROSSING = Saga("crossing", Crossing, (_CABIN, _CHARGE, _BOARD))
 #: The same, but it waits for the sea to be calm.
 CAREFUL = Saga("crossing", Crossing, (_CABIN, Wait("weather", until=Calm), _BOARD), version=2)
+#: The same with a deadline of its own, and with two waits for the weather.
+LIMITED = Saga("crossing", Crossing, (_CABIN, _BOARD), version=3, deadline=HOUR)
+WARY = Saga(
+    "crossing",
+    Crossing,
+    (_CABIN, Wait("weather", until=Calm), Wait("tide", until=Calm), _BOARD),
+    version=4,
+)
+SAGAS = [CROSSING, CAREFUL, LIMITED, WARY]
 
 
 def quiet(_: Command, __: Work) -> None:
@@ -76,7 +85,7 @@ class Port:
         self._outside = outside
         #: Kinds of the commands whose handlers returned, in that order.
         self.done: list[str] = []
-        self.runtime = self._make([CROSSING, CAREFUL])
+        self.runtime = self._make(SAGAS)
 
     def open(self, *names: str, **bank: Any) -> None:
         """Begin anew, with workers for these contexts: what was in memory before is lost.
@@ -93,7 +102,7 @@ class Port:
         if "bank" in contexts:
             contexts["bank"].handles(Refund)(self._noting(quiet))
             contexts["bank"].handles(Charge, **bank)(self._noting(charge))
-        self.runtime = self._make([CROSSING, CAREFUL], list(contexts.values()))
+        self.runtime = self._make(SAGAS, list(contexts.values()))
 
     def start(self, saga: Saga[Crossing] = CROSSING) -> UUID:
         with self.runtime.engine.begin() as connection:

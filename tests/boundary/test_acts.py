@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from ferry import CAREFUL, ONCE, Calm, Port, failing
+from ferry import CAREFUL, ONCE, WARY, Calm, Port, failing
 from sqlalchemy import Engine, text
 
 from boundary import Settings
@@ -160,6 +160,58 @@ class TestSaga:
         port.open("cabins", "pier")
         port.settle()
         assert port.status(id) == "completed"
+
+    def test_two_signals_that_come_early_are_kept_both(self, port: Port) -> None:
+        id = port.start(WARY)
+        with port.runtime.engine.begin() as connection:
+            port.runtime.signal(connection, id, Calm())
+            port.runtime.signal(connection, id, Calm())
+        port.settle()
+        port.open("cabins", "pier")
+        port.settle()
+        assert port.status(id) == "completed"
+
+
+class TestTwoOperators:
+    def test_what_one_has_delivered_again_another_cannot_order_anew(
+        self, port: Port, stuck: UUID
+    ) -> None:
+        with port.runtime.engine.begin() as connection:
+            port.runtime.acts.retry_parked(
+                joined(connection), parked(port), actor="bob", reason=WHY
+            )
+        with pytest.raises(ActRefused, match="is not parked any more: it was retried"):
+            act(port, stuck, Replayed(reason=WHY))
+        with pytest.raises(ActRefused, match="is not parked any more: it was retried"):
+            act(port, stuck, Skipped(step="charge", reason=WHY))
+        assert [row["actor"] for row in port.audit()] == ["bob"]
+        port.settle()
+        assert port.done.count("bank.charge") == 1
+        assert port.status(stuck) == "completed"
+
+    @pytest.mark.parametrize(
+        ("message", "charges"), [(Replayed(reason=WHY), 1), (Skipped(step="charge", reason=WHY), 0)]
+    )
+    def test_what_one_has_dropped_another_can_settle(
+        self, port: Port, stuck: UUID, message: Message, charges: int
+    ) -> None:
+        with port.runtime.engine.begin() as connection:
+            port.runtime.acts.drop_parked(joined(connection), parked(port), actor="bob", reason=WHY)
+        act(port, stuck, message)
+        port.settle()
+        assert port.done.count("bank.charge") == charges
+        assert port.status(stuck) == "completed"
+
+    def test_what_one_has_skipped_another_cannot_deliver_again(
+        self, port: Port, stuck: UUID
+    ) -> None:
+        ids = parked(port)
+        act(port, stuck, Skipped(step="charge", reason=WHY))
+        with (
+            pytest.raises(ActRefused, match="1 of 1 deliveries are not parked"),
+            port.runtime.engine.begin() as connection,
+        ):
+            port.runtime.acts.retry_parked(joined(connection), ids, actor="bob", reason=WHY)
 
 
 class TestParked:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from ferry import HOUR, Port, failing
+from ferry import HOUR, LIMITED, Port, failing
 
 from saga import Retry, TimedOut
 
@@ -49,6 +49,19 @@ class TestRevocation:
         assert port.states("bank.charge") == ["revoked"]
 
         port.open("cabins", "bank")  # too late
+        port.settle()
+        assert port.done == ["cabins.reserve", "cabins.release"]
+        assert port.status(id) == "compensated"
+
+    def test_what_one_hop_orders_and_gives_up_is_taken_back_and_never_done(
+        self, port: Port
+    ) -> None:
+        port.open("cabins", "pier")
+        id = port.start(LIMITED)
+        port.runtime.answer("cabins")
+        port.make_due(TimedOut.kind)  # while nobody saw to the saga
+        assert port.runtime.answer("saga.crossing") == 2
+        assert port.states("pier.board") == ["revoked"]
         port.settle()
         assert port.done == ["cabins.reserve", "cabins.release"]
         assert port.status(id) == "compensated"

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID, uuid4
 
-from internals.inbox import DELIVERY_COLUMNS
+from internals.inbox import DELIVERY_COLUMNS, delivery
 from internals.unit_of_work import Row
 from saga import Event
 
@@ -36,3 +36,13 @@ def test_a_saga_that_another_transaction_has_comes_without_its_state(
     with store.transaction() as one, store.transaction() as two:
         assert with_state(inbox.claim_with_sagas(one, 1)) == [True]
         assert with_state(inbox.claim_with_sagas(two, 10)) == [False, True]
+
+
+def test_those_that_others_hold_can_be_passed_over(store: Any, event: Any) -> None:
+    inbox, mine, held = store.inbox("saga.trip"), add_saga(store), add_saga(store)
+    for id in (held, held, mine, None):
+        store.send(event(Arrived(), recipient="saga.trip", saga="trip", saga_id=id))
+    with store.transaction() as unit:
+        rows = inbox.claim_with_sagas(unit, 10, [held])
+        assert [delivery(row).message.saga_id for row in rows] == [mine, None]
+        assert len(inbox.claim_with_sagas(unit, 10)) == 4

@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from internals import Context, Work
 from internals.context_consumer import SUSPECT_STARTS
@@ -26,6 +25,10 @@ def phone(handle: Callable[[Dial, Work], None], **declared: Any) -> Context:
     context = Context("phone")
     context.handles(Dial, **{"external": True, **declared})(handle)
     return context
+
+
+def idle(_: Dial, work: Work) -> None:
+    """A handler that has nothing to do."""
 
 
 class TestExternal:
@@ -124,28 +127,38 @@ class TestExternal:
         assert row["lease"] is not None
         assert store.effects() == []
 
-    def test_a_connection_that_is_lost_in_it_is_no_attempt(
-        self, store: Any, command: Any, note: Any
+    def test_leases_that_begin_together_do_not_end_together(self, store: Any, command: Any) -> None:
+        sent = [command(Dial(n=n)) for n in range(20)]
+        store.send(*sent)
+        before = store.clock()
+        context = phone(idle, lease=timedelta(hours=1000))
+        for _ in sent:
+            store.hop(context)  # claimed, and not run
+        after = store.clock()
+        ends = sorted(row["due_at"] for row in store.deliveries("phone"))
+        assert before + timedelta(hours=1000) <= ends[0]
+        assert ends[-1] <= after + timedelta(hours=1500)
+        assert ends[-1] - ends[0] > timedelta(hours=1)
+        assert all(row["ring_at"] >= row["due_at"] for row in store.deliveries("phone"))
+
+    @pytest.mark.parametrize("attempts", [1, 3])
+    def test_one_that_is_always_tried_again_is_run_however_often_it_failed(
+        self, store: Any, command: Any, attempts: int
     ) -> None:
-        calls: list[str] = []
+        runs: list[int] = []
 
         def handle(message: Dial, work: Work) -> None:
-            calls.append(work.idempotency_key)
-            work.begin()
-            note(work, message.n)
-            if len(calls) == 1:
-                work.connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+            runs.append(store.delivery(sent)["attempts"])
+            raise TimeoutError
 
-        context, message = phone(handle, retry=Retry(attempts=1)), command(Dial(n=1))
-        store.send(message)
-        store.drain(context)
-        row = store.delivery(message)
-        assert (row["state"], row["attempts"]) == ("pending", 0)
-        store.make_due()
-        store.drain(context)
-        assert store.delivery(message)["state"] == "done"
-        assert store.effects() == [1]
-        assert len(set(calls)) == 1
+        sent = command(Dial(), saga="trip", awaits=(Done.kind,))
+        store.send(sent)
+        for _ in range(9):
+            store.make_due()
+            store.drain(phone(handle, retry=Retry(attempts=attempts, always=(TimeoutError,))))
+        assert store.delivery(sent)["state"] == "pending"
+        assert runs == [*range(1, attempts), *[attempts] * (10 - attempts)]
+        assert store.sent(Faulted.kind) == []
 
 
 class TestSuspect:
@@ -174,6 +187,38 @@ class TestSuspect:
         assert store.effects() == []
         (told,) = store.sent(Faulted.kind)
         assert told["recipient"] == "saga.trip"
+
+    def test_one_that_acts_outside_is_started_no_more_often_than_its_attempts(
+        self, store: Any, command: Any
+    ) -> None:
+        starts: list[int] = []
+
+        def handle(message: Dial, work: Work) -> None:
+            starts.append(message.n)
+            raise Gone
+
+        message = command(Dial(n=1))
+        store.send(message)
+        store.suspect(message)
+        for _ in range(4):
+            with suppress(Gone):
+                store.drain(phone(handle, retry=Retry(attempts=2)))
+            store.make_due()
+        row = store.delivery(message)
+        assert (row["state"], row["attempts"], starts) == ("parked", 2, [1, 1])
+
+    def test_one_with_more_attempts_than_that_is_started_as_often(
+        self, store: Any, command: Any
+    ) -> None:
+        context = phone(idle, external=False, retry=Retry(attempts=40))
+        message = command(Dial())
+        store.send(message)
+        store.suspect(message)
+        store.rows("UPDATE inbox SET attempts = 39 RETURNING 1 AS one")
+        assert store.hop(context).leased is not None
+        store.make_due()
+        assert store.hop(context).leased is None
+        assert store.delivery(message)["state"] == "parked"
 
     def test_it_takes_nothing_else_of_its_batch_with_it(
         self, store: Any, command: Any, note: Any

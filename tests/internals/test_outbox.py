@@ -320,6 +320,8 @@ def test_a_message_joins_what_else_the_transaction_writes(store: Any, command: A
 def test_a_retry_policy_is_stored_and_read_back() -> None:
     retry = Retry(attempts=7, backoff=timedelta(milliseconds=1500), cap=timedelta(hours=1))
     assert retry_from_json(retry_to_json(retry)) == retry
+    retry = Retry(never=(ValueError, "billing.Closed"), always=(TimeoutError,))
+    assert retry_from_json(retry_to_json(retry)) == retry
     assert retry_to_json(None) is None
     assert retry_from_json(None) is None
 

@@ -191,6 +191,31 @@ def test_while_it_compensates_it_means_nothing() -> None:
     assert verdict(story.timed_out()) is Verdict.STALE
 
 
+def hanging() -> Story[Voyage]:
+    """A branch was rejected; the other one, which has no deadline of its own, says nothing."""
+    story = begin(Parallel(FLIGHT, HOTEL), **LIMITED).rejected("hotel", "no")
+    return story.not_revoked("flight").expect_nothing()
+
+
+def test_but_what_is_awaited_then_is_awaited_no_longer() -> None:
+    story = hanging().timed_out().expect_nothing()
+    assert decision(story)[0] == ["flight"]
+    assert story.state.reason == "step hotel: no"
+    doubtful = story.not_revoked("flight").expect(Undo(step="flight"))
+    doubtful.done("flight").expect_compensated()
+    story.revoked("flight").expect_compensated()
+
+
+def test_also_where_whether_it_is_taken_back_is_not_known_yet() -> None:
+    story = begin(Parallel(FLIGHT, HOTEL), **LIMITED).rejected("hotel", "no").timed_out()
+    story.not_revoked("flight").expect(Undo(step="flight")).done("flight").expect_compensated()
+
+
+def test_what_is_parked_then_still_needs_a_person() -> None:
+    story = hanging().faulted("flight", "boom").timed_out()
+    assert verdict(story.expect_stuck("boom")) is Verdict.STALE
+
+
 def test_after_the_pivot_it_means_nothing() -> None:
     story = begin(PAYMENT, FLIGHT_ON, **LIMITED).done("payment").timed_out()
     assert verdict(story) is Verdict.STALE

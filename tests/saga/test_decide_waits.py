@@ -104,6 +104,20 @@ def test_an_early_one_may_end_the_saga_at_its_start() -> None:
     begin(FLIGHT, sign()).signal(Approved()).done("flight").expect_completed()
 
 
+def test_two_that_come_early_are_kept_both_and_taken_in_their_order() -> None:
+    story = begin(FLIGHT, sign(), sign(name="countersign")).signal(Approved(by="Ann"))
+    story = story.signal(Approved(by="Bob")).again().done("flight").expect_completed()
+    assert story.data.kept == ("flight", "signed by Ann", "signed by Bob")
+    assert story.state.early == {}
+
+
+def test_one_that_is_not_taken_stays_for_the_next_wait() -> None:
+    story = begin(FLIGHT, sign(), HOTEL, sign(name="countersign")).signal(Approved(by="Ann"))
+    story = story.signal(Approved(by="Bob")).done("flight").expect(Order(step="hotel"))
+    assert [payload for _, payload in story.state.early["boss.approved"]] == ['{"by":"Bob"}']
+    assert story.done("hotel").expect_completed().data.kept[-1] == "signed by Bob"
+
+
 def test_two_waits_for_the_same_each_take_one() -> None:
     story = begin(sign(), FLIGHT, sign(name="countersign"))
     story = story.signal(Approved(by="Ann")).signal(Approved(by="Bob")).expect_nothing()

@@ -1,0 +1,73 @@
+"""A stay at a lodge, where two others work further down: they see the room, or the fire, or both."""
+
+from typing import Any
+from uuid import UUID
+
+from ferry import ONCE, Port
+from pydantic import BaseModel
+
+from internals import Context, Work
+from saga import Command, Event, Saga, Step
+
+
+class Stay(BaseModel):
+    n: int = 1
+
+
+class Book(Command, kind="lodge.book"):
+    n: int
+
+
+class Booked(Event, kind="lodge.booked"):
+    pass
+
+
+class Lit(Event, kind="lodge.lit"):
+    pass
+
+
+class Cleaned(Event, kind="maids.cleaned"):
+    pass
+
+
+STAY = Saga("stay", Stay, (Step("room", lambda stay: Book(n=stay.n), until=Cleaned),))
+
+
+class Lodge(Port):
+    """The lodge; whoever is ill fails for good at once."""
+
+    def open(self, *ill: str, cooks_see: type[Event] = Lit) -> None:  # type: ignore[override]
+        lodge, maids, cooks = Context("lodge"), Context("maids"), Context("cooks")
+
+        @lodge.handles(Book, emits=(Booked, Lit))
+        def book(command: Book, work: Work) -> None:
+            work.publish(Booked())
+            work.publish(Lit())
+
+        @maids.reacts_to(Booked, emits=(Cleaned,), retry=ONCE)
+        def clean(event: Booked, work: Work) -> None:
+            if "maids" in ill:
+                raise ValueError("ill")
+            self.done.append("maids")
+            work.publish(Cleaned())
+
+        @cooks.reacts_to(cooks_see, retry=ONCE)
+        def cook(event: Event, work: Work) -> None:
+            if "cooks" in ill:
+                raise ValueError("ill")
+            self.done.append("cooks")
+
+        self.runtime = self._make([STAY], [lodge, maids, cooks])
+        self.runtime.subscribe()
+
+    def stay(self) -> UUID:
+        """Start one, and let everyone do what they can."""
+        with self.runtime.engine.begin() as connection:
+            id = self.runtime.start(connection, STAY, Stay())
+        self.settle()
+        return id
+
+    def parked(self) -> dict[str, Any]:
+        """The parked message of each consumer that has one."""
+        rows = self.rows("SELECT consumer, message_id FROM inbox WHERE state = 'parked'")
+        return {row["consumer"]: row["message_id"] for row in rows}

@@ -1,0 +1,196 @@
+"""`decide` when an operator lets go on, skips or cancels what had failed before (rules 9 and 11)."""
+
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from saga import Category, Parallel, Phase, Verdict
+from saga.testing import Story
+from tests.saga.voyage import (
+    CAR,
+    FLIGHT,
+    HOTEL,
+    MINUTE,
+    PAYMENT,
+    TICKETS,
+    Order,
+    Undo,
+    Voyage,
+    begin,
+    phase,
+)
+
+#: Two messages further down the choreography of one step.
+SEATS, MEALS = UUID(int=1), UUID(int=2)
+
+
+def parked_below(story: Story[Voyage], step: str, *ids: UUID) -> Story[Voyage]:
+    """Deliveries further down the choreography of this step are parked."""
+    for id in ids:
+        fault = story.faulted(step, f"boom {id.int}", downstream=True).consumed[-1]
+        story = story._hear(replace(fault, causation_id=id))
+    return story
+
+
+def retried(story: Story[Voyage]) -> tuple[UUID, ...]:
+    assert story.decision is not None
+    return story.decision.retry
+
+
+def superseded(story: Story[Voyage]) -> tuple[UUID, ...]:
+    assert story.decision is not None
+    return story.decision.supersede
+
+
+def own_command(story: Story[Voyage], step: str) -> UUID:
+    return story.state.command_id(step, Phase.COMMANDED, story.state.steps[step].generation)
+
+
+def after_its_time(story: Story[Voyage]) -> Story[Voyage]:
+    """The deadline that the last message set passes."""
+    assert story.decision is not None
+    (timer,) = [m for m in story.decision.send if m.category is Category.TIMEOUT]
+    assert timer.delay == MINUTE.total_seconds()
+    return story._hear(timer)
+
+
+# What is parked further down
+
+
+def test_all_that_is_parked_below_a_step_is_delivered_again() -> None:
+    stuck = parked_below(begin(HOTEL), "hotel", SEATS, MEALS).expect_stuck("boom 2")
+    story = stuck.replayed().expect_nothing()
+    assert retried(story) == (SEATS, MEALS)
+    story.done("hotel").expect_completed()
+
+
+def test_what_is_parked_below_it_twice_is_delivered_again_once() -> None:
+    stuck = parked_below(begin(HOTEL), "hotel", SEATS, MEALS, SEATS)
+    assert retried(stuck.replayed()) == (SEATS, MEALS)
+
+
+def test_what_was_delivered_again_and_did_not_fail_is_left_alone_by_the_next_replay() -> None:
+    running = parked_below(begin(HOTEL), "hotel", SEATS, MEALS).replayed()
+    stuck = parked_below(running, "hotel", MEALS).expect_stuck("boom 2")
+    assert retried(stuck.replayed()) == (MEALS,)
+
+
+def test_an_outcome_heals_whatever_is_parked_below_it() -> None:
+    stuck = parked_below(begin(HOTEL, CAR), "hotel", SEATS, MEALS)
+    story = stuck.done("hotel").expect(Order(step="car")).faulted("car", "boom").replayed()
+    assert retried(story) == ()
+
+
+# What is skipped
+
+
+def test_nobody_may_deliver_again_what_was_skipped() -> None:
+    stuck = begin(FLIGHT, HOTEL).done("flight").faulted("hotel", "boom")
+    assert superseded(stuck.skipped("hotel", "by phone")) == (own_command(stuck, "hotel"),)
+    below = parked_below(begin(HOTEL), "hotel", SEATS, MEALS)
+    assert superseded(below.skipped("hotel", "by phone")) == (SEATS, MEALS)
+    assert superseded(stuck.cancelled("ill").skipped("hotel", "by phone")) == (
+        own_command(stuck, "hotel"),
+    )
+
+
+# What is awaited once more
+
+
+def test_a_step_that_is_awaited_on_is_given_its_time_once_more() -> None:
+    stuck = begin(PAYMENT, TICKETS).done("payment").timed_out("tickets")
+    for _ in range(2):
+        story = stuck.replayed().expect_nothing()
+        assert phase(story, "tickets") == "commanded"
+        stuck = after_its_time(story).expect_stuck("step tickets: no outcome within")
+    story.done("tickets").expect_completed()
+    stuck.skipped("tickets", "by post").expect_completed()
+
+
+def test_so_is_a_pivot_whose_outcome_is_not_known() -> None:
+    stuck = begin(FLIGHT, PAYMENT).done("flight").timed_out("payment").not_revoked("payment")
+    story = after_its_time(stuck.replayed().expect_nothing())
+    assert phase(story, "payment") == "revoking"
+    story.revoked("payment").expect(Undo(step="flight"))
+    story.not_revoked("payment").expect_stuck("its outcome is not known").replayed()
+
+
+def test_that_deadline_means_nothing_once_the_outcome_is_known() -> None:
+    story = begin(PAYMENT, TICKETS, FLIGHT_ON).done("payment").timed_out("tickets").replayed()
+    assert story.decision is not None
+    (timer,) = story.decision.send
+    late = story.done("tickets")._hear(timer).expect_nothing()
+    assert late.decision is not None
+    assert late.decision.verdict is Verdict.STALE
+
+
+FLIGHT_ON = replace(FLIGHT, name="on", compensation=None)
+
+
+# What may have had its effect
+
+
+def doubtful(*others: Any) -> Story[Voyage]:
+    """A hotel was called, nobody knows to what end, and is called once more."""
+    story = begin(FLIGHT, HOTEL, *others).done("flight")
+    return story.faulted("hotel", "cut", external=True).replayed().expect(Order(step="hotel"))
+
+
+def test_an_effect_that_is_not_known_is_undone_though_the_second_try_is_rejected() -> None:
+    story = doubtful().rejected("hotel", "no").expect(Undo(step="hotel"))
+    story.done("hotel").expect(Undo(step="flight")).done("flight").expect_compensated()
+
+
+def test_or_fails_in_a_way_that_is_forgiven_by_now() -> None:
+    story = doubtful()
+    forgiving = replace(story.saga, steps=(FLIGHT, replace(HOTEL, on_fault="compensate")))
+    replace(story, saga=forgiving).faulted("hotel", "boom").expect(Undo(step="hotel"))
+
+
+def test_or_is_taken_back() -> None:
+    story = doubtful().timed_out("hotel").revoked("hotel").expect(Undo(step="hotel"))
+    story.done("hotel").expect(Undo(step="flight"))
+
+
+def test_a_second_try_that_succeeds_leaves_no_doubt() -> None:
+    story = doubtful(CAR).done("hotel")
+    assert not story.state.steps["hotel"].doubt
+    story.rejected("car", "no").expect(Undo(step="hotel")).done("hotel").expect(Undo(step="flight"))
+
+
+def test_a_pivot_that_may_have_happened_is_not_undone_by_a_rejection_of_the_second_try() -> None:
+    story = begin(FLIGHT, PAYMENT).done("flight").faulted("payment", "cut", external=True)
+    story.replayed().rejected("payment", "poor").expect_nothing().expect_stuck("cannot undo")
+
+
+# What is cancelled on the way back
+
+
+def test_a_saga_that_goes_back_to_go_forward_again_can_be_cancelled() -> None:
+    stuck = begin(FLIGHT, HOTEL, CAR).done("flight").done("hotel").faulted("car", "boom")
+    story = stuck.replayed(from_step="hotel").cancelled("ill").expect_nothing()
+    assert (story.state.status, story.state.reason) == ("compensating", "cancelled: ill")
+    story = story.done("hotel").expect(Undo(step="flight")).done("flight")
+    story.expect_nothing().expect_compensated()
+
+
+@pytest.mark.parametrize("answer", ["revoked", "not_revoked"])
+def test_also_while_a_sibling_is_taken_back(answer: str) -> None:
+    stuck = begin(Parallel(HOTEL, CAR)).faulted("hotel", "boom")
+    story = stuck.replayed(from_step="hotel").cancelled("ill")
+    story = getattr(story, answer)("car")
+    if answer == "not_revoked":
+        story = story.done("car").expect(Undo(step="car")).done("car")
+    story.expect_nothing().expect_compensated()
+
+
+def test_what_an_earlier_attempt_says_while_the_next_is_out_leaves_the_doubt() -> None:
+    first = begin(FLIGHT, HOTEL).done("flight")
+    late = first.done("hotel").consumed[-1]
+    again = first.faulted("hotel", "no answer", external=True).replayed()
+    story = again._hear(late).expect_nothing()
+    assert story.decision is not None
+    assert story.decision.verdict is Verdict.STALE
+    story.rejected("hotel", "sold out").expect(Undo(step="hotel"))
