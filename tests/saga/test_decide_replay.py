@@ -160,6 +160,19 @@ def test_a_second_try_that_succeeds_leaves_no_doubt() -> None:
     story.rejected("car", "no").expect(Undo(step="hotel")).done("hotel").expect(Undo(step="flight"))
 
 
+@pytest.mark.parametrize("late", ["yes", "no"])
+def test_what_comes_of_the_first_try_while_the_second_is_out_leaves_the_doubt(late: str) -> None:
+    begun = begin(FLIGHT, HOTEL).done("flight")
+    told = begun.done("hotel") if late == "yes" else begun.rejected("hotel", "no")
+    story = doubtful()._hear(told.consumed[-1]).expect_nothing()
+    assert story.decision is not None
+    assert story.decision.verdict is Verdict.STALE
+    story.rejected("hotel", "no").expect(Undo(step="hotel")).done("hotel").expect(
+        Undo(step="flight")
+    )
+    story.done("hotel").expect_completed()
+
+
 def test_a_pivot_that_may_have_happened_is_not_undone_by_a_rejection_of_the_second_try() -> None:
     story = begin(FLIGHT, PAYMENT).done("flight").faulted("payment", "cut", external=True)
     story.replayed().rejected("payment", "poor").expect_nothing().expect_stuck("cannot undo")
@@ -184,13 +197,3 @@ def test_also_while_a_sibling_is_taken_back(answer: str) -> None:
     if answer == "not_revoked":
         story = story.done("car").expect(Undo(step="car")).done("car")
     story.expect_nothing().expect_compensated()
-
-
-def test_what_an_earlier_attempt_says_while_the_next_is_out_leaves_the_doubt() -> None:
-    first = begin(FLIGHT, HOTEL).done("flight")
-    late = first.done("hotel").consumed[-1]
-    again = first.faulted("hotel", "no answer", external=True).replayed()
-    story = again._hear(late).expect_nothing()
-    assert story.decision is not None
-    assert story.decision.verdict is Verdict.STALE
-    story.rejected("hotel", "sold out").expect(Undo(step="hotel"))

@@ -35,8 +35,8 @@ ACTS = (
         "replay-twice",
         "a replayed step is done twice once its parked command is retried too",
         "saga/acts.py",
-        "            course.supersede.append(known.parked)\n",
-        "            pass\n",
+        "            continue\n        course.supersede.extend(known.parked)\n",
+        "            continue\n",
         f"{_ACTING}::TestSaga::test_a_replayed_one_orders_anew_and_the_parked_row_stays",
     ),
     Plant(

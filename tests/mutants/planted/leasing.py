@@ -21,8 +21,8 @@ LEASES = (
         "lease-of-no-time",
         "two workers make the same call at the same time",
         _STATEMENTS,
-        "    due_at = clock_timestamp() + %(seconds)s * interval '1 second',\n",
-        "",
+        "    due_at = clock_timestamp() + ends.after, ring_at",
+        "    ring_at",
         f"{_LEASED}::TestExternal"
         "::test_while_it_calls_out_no_transaction_is_open_and_nobody_else_takes_it",
     ),

@@ -6,16 +6,19 @@ _STATEMENTS = "internals/statements.py"
 _RELAY = "tests/internals/test_relay.py"
 _BROKER = "tests/boundary/test_broker.py"
 
-_RING = """    WHERE state = 'pending' AND ring_at <= now() AND consumer = ANY (%(consumers)s)
-    ORDER BY ring_at
-    LIMIT %(limit)s
-    FOR UPDATE SKIP LOCKED
+_RING = """        WHERE state = 'pending' AND ring_at <= now() AND i.consumer = of.consumer
+        ORDER BY ring_at
+        LIMIT %(limit)s
+        FOR UPDATE SKIP LOCKED
+    ) AS found
+), placed AS (
+    SELECT *, row_number() OVER (PARTITION BY consumer ORDER BY due_at) AS place FROM late
 )
 UPDATE {schema}.inbox AS i
-SET rings = i.rings + 1,
+SET rings = i.rings + (late.place <= %(head)s)::int,
     ring_at = clock_timestamp()
         + least(%(grace)s * power(2, least(i.rings, 16)), %(cap)s) * interval '1 second'
-FROM late
+FROM placed AS late
 WHERE i.message_id = late.message_id AND i.consumer = late.consumer AND i.state = 'pending'
 """
 
@@ -24,8 +27,8 @@ RELAY = (
         "relay-looks-at-settled",
         "what is settled fills the relay's portions, and what is late is never rung for",
         _STATEMENTS,
-        "    WHERE state = 'pending' AND ring_at <= now() AND consumer",
-        "    WHERE ring_at <= now() AND consumer",
+        "        WHERE state = 'pending' AND ring_at <= now() AND i.consumer",
+        "        WHERE ring_at <= now() AND i.consumer",
         f"{_RELAY}::TestLook::test_what_is_settled_takes_no_place_in_a_portion",
     ),
     Plant(
@@ -40,16 +43,16 @@ RELAY = (
         "relay-moves-due-times",
         "a retry that was to wait an hour is run at once",
         _STATEMENTS,
-        "SET rings = i.rings + 1,\n",
-        "SET rings = i.rings + 1, due_at = clock_timestamp(),\n",
+        "SET rings = i.rings + (late",
+        "SET due_at = clock_timestamp(), rings = i.rings + (late",
         f"{_RELAY}::TestLook::test_it_never_changes_state_attempts_or_due_time",
     ),
     Plant(
         "relay-without-portions",
         "after an outage one look locks a million rows",
         _STATEMENTS,
-        "    ORDER BY ring_at\n    LIMIT %(limit)s\n",
-        "    ORDER BY ring_at\n",
+        "        ORDER BY ring_at\n        LIMIT %(limit)s\n",
+        "        ORDER BY ring_at\n",
         f"{_RELAY}::TestLook::test_many_late_deliveries_are_one_doorbell_and_come_in_portions",
     ),
     Plant(
