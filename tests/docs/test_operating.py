@@ -53,6 +53,7 @@ class Desk:
         self._environment = os.environ | worker_environment(settings)
         here = str(Path(sys.executable).parent)
         self._environment["PATH"] = f"{here}{os.pathsep}{self._environment['PATH']}"
+        self._environment["COLUMNS"] = "300"  # a narrow terminal cuts what is long
         self._schema = settings.db_schema
         #: Ids of the page, and those that stand for them here.
         self._ids: dict[str, str] = {}
@@ -101,6 +102,7 @@ class Desk:
             f"schema {self._schema}", "schema saga"
         )
         if alike(self._printed) != alike(printed):
+            print(self._printed)  # noqa: T201 - shown when the test fails
             return False
         self._ids |= zip(_ID.findall(printed), _ID.findall(self._printed), strict=True)
         return True
