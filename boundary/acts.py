@@ -12,6 +12,7 @@ from uuid import UUID
 
 from boundary.consequences import Consequences
 from boundary.saga_rows import StoredSaga, columns, data_to_json
+from internals.failures import describe
 from internals.ids import uuid7
 from internals.outbox import Outbox
 from internals.statements import Statements
@@ -19,7 +20,7 @@ from internals.unit_of_work import UnitOfWork
 from saga.decide import Decision, Verdict, decide
 from saga.definition import Saga, Wait
 from saga.envelope import Category, Envelope, saga_consumer
-from saga.errors import ActRefused, PayloadError, UnknownSaga
+from saga.errors import ActRefused, PayloadError, SagaError, UnknownSaga
 from saga.messages import Event, Message
 from saga.state import SagaState, Status, start_id
 
@@ -71,7 +72,15 @@ class Acts:
             saga=name,
             recipient=saga_consumer(name),
         )
-        decision = decide(saga, state, message)
+        try:
+            decision = decide(saga, state, message)
+        except SagaError:
+            raise
+        except Exception as error:  # one of the definition's functions raised
+            raise ActRefused(
+                f"saga {saga_id} cannot go on: a function of its definition raised "
+                f"{' '.join(describe(error).split())}"
+            ) from error
         if decision.verdict is not Verdict.APPLIED:
             raise ActRefused(f"saga {saga_id} cannot be {_PAST[act.kind]}: {decision.why}")
         woken = self._write(unit, name, message, decision)
@@ -87,7 +96,14 @@ class Acts:
         )
 
     def signal(
-        self, unit: UnitOfWork, saga_id: UUID, event: Event, *, id: UUID | None = None
+        self,
+        unit: UnitOfWork,
+        saga_id: UUID,
+        event: Event,
+        *,
+        id: UUID | None = None,
+        actor: str | None = None,
+        reason: str = "",
     ) -> frozenset[str]:
         """Send a saga the outside message that one of its waits takes, now or later.
 
@@ -96,6 +112,8 @@ class Acts:
             saga_id: The saga.
             event: The message.
             id: The message's id; the same id sent twice is one message.
+            actor: The operator who sends it, and whose act is audited; None for a host.
+            reason: Why, if an operator does.
 
         Returns the consumers to ring.  Raises `UnknownSaga`, and `ActRefused` if no wait of the
         saga takes such a message.
@@ -116,28 +134,48 @@ class Acts:
             root_id=start_id(saga_id),
             recipient=saga_consumer(name),
         )
-        return frozenset(self._outbox.send(unit, [message]))
+        woken = frozenset(self._outbox.send(unit, [message]))
+        if actor is not None and woken:
+            self._audit(unit, actor, "signalled", reason, {"kind": event.kind}, saga_id, message.id)
+        return woken
 
     def retry_parked(
-        self, unit: UnitOfWork, ids: Sequence[UUID], *, actor: str, reason: str
+        self,
+        unit: UnitOfWork,
+        ids: Sequence[UUID],
+        *,
+        actor: str,
+        reason: str,
+        consumer: str | None = None,
     ) -> frozenset[str]:
-        """Deliver parked messages again; returns the consumers to ring.
+        """Deliver parked messages again, to all where they are parked or to one consumer.
 
-        Raises `ActRefused` if one of them is not parked.
+        Returns the consumers to ring.  Raises `ActRefused` if one of them is not parked.
         """
-        rows = unit.run(self._statements.retry_parked, {"id": list(ids), "grace": self._grace})
+        rows = unit.run(
+            self._statements.retry_parked,
+            {"id": list(ids), "of": consumer, "grace": self._grace},
+        )
         self._audit_parked(unit, "retry", ids, len({id for id, _ in rows}), actor, reason)
         return frozenset(consumer for _, consumer in rows)
 
     def drop_parked(
-        self, unit: UnitOfWork, ids: Sequence[UUID], *, actor: str, reason: str
+        self,
+        unit: UnitOfWork,
+        ids: Sequence[UUID],
+        *,
+        actor: str,
+        reason: str,
+        consumer: str | None = None,
     ) -> None:
-        """Give up parked messages: the rows stay, with the reason.
+        """Give up parked messages, at all where they are parked or at one consumer: the rows
+        stay, with the reason.
 
         Raises `ActRefused` if one of them is not parked.
         """
         rows = unit.run(
-            self._statements.drop_parked, {"id": list(ids), "why": f"dropped: {reason}"}
+            self._statements.drop_parked,
+            {"id": list(ids), "of": consumer, "why": f"dropped: {reason}"},
         )
         self._audit_parked(unit, "drop", ids, len({id for id, _ in rows}), actor, reason)
 

@@ -45,7 +45,11 @@ class Consequences:
         if self._supersede:
             rows = unit.run(
                 self._statements.drop_parked,
-                {"id": self._supersede, "why": "superseded: its step was given up or replayed"},
+                {
+                    "id": self._supersede,
+                    "of": None,
+                    "why": "superseded: its step was given up or replayed",
+                },
             )
             if strict and (gone := set(self._supersede) - {id for id, _ in rows}):
                 # What was dropped will not run; what was retried may, beside what is ordered anew.
@@ -70,7 +74,9 @@ class Consequences:
         """Deliver parked messages again; returns the consumers to ring.  For operators' acts."""
         if not self._retry:
             return set()
-        rows = unit.run(self._statements.retry_parked, {"id": self._retry, "grace": grace})
+        rows = unit.run(
+            self._statements.retry_parked, {"id": self._retry, "of": None, "grace": grace}
+        )
         if gone := set(self._retry) - {id for id, _ in rows}:
             raise ActRefused(
                 f"delivery {min(gone)} is not parked any more: it was retried or dropped; "

@@ -5,7 +5,7 @@ leads, and a saga's row is locked for as long as one hop takes.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -28,7 +28,7 @@ from internals.inbox import (
 from internals.leased import Leased
 from internals.outbox import Outbox
 from internals.statements import Statements
-from internals.unit_of_work import UnitOfWork
+from internals.unit_of_work import Row, UnitOfWork
 from saga.decide import Verdict, decide
 from saga.definition import Saga
 from saga.envelope import saga_consumer
@@ -74,14 +74,7 @@ class Orchestrator:
         self._statements = statements
 
     def handle(self, unit: UnitOfWork, limit: int) -> Handled:
-        rows = list(self._inbox.claim_with_sagas(unit, limit))
-        held: set[UUID] = set()
-        got = rows
-        while len(got) == limit and all(row[DELIVERY_COLUMNS] is None for row in got):
-            # Sagas that others hold fill the batch: the rest need not wait for them.
-            held.update(id for row in got if (id := delivery(row).message.saga_id) is not None)
-            got = list(self._inbox.claim_with_sagas(unit, limit, sorted(held)))
-            rows += got
+        rows = self._claim(unit, limit)
         folding = _Folding(Batch(self.name), Consequences(self.name, self._statements))
         absent: list[Delivery] = []
         for row in rows:
@@ -104,6 +97,20 @@ class Orchestrator:
         settled = len(batch.settlements)
         more = len(rows) >= limit or settled < len(rows)
         return Handled(len(rows), settled, more, frozenset(woken))
+
+    def _claim(self, unit: UnitOfWork, limit: int) -> Sequence[Row]:
+        """Claim; if sagas that others hold fill the batch, the rest need not wait for them."""
+        found: dict[UUID, Row] = {}
+        held: set[UUID] = set()
+        while True:
+            rows = self._inbox.claim_with_sagas(unit, limit, sorted(held))
+            # What belongs to no saga is not passed over, and comes again.
+            found.update((row[0], row) for row in rows)
+            theirs = {id for row in rows if (id := delivery(row).message.saga_id) is not None}
+            free = any(row[DELIVERY_COLUMNS] is not None for row in rows)
+            if len(rows) < limit or free or theirs <= held:
+                return list(found.values())
+            held |= theirs
 
     def finish(self, engine: Engine, leased: Leased) -> frozenset[str]:
         raise AssertionError("an orchestrator leases nothing")

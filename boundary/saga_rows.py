@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
 
+from internals.failures import describe
 from internals.unit_of_work import Row
 from saga.definition import Saga
 from saga.errors import PayloadError
@@ -58,9 +59,9 @@ class StoredSaga:
                 consumed=self.consumed,
                 **_course_from_json(json.loads(self.course)),
             )
-        except (ValueError, TypeError) as error:  # written by another release
+        except Exception as error:  # written by another release, in whatever shape
             raise PayloadError(
-                f"the stored state of {saga.name} is not known here: {error}"
+                f"the stored state of {saga.name} is not known here: {describe(error)}"
             ) from error
 
 
@@ -130,8 +131,11 @@ def _course_to_json(state: SagaState[Any]) -> dict[str, Any]:
 
 def _course_from_json(stored: dict[str, Any]) -> dict[str, Any]:
     faults = {UUID(id): error for id, error in stored.get("faults", {}).items()}
-    early = {
-        kind: tuple((UUID(id), payload) for id, payload in kept)
-        for kind, kept in stored.get("early", {}).items()
-    }
+    early = {kind: _early_from_json(kept) for kind, kept in stored.get("early", {}).items()}
     return {**stored, "faults": faults, "early": early}
+
+
+def _early_from_json(kept: str | list[tuple[str, str]]) -> tuple[tuple[UUID, str], ...]:
+    if isinstance(kept, str):  # a former release kept the last one only, without its id
+        return ((UUID(int=0), kept),)
+    return tuple((UUID(id), payload) for id, payload in kept)

@@ -21,7 +21,6 @@ UNKNOWN_DELAY = 5.0
 #: Seconds, at most, until a delivery that lost against another transaction is tried again.
 _CONFLICT_DELAY = 0.2
 
-
 #: Characters of a rejection's reason that are sent on.
 _MAX_REASON = 2000
 
@@ -114,7 +113,8 @@ class Batch:
         self.settlements.append(
             Settlement(message.id, DeliveryState.PARKED, error=error, attempts=attempts)
         )
-        if message.saga is not None and not self._own_fault(message):
+        own_fault = message.kind == Faulted.kind and message.sender == self.consumer
+        if message.saga is not None and not own_fault:
             fault = Faulted(
                 consumer=self.consumer,
                 message_kind=message.kind,
@@ -138,12 +138,6 @@ class Batch:
                 attempts=delivery.attempts,
                 delay=delay,
             )
-        )
-
-    def _own_fault(self, message: Envelope) -> bool:
-        return (
-            message.kind == Faulted.kind
-            and Faulted.from_json(message.payload).consumer == self.consumer
         )
 
     def _reply(self, message: Envelope, reply: Message) -> Envelope:

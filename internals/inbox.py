@@ -82,7 +82,8 @@ class Inbox:
         """Lock due deliveries and the sagas they belong to; returns raw rows.
 
         The first `DELIVERY_COLUMNS` make a `delivery`; the rest is the saga's stored state,
-        null where another transaction holds the saga or it does not exist.
+        null where another transaction holds the saga or it does not exist.  Deliveries of the
+        sagas to `skip` are left alone.
         """
         return unit.run(
             self._statements.claim_sagas,

@@ -164,6 +164,7 @@ UPDATE {schema}.inbox
 SET state = 'pending', attempts = 0, rings = 0, lease = NULL, done_at = NULL, due_at = now(),
     ring_at = clock_timestamp() + %(grace)s * interval '1 second'
 WHERE message_id = ANY (%(id)s::uuid[]) AND state = 'parked'
+  AND (%(of)s::text IS NULL OR consumer = %(of)s)
 RETURNING message_id, consumer
 """
 
@@ -172,6 +173,7 @@ UPDATE {schema}.inbox
 SET state = 'revoked', done_at = clock_timestamp(),
     last_error = concat_ws('; ', last_error, %(why)s::text)
 WHERE message_id = ANY (%(id)s::uuid[]) AND state = 'parked'
+  AND (%(of)s::text IS NULL OR consumer = %(of)s)
 RETURNING message_id, consumer
 """
 

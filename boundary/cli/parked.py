@@ -171,7 +171,14 @@ def _do(
         )
 
     def do(id: UUID) -> None:
-        act(desk.runtime, id, actor=deed.actor, reason=deed.reason, dry_run=deed.dry_run)
+        act(
+            desk.runtime,
+            id,
+            actor=deed.actor,
+            reason=deed.reason,
+            consumer=which.consumer,
+            dry_run=deed.dry_run,
+        )
 
     carry_out(desk, deed, targets, do, nothing="no parked message fits")
 

@@ -5,28 +5,20 @@ doorbells are rung after the commit.  A dry run does the same and rolls it back,
 same refusals.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-import psycopg
-from sqlalchemy.exc import SQLAlchemyError
-
 from boundary.acts import Acted
 from boundary.operator.query import query
 from boundary.runtime import Runtime
-from internals.failures import describe
 from internals.ids import uuid7
 from internals.transactions import Boundary, transaction
 from internals.unit_of_work import SqlAlchemyUnitOfWork
-from saga.errors import ActRefused, SagaError
+from saga.errors import ActRefused
 from saga.messages import Event, Message
 from saga.state import Status
-
-#: What the audit calls a signal.
-SIGNALLED = "signalled"
 
 _STATUS = "SELECT status FROM {schema}.saga WHERE id = %(id)s"
 _SENT = "SELECT saga_id, kind FROM {schema}.outbox WHERE id = %(id)s"
@@ -52,15 +44,7 @@ def act_on_saga(
         PayloadError: What the act brings, or what is stored, does not fit.
     """
     with _transaction(runtime, dry_run) as unit:
-        try:
-            acted = runtime.acts.act(unit, saga_id, act, actor=actor)
-        except (SagaError, SQLAlchemyError, psycopg.Error):
-            raise
-        except Exception as error:  # `decide` lets through what functions of a definition raise
-            words = " ".join(describe(error).split())
-            raise ActRefused(
-                f"saga {saga_id} cannot go on: a function of its definition raised {words}"
-            ) from error
+        acted = runtime.acts.act(unit, saga_id, act, actor=actor)
     if not dry_run:
         runtime.broker.ring(acted.woken)
     return acted
@@ -87,45 +71,50 @@ def signal_saga(
         before = query(unit.connection, schema, _SENT, id=message_id)
         if before and before[0] != (saga_id, event.kind):
             raise ActRefused(f"{message_id} is the id of another message; give this one its own")
-        woken = runtime.acts.signal(unit, saga_id, event, id=message_id)
+        woken = runtime.acts.signal(unit, saga_id, event, id=message_id, actor=actor, reason=reason)
         if before:
             return Signalled(message_id, sent=False)
         [(status,)] = query(unit.connection, schema, _STATUS, id=saga_id)  # locked by the signal
         if Status(status).final:
             raise ActRefused(f"saga {saga_id} is {status}, so it waits for nothing any more")
-        unit.run(
-            runtime.statements.audit,
-            {
-                "id": uuid7(),
-                "actor": actor,
-                "act": SIGNALLED,
-                "saga_id": saga_id,
-                "message_id": message_id,
-                "reason": reason,
-                "detail": json.dumps({"kind": event.kind}),
-            },
-        )
     if not dry_run:
         runtime.broker.ring(woken)
     return Signalled(message_id, sent=True)
 
 
 def retry_parked(
-    runtime: Runtime, message_id: UUID, *, actor: str, reason: str, dry_run: bool = False
+    runtime: Runtime,
+    message_id: UUID,
+    *,
+    actor: str,
+    reason: str,
+    consumer: str | None = None,
+    dry_run: bool = False,
 ) -> None:
-    """Deliver a parked message again; raises `ActRefused` if it is not parked."""
+    """Deliver a parked message again, to all where it is parked or to one consumer.
+
+    Raises `ActRefused` if it is not parked.
+    """
     with _transaction(runtime, dry_run) as unit:
-        woken = runtime.acts.retry_parked(unit, [message_id], actor=actor, reason=reason)
+        woken = runtime.acts.retry_parked(
+            unit, [message_id], actor=actor, reason=reason, consumer=consumer
+        )
     if not dry_run:
         runtime.broker.ring(woken)
 
 
 def drop_parked(
-    runtime: Runtime, message_id: UUID, *, actor: str, reason: str, dry_run: bool = False
+    runtime: Runtime,
+    message_id: UUID,
+    *,
+    actor: str,
+    reason: str,
+    consumer: str | None = None,
+    dry_run: bool = False,
 ) -> None:
-    """Give up a parked message, whose row stays; raises `ActRefused` if it is not parked."""
+    """Give up a parked message, as `retry_parked` delivers it again; the row stays."""
     with _transaction(runtime, dry_run) as unit:
-        runtime.acts.drop_parked(unit, [message_id], actor=actor, reason=reason)
+        runtime.acts.drop_parked(unit, [message_id], actor=actor, reason=reason, consumer=consumer)
 
 
 class _DryRun(Exception):

@@ -278,3 +278,23 @@ def test_postgres_gone_is_told(call: Callable[..., Ran], arguments: list[str]) -
     ran = call("parked", *arguments, SAGA_DATABASE_URL=NOWHERE)
     assert ran.complaint.endswith("Connection refused; see SAGA_DATABASE_URL")
     assert ran.code == 1
+
+
+@pytest.mark.parametrize(("command", "state"), [("retry", "pending"), ("drop", "revoked")])
+def test_a_message_that_is_parked_twice_is_acted_on_at_the_consumer_that_is_named(
+    act: Callable[..., Ran], orders: Orders, command: str, state: str
+) -> None:
+    orders.stuck(1)
+    with orders.runtime.engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO inbox (message_id, consumer, state, due_at, ring_at, done_at) "
+                "SELECT message_id, 'ledger', state, due_at, ring_at, done_at FROM inbox "
+                "WHERE state = 'parked'"
+            )
+        )
+    act("parked", command, "--consumer", "ledger", "--reason", WHY, "--yes")
+    found = orders.rows(
+        "SELECT consumer, state FROM inbox WHERE consumer IN ('ledger', 'payments')"
+    )
+    assert dict(found) == {"ledger": state, "payments": "parked"}

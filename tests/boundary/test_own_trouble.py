@@ -1,15 +1,18 @@
 """One saga's trouble, in its definition or in its row, is its own: the others of its name go on."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import pytest
-from movers import CONSUMER, MOVING, Call, Drive, Move, Office, contexts, held
+from movers import CONSUMER, MOVING, Call, Drive, Loaded, Move, Office, contexts, held, reply
 from pydantic import model_validator
 
+from boundary.saga_rows import StoredSaga
 from internals import Context, Work
 from internals.hop import hop
-from saga import Retry, Saga, Step
+from saga import ActRefused, Done, Retry, Saga, Step, Wait
 
 
 @pytest.fixture
@@ -41,8 +44,10 @@ class TestReading:
             ),
             ('steps = \'{"load": {"phase": "paused"}}\'', "'paused' is not a valid Phase"),
             ('steps = \'{"load": {"phase": "done", "mood": 1}}\'', "argument 'mood'"),
+            ('steps = \'{"load": {"generation": 1}}\'', "KeyError: 'phase'"),
+            ("steps = '[]'", "AttributeError"),
         ],
-        ids=["data", "phase", "field"],
+        ids=["data", "phase", "field", "no phase", "list"],
     )
     def test_a_saga_that_cannot_be_read_here_is_left_and_the_others_go_on(
         self, office: Any, change: str, complaint: str
@@ -55,6 +60,12 @@ class TestReading:
         (left,) = [row for row in busy.deliveries() if row["saga_id"] == bad]
         assert (left["state"], left["attempts"]) == ("pending", 0)
         assert complaint in left["last_error"]
+
+    def test_what_a_former_release_kept_for_a_wait_is_read(self) -> None:
+        course = '{"early": {"boss.approved": "{}"}}'
+        row = StoredSaga(1, "running", "forward", '{"n": 1}', "{}", course, 2)
+        kept = row.state(MOVING, uuid4()).early["boss.approved"]
+        assert [payload for _, payload in kept] == ["{}"]
 
 
 class TestWriting:
@@ -97,6 +108,21 @@ class TestUndoing:
         )
         assert not busy.rows("SELECT 1 AS one FROM inbox WHERE state = 'pending'")
 
+    def test_a_compensation_that_raises_on_a_cancel_refuses_it(self, office: Any) -> None:
+        def compensation(move: Move) -> None:
+            raise ZeroDivisionError("nobody to unload")
+
+        drive = Step("drive", lambda move: Drive(n=move.n), compensation=compensation)
+        busy = office(saga := Saga("moving", Move, (drive, Wait("key", until=Loaded))))
+        (id,) = busy.start(1, saga=saga)
+        busy.settle()
+        with (
+            pytest.raises(ActRefused, match="its definition raised ZeroDivisionError: nobody"),
+            busy.runtime.engine.begin() as connection,
+        ):
+            busy.runtime.cancel(connection, id, reason="rain", actor="ann")
+        assert busy.saga(id)["status"] == "running"
+
 
 class TestHeld:
     def test_one_that_is_held_does_not_keep_the_others_waiting_however_much_is_due_to_it(
@@ -118,6 +144,31 @@ class TestHeld:
         busy.settle()
         assert busy.saga(mine)["status"] == busy.saga(other)["status"] == "completed"
         busy.check_history()
+
+    def test_what_belongs_to_no_saga_is_claimed_once_though_it_fills_the_batch(
+        self, office: Any
+    ) -> None:
+        busy = office()
+        (mine,) = busy.start(1)
+        busy.runtime.answer("van")
+        astray = [replace(reply(mine, Done(), root=uuid4()), saga_id=None) for _ in range(2)]
+        busy.send(*astray)
+        busy.rows("UPDATE inbox SET due_at = now() - interval '1 hour' RETURNING 1 AS one")
+        with held(busy, mine):
+            handled = hop(busy.runtime.engine, busy.runtime.consumers[CONSUMER], 3)
+            assert handled.claimed == 3
+            assert [busy.delivery(message)["state"] for message in astray] == ["parked"] * 2
+            handled = hop(busy.runtime.engine, busy.runtime.consumers[CONSUMER], 1)
+            assert (handled.claimed, handled.settled) == (1, 0)
+
+    def test_nothing_but_what_belongs_to_no_saga_is_no_endless_search(self, office: Any) -> None:
+        busy = office()
+        (mine,) = busy.start(1)
+        astray = replace(reply(mine, Done(), root=uuid4()), saga_id=None)
+        busy.send(astray)
+        handled = hop(busy.runtime.engine, busy.runtime.consumers[CONSUMER], 1)
+        assert (handled.claimed, handled.settled) == (1, 1)
+        assert busy.delivery(astray)["state"] == "parked"
 
     def test_with_nothing_else_due_it_is_looked_at_again(self, office: Any) -> None:
         busy = office()

@@ -1,5 +1,6 @@
 """Batch: what becomes of one delivery, and what its saga is told, without a database."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -86,6 +87,18 @@ class TestPark:
 
     def test_a_fault_that_was_told_of_itself_is_not_told_again(self, delivery: Any) -> None:
         assert self.told("saga.trip", by="saga.trip", delivery=delivery()) == []
+
+    def test_a_fault_whose_body_is_torn_is_parked_like_any_other(self, delivery: Any) -> None:
+        told = delivery().message.caused(
+            Faulted(consumer="forge", message_kind=Mend.kind, error="boom"),
+            id=delivery().message.id,
+            category=Category.REPLY,
+            recipient="saga.trip",
+            sender="forge",
+        )
+        batch = Batch("saga.trip")
+        batch.park(Delivery(replace(told, payload="{"), 0, 0), "PayloadError", attempts=1)
+        assert [message.kind for message in batch.messages] == [Faulted.kind]
 
     def told(self, consumer: str, *, by: str, delivery: Delivery) -> list[str]:
         fault = Faulted(consumer=by, message_kind=Mend.kind, error="boom")

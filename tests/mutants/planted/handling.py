@@ -75,8 +75,8 @@ HANDLERS = (
         "parked-in-silence",
         "a delivery is given up and its saga waits for ever, without a word",
         "internals/batch.py",
-        "if message.saga is not None and not self._own_fault(message):",
-        "if message.saga is not None and self._own_fault(message):",
+        "if message.saga is not None and not own_fault:",
+        "if message.saga is not None and own_fault:",
         f"{_HOP}::TestRetries::test_after_its_attempts_it_is_parked_and_the_saga_is_told",
     ),
     Plant(

@@ -1,26 +1,14 @@
 """Mistakes of the relay, of doorbells and of a worker that stops."""
 
+from internals import statements as _statements
 from tests.mutants.plant import Plant
 
 _STATEMENTS = "internals/statements.py"
 _RELAY = "tests/internals/test_relay.py"
 _BROKER = "tests/boundary/test_broker.py"
 
-_RING = """        WHERE state = 'pending' AND ring_at <= now() AND i.consumer = of.consumer
-        ORDER BY ring_at
-        LIMIT %(limit)s
-        FOR UPDATE SKIP LOCKED
-    ) AS found
-), placed AS (
-    SELECT *, row_number() OVER (PARTITION BY consumer ORDER BY due_at) AS place FROM late
-)
-UPDATE {schema}.inbox AS i
-SET rings = i.rings + (late.place <= %(head)s)::int,
-    ring_at = clock_timestamp()
-        + least(%(grace)s * power(2, least(i.rings, 16)), %(cap)s) * interval '1 second'
-FROM placed AS late
-WHERE i.message_id = late.message_id AND i.consumer = late.consumer AND i.state = 'pending'
-"""
+#: The relay's statement as it stands there.
+_RING = _statements._RING
 
 RELAY = (
     Plant(
@@ -95,7 +83,8 @@ RELAY = (
         "    def before_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:\n",
         "    def before_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:\n"
         "        os._exit(1)\n",
-        "tests/boundary/test_stopping.py::test_the_delivery_in_hand_is_finished",
+        "tests/scenarios/test_stopped_workers.py"
+        "::test_what_is_under_way_is_finished_and_the_rest_is_left",
         "import os",
     ),
     Plant(
