@@ -21,7 +21,7 @@ from saga.decide import Decision, Verdict, decide
 from saga.definition import Saga, Wait
 from saga.envelope import Category, Envelope, saga_consumer
 from saga.errors import ActRefused, PayloadError, SagaError, UnknownSaga
-from saga.messages import Event, Message
+from saga.messages import Event, Message, Skipped
 from saga.state import SagaState, Status, start_id
 
 #: Sagas by name and version.
@@ -154,7 +154,7 @@ class Acts:
         """
         rows = unit.run(
             self._statements.retry_parked,
-            {"id": list(ids), "of": consumer, "grace": self._grace},
+            {"id": list(ids), "of": consumer, "grace": self._grace, "dropped_at": None},
         )
         self._audit_parked(unit, "retry", ids, len({id for id, _ in rows}), actor, reason)
         return frozenset(consumer for _, consumer in rows)
@@ -213,7 +213,9 @@ class Acts:
         )
         consequences = Consequences(consumer, self._statements)
         consequences.note(decision, message)
-        answers = consequences.carry_out(unit, strict=True)
+        # A step whose delivery was retried and is done may be skipped, but not ordered anew.
+        unless = ("pending",) if message.kind == Skipped.kind else ("pending", "done")
+        answers = consequences.carry_out(unit, unless=unless)
         consequences.clear_deadlines(unit)
         retried = consequences.retry(unit, self._grace)
         return self._outbox.send(unit, [*decision.send, *answers]) | retried

@@ -3,6 +3,7 @@
 Most decisions want nothing of the kind, and cost no statement then.
 """
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -37,10 +38,11 @@ class Consequences:
         self._retry.extend(decision.retry)
         self._supersede.extend(decision.supersede)
 
-    def carry_out(self, unit: UnitOfWork, *, strict: bool = False) -> list[Envelope]:
+    def carry_out(self, unit: UnitOfWork, *, unless: Sequence[str] = ()) -> list[Envelope]:
         """Run the statements that are needed; returns the answers to revocations, to be sent.
 
-        If `strict`, raises `ActRefused` where somebody has retried what is to be superseded.
+        Raises `ActRefused` where somebody has retried what is to be superseded, and it is in one
+        of the states of `unless` by now.
         """
         if self._supersede:
             rows = unit.run(
@@ -51,14 +53,13 @@ class Consequences:
                     "why": "superseded: its step was given up or replayed",
                 },
             )
-            if strict and (gone := set(self._supersede) - {id for id, _ in rows}):
-                # What was dropped will not run; what was retried may, beside what is ordered anew.
-                dropped = unit.run(self._statements.dropped, {"id": list(gone)})
-                if retried := gone - {id for (id,) in dropped}:
-                    raise ActRefused(
-                        f"delivery {min(retried)} is not parked any more: it was retried, and "
-                        "what becomes of it is not known yet"
-                    )
+            gone = set(self._supersede) - {id for id, _ in rows}
+            # What was dropped will not run; what was retried may, beside what is ordered anew.
+            if retried := self._in_states(unit, gone, unless):
+                raise ActRefused(
+                    f"delivery {min(retried)} is not parked any more: it was retried, and "
+                    "what becomes of it is not known yet"
+                )
         return self._carry_out_revocations(unit) if self._revoke else []
 
     def clear_deadlines(self, unit: UnitOfWork) -> None:
@@ -74,15 +75,29 @@ class Consequences:
         """Deliver parked messages again; returns the consumers to ring.  For operators' acts."""
         if not self._retry:
             return set()
+        # What the saga itself is to consume is delivered again even if it was dropped: it would be
+        # waited for otherwise, for ever.
         rows = unit.run(
-            self._statements.retry_parked, {"id": self._retry, "of": None, "grace": grace}
+            self._statements.retry_parked,
+            {"id": self._retry, "of": None, "grace": grace, "dropped_at": self._consumer},
         )
-        if gone := set(self._retry) - {id for id, _ in rows}:
+        gone = set(self._retry) - {id for id, _ in rows}
+        if dropped := self._in_states(unit, gone, ("revoked",)):
             raise ActRefused(
-                f"delivery {min(gone)} is not parked any more: it was retried or dropped; "
-                "if it was dropped, skip its step"
+                f"delivery {min(dropped)} is not parked any more: it was dropped; skip its step"
+            )
+        if gone == set(self._retry):
+            raise ActRefused(
+                f"delivery {min(gone)} is not parked any more: it was retried; if nothing comes of "
+                "it, skip its step"
             )
         return {consumer for _, consumer in rows}
+
+    def _in_states(self, unit: UnitOfWork, ids: set[UUID], states: Sequence[str]) -> set[UUID]:
+        if not ids or not states:
+            return set()
+        asked = {"id": list(ids), "state": list(states)}
+        return {id for (id,) in unit.run(self._statements.in_states, asked)}
 
     def _carry_out_revocations(self, unit: UnitOfWork) -> list[Envelope]:
         """Take back what nobody started.  A command that is being handled right now is locked,

@@ -163,7 +163,8 @@ _RETRY_PARKED = """
 UPDATE {schema}.inbox
 SET state = 'pending', attempts = 0, rings = 0, lease = NULL, done_at = NULL, due_at = now(),
     ring_at = clock_timestamp() + %(grace)s * interval '1 second'
-WHERE message_id = ANY (%(id)s::uuid[]) AND state = 'parked'
+WHERE message_id = ANY (%(id)s::uuid[])
+  AND (state = 'parked' OR state = 'revoked' AND consumer = %(dropped_at)s)
   AND (%(of)s::text IS NULL OR consumer = %(of)s)
 RETURNING message_id, consumer
 """
@@ -274,9 +275,9 @@ WHERE i.message_id = late.message_id AND i.consumer = late.consumer AND i.state 
 RETURNING i.consumer
 """
 
-_DROPPED = """
+_IN_STATES = """
 SELECT message_id FROM {schema}.inbox
-WHERE message_id = ANY (%(id)s::uuid[]) AND state = 'revoked'
+WHERE message_id = ANY (%(id)s::uuid[]) AND state = ANY (%(state)s)
 """
 
 _EXISTING_SAGAS = """
@@ -323,7 +324,7 @@ class Statements:
     insert_sagas: str = _INSERT_SAGAS
     record_starts: str = _RECORD_STARTS
     started_before: str = _STARTED_BEFORE
-    dropped: str = _DROPPED
+    in_states: str = _IN_STATES
     existing_sagas: str = _EXISTING_SAGAS
     history: str = _HISTORY
     ring: str = _RING

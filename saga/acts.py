@@ -19,6 +19,9 @@ from saga.state import IN_FLIGHT, Direction, Phase, SagaState, Status
 
 D = TypeVar("D", bound=BaseModel)
 
+#: How the reason of a saga that was cancelled begins.
+_CANCELLED = "cancelled: "
+
 ACTS: dict[str, type[Message]] = {act.kind: act for act in (Cancelled, Replayed, Skipped)}
 
 
@@ -43,7 +46,8 @@ def act(saga: Saga[D], state: SagaState[D], message: Envelope, course: Course[D]
     """Do what the operator says; the caller has asked `refusal_of` before."""
     match ACTS[message.kind].from_json(message.payload):
         case Cancelled(reason=reason):
-            return replace(state, cancelled=f"cancelled: {reason}", rewind_to=None)
+            why = state.cancelled or f"{_CANCELLED}{reason}"  # said twice, the first reason stays
+            return replace(state, cancelled=why, rewind_to=None)
         case Skipped(step=step):
             return _skip(saga, state, step, course)
         case Replayed(from_step=first, data=data):
@@ -54,6 +58,8 @@ def act(saga: Saga[D], state: SagaState[D], message: Envelope, course: Course[D]
 def _refusal_of_cancel(saga: Saga[D], state: SagaState[D]) -> str | None:
     if state.status.final:
         return f"it is {state.status} already"
+    if state.cancelled is not None and state.cancelled.startswith(_CANCELLED):
+        return None  # said twice: it is on its way
     if state.direction is Direction.BACKWARD and state.rewind_to is None:
         return "it is being compensated already"
     if pivot_passed(saga, state):

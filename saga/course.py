@@ -66,7 +66,7 @@ class Course(Generic[D]):
 
     def await_on(self, state: SagaState[D], name: str) -> None:
         """Give a step whose command is out still, and overdue, its time once more."""
-        timeout = self.saga.step(name).timeout
+        timeout = self.saga.step(name).timeout or self.saga.deadline
         if timeout is not None:
             root = state.command_id(name, Phase.COMMANDED, state.steps[name].generation)
             self.set_timer(state, name, root, timeout, uuid5(root, f"again:{state.consumed}"))

@@ -244,7 +244,7 @@ def _timed_out(
     root = state.command_id(name, Phase.COMMANDED, known.generation)
     if message.id != state.timer_id(name, known.generation) and message.root_id != root:
         return _stale(state)
-    words = f"no outcome within {saga.step(name).timeout}"
+    words = f"no outcome within {saga.step(name).timeout or saga.deadline}"
     if outcomes.pivot_passed(saga, state) and known.phase in (*ORDERED, Phase.WAITING):
         return state.with_step(name, fault=known.fault or words, overdue=True)
     if known.phase is Phase.WAITING:

@@ -103,7 +103,12 @@ class Story(Generic[D]):
         """The deadline of the step passed, or with no step that of the saga."""
         known = self.state.steps.get(step) if step else None
         generation = known.generation if known else 1
-        if (timer := self.orders.get(self.state.timer_id(step, generation))) is None:
+        timer = self.orders.get(self.state.timer_id(step, generation))
+        if timer is None and step in self._in_flight():  # after a replay it may be awaited on
+            root = self.state.command_id(step, Phase.COMMANDED, generation)
+            again = [m for m in self.orders.values() if m.root_id == root and m.delay]
+            timer = again[-1] if again else None
+        if timer is None:
             _fail(f"no deadline of {step or 'the saga'} is running; {self._where()}")
         return self._hear(timer)
 

@@ -1,5 +1,6 @@
 """A stay at a lodge, where two others work further down: they see the room, or the fire, or both."""
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -30,13 +31,22 @@ class Cleaned(Event, kind="maids.cleaned"):
     pass
 
 
-STAY = Saga("stay", Stay, (Step("room", lambda stay: Book(n=stay.n), until=Cleaned),))
+def misread(stay: Stay, event: Cleaned) -> Stay:
+    raise ZeroDivisionError("how many rooms?")
+
+
+ROOM = Step("room", lambda stay: Book(n=stay.n), until=Cleaned)
+STAY = Saga("stay", Stay, (ROOM,))
+#: What a release with a bug makes of the outcome.
+MISREAD = Saga("stay", Stay, (replace(ROOM, on_success=misread),))
 
 
 class Lodge(Port):
     """The lodge; whoever is ill fails for good at once."""
 
-    def open(self, *ill: str, cooks_see: type[Event] = Lit) -> None:  # type: ignore[override]
+    def open(  # type: ignore[override]
+        self, *ill: str, cooks_see: type[Event] = Lit, misread: bool = False
+    ) -> None:
         lodge, maids, cooks = Context("lodge"), Context("maids"), Context("cooks")
 
         @lodge.handles(Book, emits=(Booked, Lit))
@@ -57,13 +67,14 @@ class Lodge(Port):
                 raise ValueError("ill")
             self.done.append("cooks")
 
-        self.runtime = self._make([STAY], [lodge, maids, cooks])
+        self.saga = MISREAD if misread else STAY
+        self.runtime = self._make([self.saga], [lodge, maids, cooks])
         self.runtime.subscribe()
 
     def stay(self) -> UUID:
         """Start one, and let everyone do what they can."""
         with self.runtime.engine.begin() as connection:
-            id = self.runtime.start(connection, STAY, Stay())
+            id = self.runtime.start(connection, self.saga, Stay())
         self.settle()
         return id
 

@@ -69,6 +69,43 @@ class TestReplay:
         assert sorted(lodge.done) == ["cooks", "maids"]
         assert lodge.status(id) == "completed"
 
+    def test_what_another_operator_left_parked_is_delivered_again(self, lodge: Lodge) -> None:
+        lodge.open("maids", "cooks")
+        id = lodge.stay()
+        ids = lodge.parked()
+        lodge.open("maids")
+        on_parked(lodge, "retry_parked", [ids["cooks"]])
+        lodge.settle()
+        assert lodge.status(id) == "stuck"
+        lodge.open()
+        act(lodge, id, REPLAY)
+        lodge.settle()
+        assert lodge.done == ["cooks", "maids"]
+        assert lodge.status(id) == "completed"
+
+    def test_what_was_delivered_again_and_brought_no_outcome_is_skipped(self, lodge: Lodge) -> None:
+        lodge.open("maids", "cooks")
+        id = lodge.stay()
+        on_parked(lodge, "drop_parked", [lodge.parked()["maids"]])
+        on_parked(lodge, "retry_parked", [lodge.parked()["cooks"]])
+        lodge.open()
+        with pytest.raises(ActRefused, match="is not parked any more: it was retried"):
+            act(lodge, id, SKIP)
+        lodge.settle()
+        act(lodge, id, SKIP)
+        assert lodge.status(id) == "completed"
+
+    def test_an_outcome_that_was_dropped_at_the_saga_is_delivered_again(self, lodge: Lodge) -> None:
+        lodge.open(misread=True)
+        id = lodge.stay()
+        assert lodge.status(id) == "stuck"
+        (outcome,) = lodge.parked().values()
+        on_parked(lodge, "drop_parked", [outcome])
+        lodge.open()
+        assert act(lodge, id, REPLAY).retried == (outcome,)
+        lodge.settle()
+        assert lodge.status(id) == "completed"
+
 
 class TestParked:
     @pytest.mark.parametrize("method", ["retry_parked", "drop_parked"])

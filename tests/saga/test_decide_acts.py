@@ -50,6 +50,20 @@ def test_it_is_idempotent() -> None:
     story.done("flight").expect(Undo(step="flight"))
 
 
+def test_said_again_while_it_turns_back_the_first_reason_stays() -> None:
+    story = begin(FLIGHT, HOTEL).done("flight").cancelled("ill").done("hotel")
+    story = story.expect(Undo(step="hotel")).cancelled("bored").expect_nothing()
+    assert (story.state.status, story.state.reason) == ("compensating", "cancelled: ill")
+    story.done("hotel").expect(Undo(step="flight")).done("flight").expect_compensated()
+    story = story.done("hotel").done("flight")
+    story.expect_refused(Cancelled(reason="bored"), "it is compensated already")
+
+
+def test_one_that_turns_back_for_another_reason_is_not_cancelled() -> None:
+    story = begin(FLIGHT, HOTEL).done("flight").rejected("hotel", "full")
+    story.expect_refused(Cancelled(reason="ill"), "it is being compensated already")
+
+
 def test_the_last_step_in_flight_is_undone_too() -> None:
     begin(FLIGHT).cancelled("ill").done("flight").expect(Undo(step="flight"))
 

@@ -117,6 +117,16 @@ def test_so_is_a_pivot_whose_outcome_is_not_known() -> None:
     story.not_revoked("payment").expect_stuck("its outcome is not known").replayed()
 
 
+def test_so_is_one_without_a_time_of_its_own_by_that_of_the_saga() -> None:
+    pivot = replace(PAYMENT, timeout=None)
+    overdue = begin(FLIGHT, pivot, deadline=MINUTE).done("flight").timed_out()
+    for _ in range(2):
+        stuck = overdue.not_revoked("payment").expect_stuck("its outcome is not known")
+        overdue = stuck.replayed().expect_nothing().timed_out("payment")
+        assert phase(overdue, "payment") == "revoking"
+    stuck.skipped("payment", "it was paid").expect_completed()
+
+
 def test_that_deadline_means_nothing_once_the_outcome_is_known() -> None:
     story = begin(PAYMENT, TICKETS, FLIGHT_ON).done("payment").timed_out("tickets").replayed()
     assert story.decision is not None
