@@ -12,6 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.schema import CreateSchema
 
+from internals.database import SqlAlchemyDatabase
 from internals.statements import statements
 from internals.transactions import Boundary, transaction
 
@@ -22,7 +23,8 @@ def migrate(engine: Engine, schema: str, revision: str = "head") -> None:
     One transaction under an advisory lock: it is safe to run by several deploys at once, and
     nothing is left half done.  Raises `DefinitionError` for a schema name that is no identifier.
     """
-    with transaction(engine, Boundary.MIGRATE) as connection:
+    with transaction(SqlAlchemyDatabase(engine), Boundary.MIGRATE) as unit:
+        connection = unit.connection
         _lock(connection, schema)
         if not inspect(connection).has_schema(schema):  # needs no privilege if it is there
             connection.execute(CreateSchema(schema))
@@ -31,9 +33,9 @@ def migrate(engine: Engine, schema: str, revision: str = "head") -> None:
 
 def downgrade(engine: Engine, schema: str, revision: str = "base") -> None:
     """Take the tables back to an older revision; what they hold is lost."""
-    with transaction(engine, Boundary.MIGRATE) as connection:
-        _lock(connection, schema)
-        command.downgrade(_config(connection, schema), revision)
+    with transaction(SqlAlchemyDatabase(engine), Boundary.MIGRATE) as unit:
+        _lock(unit.connection, schema)
+        command.downgrade(_config(unit.connection, schema), revision)
 
 
 def revisions(connection: Connection, schema: str) -> tuple[str | None, str | None, set[str]]:

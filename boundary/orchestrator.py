@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine
-
 from boundary.consequences import Consequences
 from boundary.saga_rows import StoredSaga, columns, data_to_json
 from internals.batch import Batch
 from internals.consumer import Handled
+from internals.database import Database
 from internals.failures import describe
 from internals.inbox import (
     DELIVERY_COLUMNS,
@@ -112,7 +111,7 @@ class Orchestrator:
                 return list(found.values())
             held |= theirs
 
-    def finish(self, engine: Engine, leased: Leased) -> frozenset[str]:
+    def finish(self, database: Database, leased: Leased) -> frozenset[str]:
         raise AssertionError("an orchestrator leases nothing")
 
     def _fold(self, delivery: Delivery, stored: StoredSaga, folding: _Folding) -> None:

@@ -12,8 +12,7 @@ from uuid import UUID
 
 import dramatiq
 from pydantic import BaseModel
-from sqlalchemy import Connection, Engine, create_engine
-from sqlalchemy.orm import Session
+from sqlalchemy import Engine, create_engine
 
 from boundary.acts import Acted, Acts
 from boundary.broker import DoorbellBroker
@@ -25,6 +24,7 @@ from boundary.worker import install_worker
 from internals.consumer import Consumer
 from internals.context import Context
 from internals.context_consumer import ContextConsumer
+from internals.database import Database, SqlAlchemyDatabase
 from internals.hop import drain
 from internals.ids import uuid7
 from internals.inbox import Inbox
@@ -33,13 +33,17 @@ from internals.relay import Relay
 from internals.statements import Statements, statements
 from internals.subscriptions import subscribe
 from internals.transactions import Boundary, transaction
-from internals.unit_of_work import SqlAlchemyUnitOfWork, forbid_commit_in_handlers, joined
+from internals.work import Around, nothing_around
 from saga.definition import Saga
 from saga.envelope import Category, Envelope, saga_consumer
 from saga.errors import DefinitionError
 from saga.messages import Cancelled, Event
 
 D = TypeVar("D", bound=BaseModel)
+
+#: What the caller's own writes use: a SQLAlchemy Session or Connection, unless the runtime's
+#: database says otherwise.
+Handle = Any
 
 
 class Runtime:
@@ -51,6 +55,8 @@ class Runtime:
         settings: Read from the environment if not given.
         engine: The host's own SQLAlchemy engine (Postgres through psycopg); made from the
             settings if not given.
+        database: Opens the hops' transactions, in a host whose connections are not SQLAlchemy's.
+        around: Entered around each run of a handler, such as an application context of the host.
         execution_options: For the engine that is made, such as a `schema_translate_map` for the
             contexts' tables.
 
@@ -65,6 +71,8 @@ class Runtime:
         contexts: Iterable[Context] = (),
         settings: Settings | None = None,
         engine: Engine | None = None,
+        database: Database | None = None,
+        around: Around = nothing_around,
         execution_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.settings = settings or Settings()
@@ -72,6 +80,8 @@ class Runtime:
         self.contexts = _unique(contexts)
         self.servers = Servers(self.settings)
         self._given_engine = engine
+        self._given_database = database
+        self._around = around
         self._execution_options = dict(execution_options or {})
         self._subscribed = False
         self._subscribing = Lock()
@@ -79,14 +89,17 @@ class Runtime:
     @cached_property
     def engine(self) -> Engine:
         """The engine of the hops; also good for the host's own work."""
-        engine = self._given_engine or create_engine(
+        return self._given_engine or create_engine(
             self.servers.database_url,
             pool_size=self.settings.pool_size,
             max_overflow=10,
             execution_options=self._execution_options,
         )
-        forbid_commit_in_handlers(engine)
-        return engine
+
+    @cached_property
+    def database(self) -> Database:
+        """Where the hops' transactions are opened and the host's are joined."""
+        return self._given_database or SqlAlchemyDatabase(self.engine)
 
     @cached_property
     def broker(self) -> DoorbellBroker:
@@ -109,6 +122,7 @@ class Runtime:
                 self._outbox,
                 budget=self.settings.budget,
                 suspect_starts=self.settings.suspect_starts,
+                around=self._around,
             )
         for versions in self.sagas.values():
             orchestrator = self._orchestrator(versions)
@@ -117,7 +131,7 @@ class Runtime:
 
     def start(
         self,
-        handle: Connection | Session,
+        handle: Handle,
         saga: Saga[D],
         data: D,
         *,
@@ -142,7 +156,7 @@ class Runtime:
 
     def start_many(
         self,
-        handle: Connection | Session,
+        handle: Handle,
         saga: Saga[D],
         items: Sequence[D],
         *,
@@ -152,7 +166,7 @@ class Runtime:
 
         Returns the ids in the order of the items; raises what `start` raises.
         """
-        unit = joined(handle)
+        unit = self.database.joined(handle)
         chosen = [
             business_key(saga, item, key)
             for item, key in zip(items, keys or [None] * len(items), strict=True)
@@ -161,12 +175,12 @@ class Runtime:
         unit.on_commit(lambda: self.broker.ring(woken))
         return ids
 
-    def publish(self, handle: Connection | Session, event: Event) -> UUID:
+    def publish(self, handle: Handle, event: Event) -> UUID:
         """Publish a domain event in the caller's transaction and return its id.
 
         Raises `NoTransaction` and `PayloadError` as `start` does.
         """
-        unit = joined(handle)
+        unit = self.database.joined(handle)
         id = uuid7()
         message = Envelope(
             id=id,
@@ -181,7 +195,7 @@ class Runtime:
 
     def signal(
         self,
-        handle: Connection | Session,
+        handle: Handle,
         saga_id: UUID,
         event: Event,
         *,
@@ -192,17 +206,15 @@ class Runtime:
         One that comes early is kept.  The same `id` sent twice is one message.  Raises
         `UnknownSaga`, `ActRefused` and `NoTransaction`.
         """
-        unit = joined(handle)
+        unit = self.database.joined(handle)
         woken = self.acts.signal(unit, saga_id, event, id=id)
         unit.on_commit(lambda: self.broker.ring(woken))
 
-    def cancel(
-        self, handle: Connection | Session, saga_id: UUID, *, reason: str, actor: str
-    ) -> Acted:
+    def cancel(self, handle: Handle, saga_id: UUID, *, reason: str, actor: str) -> Acted:
         """Cancel a saga in the caller's transaction: it turns back once it is known where it
         stands.  Raises `UnknownSaga`, `ActRefused` (after the pivot, say) and `NoTransaction`.
         """
-        unit = joined(handle)
+        unit = self.database.joined(handle)
         acted = self.acts.act(unit, saga_id, Cancelled(reason=reason), actor=actor)
         unit.on_commit(lambda: self.broker.ring(acted.woken))
         return acted
@@ -218,7 +230,7 @@ class Runtime:
     def relay(self) -> Relay:
         """Return a relay over the consumers of this process."""
         return Relay(
-            self.engine,
+            self.database,
             self.statements,
             list(self.consumers),
             waiting=self.broker.waiting,
@@ -234,8 +246,8 @@ class Runtime:
         to nobody.  A deploy whose contexts run in separate workers does it first, with
         `saga subscribe`.
         """
-        with transaction(self.engine, Boundary.SUBSCRIBE) as connection:
-            subscribe(SqlAlchemyUnitOfWork(connection), self.statements, self.contexts)
+        with transaction(self.database, Boundary.SUBSCRIBE) as unit:
+            subscribe(unit, self.statements, self.contexts)
 
     def answer(self, consumer: str) -> int:
         """Answer a doorbell in this thread: handle what the consumer has due.
@@ -246,7 +258,7 @@ class Runtime:
         if known is None:
             return 0
         self.subscribe_once()
-        return drain(self.engine, known, self.broker.ring, limit=self.settings.batch)
+        return drain(self.database, known, self.broker.ring, limit=self.settings.batch)
 
     def migrate(self) -> None:
         """Bring the schema to the newest version; see `boundary.migration`."""

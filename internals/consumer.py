@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from sqlalchemy import Engine
-
+from internals.database import Database
 from internals.unit_of_work import UnitOfWork
 
 if TYPE_CHECKING:
@@ -40,5 +39,5 @@ class Consumer(Protocol):
         Everything happens in this one transaction, which the caller commits.
         """
 
-    def finish(self, engine: Engine, leased: "Leased") -> frozenset[str]:
+    def finish(self, database: Database, leased: "Leased") -> frozenset[str]:
         """Run what `handle` leased, after the commit; returns the consumers to ring."""

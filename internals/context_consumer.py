@@ -3,17 +3,16 @@
 import logging
 import time
 
-from sqlalchemy import Engine
-
 from internals.batch import Batch
 from internals.consumer import Handled
 from internals.context import Context, Handler
+from internals.database import Database
 from internals.failures import is_server_trouble, is_transient
 from internals.inbox import Delivery, Inbox
 from internals.leased import Leased, run_leased
 from internals.outbox import Outbox
 from internals.unit_of_work import UnitOfWork
-from internals.work import Work
+from internals.work import Around, Work, nothing_around
 from saga.errors import Rejected
 
 logger = logging.getLogger(__name__)
@@ -43,6 +42,8 @@ class ContextConsumer:
         budget: Seconds after which a batch takes no further delivery, so that slow handlers
             make small batches.
         suspect_starts: Starts of a delivery that seems to kill its workers, before it is parked.
+        around: Entered around each run of a handler, within its transaction: what a host
+            framework sets up for its own code, such as an application context.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class ContextConsumer:
         *,
         budget: float,
         suspect_starts: int = SUSPECT_STARTS,
+        around: Around = nothing_around,
     ) -> None:
         self.name = context.name
         self._handlers = context.handlers
@@ -60,6 +62,7 @@ class ContextConsumer:
         self._outbox = outbox
         self._budget = budget
         self._suspect_starts = suspect_starts
+        self._around = around
         self._pace = _FASTEST
 
     def handle(self, unit: UnitOfWork, limit: int) -> Handled:
@@ -95,8 +98,8 @@ class ContextConsumer:
             len(deliveries), len(deliveries) - left, full or left > 0, frozenset(woken), leased
         )
 
-    def finish(self, engine: Engine, leased: Leased) -> frozenset[str]:
-        return run_leased(engine, leased, self._inbox, self._outbox)
+    def finish(self, database: Database, leased: Leased) -> frozenset[str]:
+        return run_leased(database, leased, self._inbox, self._outbox, self._around)
 
     def _run(
         self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch, *, alone: bool
@@ -105,7 +108,7 @@ class ContextConsumer:
         message = delivery.message
         work = Work(message, consumer=self.name, emits=handler.emits, unit=unit)
         try:
-            with unit.handling(), work:
+            with unit.handling(), self._around(work), work:
                 handler.function(handler.message.from_json(message.payload), work)
                 work.finish()
                 for sent in work.sent:

@@ -14,12 +14,10 @@ import random
 import time
 from collections.abc import Callable
 
-from sqlalchemy import Engine
-
 from internals.consumer import Consumer, Handled
+from internals.database import Database
 from internals.failures import is_conflict, is_transient
 from internals.transactions import Boundary, transaction
-from internals.unit_of_work import SqlAlchemyUnitOfWork
 
 logger = logging.getLogger(__name__)
 
@@ -39,17 +37,17 @@ _LONGEST_PAUSE = 0.064
 Ring = Callable[[frozenset[str]], None]
 
 
-def hop(engine: Engine, consumer: Consumer, limit: int = BATCH) -> Handled:
+def hop(database: Database, consumer: Consumer, limit: int = BATCH) -> Handled:
     """Run one hop and commit it; returns what it did.
 
     Raises whatever the database raises; nothing is half done then.
     """
-    with transaction(engine, Boundary.HOP) as connection:
-        return consumer.handle(SqlAlchemyUnitOfWork(connection), limit)
+    with transaction(database, Boundary.HOP) as unit:
+        return consumer.handle(unit, limit)
 
 
 def drain(
-    engine: Engine,
+    database: Database,
     consumer: Consumer,
     ring: Ring,
     *,
@@ -69,7 +67,7 @@ def drain(
     until = time.monotonic() + turn
     while True:
         try:
-            done = hop(engine, consumer, 1 if singles else limit)
+            done = hop(database, consumer, 1 if singles else limit)
         except Exception as error:
             if not is_transient(error) or failures == _PATIENCE:
                 raise
@@ -87,7 +85,7 @@ def drain(
         if done.leased is not None:
             if done.more:
                 ring(frozenset({consumer.name}))  # others need not wait for this one's call
-            ring(consumer.finish(engine, done.leased))
+            ring(consumer.finish(database, done.leased))
         if not done.more:
             return settled
         if time.monotonic() > until:

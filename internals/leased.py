@@ -16,16 +16,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
-from sqlalchemy import Engine
-
 from internals.batch import Batch
 from internals.context import Handler
+from internals.database import Database
 from internals.failures import is_server_trouble, is_transient
 from internals.inbox import Delivery, Inbox
 from internals.outbox import Outbox
 from internals.transactions import Boundary, OpenTransaction
-from internals.unit_of_work import SqlAlchemyUnitOfWork
-from internals.work import Work
+from internals.unit_of_work import UnitOfWork
+from internals.work import Around, Work
 from saga.errors import Rejected
 
 logger = logging.getLogger(__name__)
@@ -40,7 +39,9 @@ class Leased:
     lease: UUID = field(default_factory=uuid4)
 
 
-def run_leased(engine: Engine, leased: Leased, inbox: Inbox, outbox: Outbox) -> frozenset[str]:
+def run_leased(
+    database: Database, leased: Leased, inbox: Inbox, outbox: Outbox, around: Around
+) -> frozenset[str]:
     """Run the handler and settle the delivery; returns the consumers to ring.
 
     If the lease ended meanwhile, nothing is written: whoever has it now does the work.
@@ -48,14 +49,14 @@ def run_leased(engine: Engine, leased: Leased, inbox: Inbox, outbox: Outbox) -> 
     delivery, handler = leased.delivery, leased.handler
     batch = Batch(inbox.consumer)
     attempts = delivery.attempts + 1
-    opened = OpenTransaction(engine, Boundary.LEASED)
+    opened = OpenTransaction(database, Boundary.LEASED)
     handling = ExitStack()
 
     no_connection: list[Exception] = []
 
-    def begin() -> SqlAlchemyUnitOfWork:
+    def begin() -> UnitOfWork:
         try:
-            unit = SqlAlchemyUnitOfWork(opened.begin())
+            unit = opened.begin()
         except Exception as error:  # the pool's trouble, or the server's, and not the handler's
             no_connection.append(error)
             raise
@@ -64,7 +65,7 @@ def run_leased(engine: Engine, leased: Leased, inbox: Inbox, outbox: Outbox) -> 
 
     work = Work(delivery.message, consumer=inbox.consumer, emits=handler.emits, begin=begin)
     try:
-        with handling, work:
+        with handling, around(work), work:
             if not handler.external:
                 work.begin()
             handler.function(handler.message.from_json(delivery.message.payload), work)
@@ -92,13 +93,13 @@ def run_leased(engine: Engine, leased: Leased, inbox: Inbox, outbox: Outbox) -> 
         # Whether it was committed is found out by reading; if not, it is run again, uncounted.
         again = Batch(inbox.consumer)
         again.give_way(delivery, error)
-        return _settle(OpenTransaction(engine, Boundary.LEASED), leased, again, inbox, outbox)
+        return _settle(OpenTransaction(database, Boundary.LEASED), leased, again, inbox, outbox)
 
 
 def _settle(
     opened: OpenTransaction, leased: Leased, batch: Batch, inbox: Inbox, outbox: Outbox
 ) -> frozenset[str]:
-    unit = SqlAlchemyUnitOfWork(opened.begin())
+    unit = opened.begin()
     try:
         message = leased.delivery.message
         if not inbox.hold(unit, message.id, leased.lease):

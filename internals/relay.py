@@ -10,13 +10,11 @@ import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from sqlalchemy import Engine
-
+from internals.database import Database
 from internals.failures import is_transient
 from internals.hop import BATCH, Ring
 from internals.statements import Statements
 from internals.transactions import Boundary, transaction
-from internals.unit_of_work import SqlAlchemyUnitOfWork
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +36,7 @@ class Relay:
     """The relay of one worker process.
 
     Args:
-        engine: Where the inbox is.
+        database: Where the inbox is.
         statements: For its schema.
         consumers: Those whose doorbells this process can ring.
         waiting: Tells how many doorbells wait; a consumer that has some is not rung again, so
@@ -50,7 +48,7 @@ class Relay:
 
     def __init__(
         self,
-        engine: Engine,
+        database: Database,
         statements: Statements,
         consumers: Sequence[str],
         *,
@@ -59,7 +57,7 @@ class Relay:
         answer: Callable[[str], object],
         grace: float,
     ) -> None:
-        self._engine = engine
+        self._database = database
         self._statements = statements
         self._consumers = list(consumers)
         self._waiting = waiting
@@ -76,8 +74,8 @@ class Relay:
         quiet = [name for name in self._consumers if waiting is None or not waiting.get(name)]
         if not quiet:
             return 0
-        with transaction(self._engine, Boundary.RELAY) as connection:
-            rows = SqlAlchemyUnitOfWork(connection).run(
+        with transaction(self._database, Boundary.RELAY) as unit:
+            rows = unit.run(
                 self._statements.ring,
                 {
                     "consumers": quiet,

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 
-from sqlalchemy import Connection, Engine
-
-from internals.failures import is_lost
+from internals.database import Database, OpenedUnit
+from internals.unit_of_work import UnitOfWork
 
 
 class Boundary(StrEnum):
@@ -50,57 +49,46 @@ class OpenTransaction:
     transaction again must find out by reading, as a claim does.
     """
 
-    def __init__(self, engine: Engine, boundary: Boundary) -> None:
-        self._engine = engine
+    def __init__(self, database: Database, boundary: Boundary) -> None:
+        self._database = database
         self._boundary = boundary
-        self._connection: Connection | None = None
+        self._opened: OpenedUnit | None = None
 
     @property
     def lost(self) -> bool:
         """Whether the connection has died under the transaction."""
-        return self._connection is not None and is_lost(self._connection)
+        return self._opened is not None and self._opened.unit.lost
 
-    def begin(self) -> Connection:
-        """Return the connection, in its transaction."""
-        if self._connection is None:
-            self._connection = self._engine.connect()
-            self._connection.begin()
-        return self._connection
+    def begin(self) -> UnitOfWork:
+        """Return the transaction, opened by now."""
+        if self._opened is None:
+            self._opened = self._database.open()
+        return self._opened.unit
 
     def commit(self) -> None:
         """Commit and give the connection back; harmless if nothing was begun."""
-        if self._connection is None:
+        if self._opened is None:
             return
         try:
             _tell(self._boundary, "before")
-            if self._connection.get_transaction() is None:
-                # A handler's own session was refused a rollback.  SQLAlchemy holds the transaction
-                # for ended then, and would commit nothing; Postgres was never told.
-                self._connection.begin()
-            self._connection.commit()
-        finally:
-            self._close()
+        except BaseException:
+            self.roll_back()
+            raise
+        opened, self._opened = self._opened, None
+        opened.commit()
         _tell(self._boundary, "after")
 
     def roll_back(self) -> None:
         """Undo everything and give the connection back; it may be begun anew."""
-        self._close()
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            if is_lost(connection):
-                # Nothing is there to roll back, and trying would raise over what was raised.
-                connection.invalidate()
-                # The server may have gone, and with it every connection that waits in the pool.
-                self._engine.dispose()
-            connection.close()  # rolls back what was not committed
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.roll_back()
 
 
 @contextmanager
-def transaction(engine: Engine, boundary: Boundary) -> Iterator[Connection]:
+def transaction(database: Database, boundary: Boundary) -> Iterator[UnitOfWork]:
     """Open a transaction, commit it at the end, and roll it back if anything raises."""
-    opened = OpenTransaction(engine, boundary)
+    opened = OpenTransaction(database, boundary)
     try:
         yield opened.begin()
     except BaseException:

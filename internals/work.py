@@ -1,6 +1,7 @@
 """Work: what a handler is given besides the message."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -13,6 +14,14 @@ from internals.unit_of_work import UnitOfWork
 from saga.envelope import Category, Envelope, command_recipient
 from saga.errors import NoTransaction, UndeclaredEmission
 from saga.messages import Command, Event, Message
+
+#: Entered around each run of a handler.
+Around = Callable[["Work"], AbstractContextManager[object]]
+
+
+def nothing_around(_: "Work") -> AbstractContextManager[None]:
+    """Set up nothing for a handler."""
+    return nullcontext()
 
 
 class Work:

@@ -15,7 +15,7 @@ from boundary.operator.query import query
 from boundary.runtime import Runtime
 from internals.ids import uuid7
 from internals.transactions import Boundary, transaction
-from internals.unit_of_work import SqlAlchemyUnitOfWork
+from internals.unit_of_work import UnitOfWork
 from saga.errors import ActRefused
 from saga.messages import Event, Message
 from saga.state import Status
@@ -122,10 +122,10 @@ class _DryRun(Exception):
 
 
 @contextmanager
-def _transaction(runtime: Runtime, dry_run: bool) -> Iterator[SqlAlchemyUnitOfWork]:
+def _transaction(runtime: Runtime, dry_run: bool) -> Iterator[UnitOfWork]:
     try:
-        with transaction(runtime.engine, Boundary.ACT) as connection:
-            yield SqlAlchemyUnitOfWork(connection)
+        with transaction(runtime.database, Boundary.ACT) as unit:
+            yield unit
             if dry_run:
                 raise _DryRun
     except _DryRun:

@@ -94,7 +94,7 @@ class TestFlow:
             busy.runtime.answer("van")
             with monkeypatch.context() as patched:
                 patched.setattr(SqlAlchemyUnitOfWork, "run", counted)
-                hop(busy.runtime.engine, busy.runtime.consumers[CONSUMER])
+                hop(busy.runtime.database, busy.runtime.consumers[CONSUMER])
             spent = len(statements)
             statements.clear()
             return spent
@@ -275,7 +275,7 @@ class TestFault:
         old.runtime.answer("van")
         before = len(old.rows("SELECT id FROM outbox"))
         for _ in range(3):
-            hop(new.runtime.engine, new.runtime.consumers[CONSUMER])
+            hop(new.runtime.database, new.runtime.consumers[CONSUMER])
             new.make_due()
         assert len(old.rows("SELECT id FROM outbox")) == before  # it talks to nobody about it
         (row,) = old.deliveries()
@@ -309,9 +309,9 @@ class TestHeld:
         busy.runtime.answer("van")
         orchestrator = busy.runtime.consumers[CONSUMER]
         with held(busy, one):
-            handled = hop(busy.runtime.engine, orchestrator)
+            handled = hop(busy.runtime.database, orchestrator)
             assert (handled.claimed, handled.settled, handled.more) == (2, 1, True)
-            handled = hop(busy.runtime.engine, orchestrator)
+            handled = hop(busy.runtime.database, orchestrator)
             assert (handled.claimed, handled.settled, handled.more) == (1, 0, True)
         assert list(busy.saga(two)["steps"]) == ["load", "call", "drive"]
         assert list(busy.saga(one)["steps"]) == ["load"]
@@ -364,7 +364,7 @@ def test_after_a_random_run_with_duplicates_the_history_is_the_state(office: Any
     ids = busy.start(*range(40))
     consumers = list(busy.runtime.consumers)
     for _ in range(60):
-        hop(busy.runtime.engine, busy.runtime.consumers[dice.choice(consumers)], 7)
+        hop(busy.runtime.database, busy.runtime.consumers[dice.choice(consumers)], 7)
         sent = busy.rows(
             "SELECT saga_id, root_id, causation_id, kind, payload FROM outbox "
             "WHERE recipient IS NOT DISTINCT FROM 'saga.moving' OR kind = 'van.loaded' "

@@ -18,7 +18,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from boundary import Runtime
 from internals.transactions import Boundary, transaction
-from internals.unit_of_work import SqlAlchemyUnitOfWork
 from saga import ActRefused, Cancelled
 from tests.chaos import failpoints
 from tests.chaos.app import runtime_of
@@ -47,8 +46,7 @@ def _operate(runtime: Runtime, plan: Plan, tally: Tally, done: set[UUID]) -> Non
         ids = connection.execute(_TO_CANCEL).scalars().all()
     for id in set(ids) - done:
         try:
-            with transaction(runtime.engine, Boundary.ACT) as connection:
-                unit = SqlAlchemyUnitOfWork(connection)
+            with transaction(runtime.database, Boundary.ACT) as unit:
                 reason = Cancelled(reason="they stay at home")
                 acted = runtime.acts.act(unit, id, reason, actor=ACTOR)
         except ActRefused:

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
+from internals.database import SqlAlchemyDatabase
 from internals.transactions import Boundary, transaction, watch
 from tests.chaos.failpoints import KINDS, PASSED_IN, name, strike
 from tests.chaos.profiles import PROFILES
@@ -20,6 +22,8 @@ _COMMITTING = frozenset({"commit", "begin", "begin_nested", "atomic", "set_autoc
 ALLOWED = {
     ("internals/transactions.py", "begin"): "the one place",
     ("internals/transactions.py", "commit"): "the one place",
+    ("internals/database.py", "begin"): "what that opens",
+    ("internals/database.py", "commit"): "what that commits",
     ("internals/leased.py", "begin"): "through an OpenTransaction, at its boundary",
     ("internals/leased.py", "commit"): "through an OpenTransaction, at its boundary",
     ("boundary/cli/desk.py", "begin"): "`saga start` is a host, which commits its own work",
@@ -71,11 +75,11 @@ def test_a_failpoint_is_counted_and_looks_like_a_lost_connection(tmp_path: Path)
     assert tally.read() == {"error_after_hop": 1}
 
 
-def test_watching_is_told_before_and_after(engine: object) -> None:
+def test_watching_is_told_before_and_after(engine: Engine) -> None:
     seen: list[tuple[Boundary, str]] = []
     watch(lambda boundary, moment: seen.append((boundary, moment)))
     try:
-        with transaction(engine, Boundary.HOP):  # type: ignore[arg-type]
+        with transaction(SqlAlchemyDatabase(engine), Boundary.HOP):
             assert seen == []
     finally:
         watch(None)

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, text
 from internals import Context, Work
 from internals.consumer import Handled
 from internals.context_consumer import SUSPECT_RINGS, ContextConsumer
+from internals.database import SqlAlchemyDatabase
 from internals.hop import BATCH, drain, hop
 from internals.ids import uuid7
 from internals.inbox import Inbox
@@ -20,7 +21,7 @@ from internals.outbox import Outbox
 from internals.statements import statements
 from internals.subscriptions import subscribe
 from internals.transactions import Boundary, watch
-from internals.unit_of_work import SqlAlchemyUnitOfWork, forbid_commit_in_handlers
+from internals.unit_of_work import SqlAlchemyUnitOfWork
 from saga import Category, Command, Envelope, Event, Retry
 from saga.envelope import command_recipient
 
@@ -32,6 +33,7 @@ class Store:
 
     def __init__(self, engine: Engine, schema: str, outside: psycopg.Connection[Any]) -> None:
         self.engine = engine
+        self.database = SqlAlchemyDatabase(engine)
         self.schema = schema
         self.statements = statements(schema)
         self.outbox = Outbox(self.statements, grace=1.0, max_payload=10_000)
@@ -74,15 +76,16 @@ class Store:
     def inbox(self, consumer: str) -> Inbox:
         return Inbox(consumer, self.schema, self.statements)
 
-    def consumer(self, context: Context, *, budget: float = 60.0) -> ContextConsumer:
-        return ContextConsumer(context, self.inbox(context.name), self.outbox, budget=budget)
+    def consumer(self, context: Context, **options: Any) -> ContextConsumer:
+        options = {"budget": 60.0, **options}
+        return ContextConsumer(context, self.inbox(context.name), self.outbox, **options)
 
     def hop(self, context: Context, limit: int = BATCH) -> Handled:
-        return hop(self.engine, self.consumer(context), limit)
+        return hop(self.database, self.consumer(context), limit)
 
     def drain(self, context: Context, limit: int = BATCH) -> int:
         """Handle all that is due; what it sends is not handled."""
-        return drain(self.engine, self.consumer(context), lambda _: None, limit=limit, turn=60.0)
+        return drain(self.database, self.consumer(context), lambda _: None, limit=limit, turn=60.0)
 
     # What tests look at, through a connection that sees only what is committed
 
@@ -121,7 +124,6 @@ def effect(work: Work, n: int) -> None:
 @pytest.fixture
 def store(engine: Engine, schema: str, outside: psycopg.Connection[Any]) -> Store:
     outside.execute("CREATE TABLE effect (n int NOT NULL)")
-    forbid_commit_in_handlers(engine)
     return Store(engine, schema, outside)
 
 

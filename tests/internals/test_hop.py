@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.orm import Session
 
 import internals.batch
-import internals.hop
+import internals.database
 from internals import Context, Work
 from internals.batch import UNKNOWN_DELAY
 from internals.consumer import Handled
@@ -133,7 +133,7 @@ class TestOneTransaction:
 
         context = depot(handle, emits=(Packed,), retry=Retry(attempts=1000))
         failing = _FailingUnit.at(when)
-        monkeypatch.setattr(internals.hop, "SqlAlchemyUnitOfWork", failing)
+        monkeypatch.setattr(internals.database, "SqlAlchemyUnitOfWork", failing)
         struck = 0
         for n in range(1, 100):
             message = command(Pack(n=n), saga="trip", awaits=(Done.kind,))
@@ -339,11 +339,11 @@ class TestBatch:
     def test_slow_handlers_make_small_batches(self, store: Any, command: Any, note: Any) -> None:
         consumer = store.consumer(depot(lambda message, work: note(work, message.n)), budget=1e-9)
         store.send(*(command(Pack(n=n)) for n in range(10)))
-        first = hop(store.engine, consumer, 10)
+        first = hop(store.database, consumer, 10)
         assert (first.claimed, first.settled, first.more) == (10, 1, True)
-        second = hop(store.engine, consumer, 10)
+        second = hop(store.database, consumer, 10)
         assert (second.claimed, second.settled, second.more) == (1, 1, True)
-        assert drain(store.engine, consumer, silent, limit=10) == 8
+        assert drain(store.database, consumer, silent, limit=10) == 8
         assert store.effects() == list(range(10))
 
     def test_fast_handlers_fill_the_batch(self, store: Any, command: Any, note: Any) -> None:
@@ -356,7 +356,7 @@ class TestBatch:
         self, store: Any, command: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         counting = type("_CountingUnit", (_CountingUnit,), {"counts": []})
-        monkeypatch.setattr(internals.hop, "SqlAlchemyUnitOfWork", counting)
+        monkeypatch.setattr(internals.database, "SqlAlchemyUnitOfWork", counting)
         context = depot(tell_packed, emits=(Packed,))
         store.send(command(Pack()))
         store.hop(context)
@@ -462,7 +462,7 @@ class TestConflicts:
         consumer = _Recorded(store.consumer(depot(handle)))
         for n in range(6):
             store.send(command(Pack(n=n)))
-        assert drain(store.engine, consumer, silent, limit=4) == 6
+        assert drain(store.database, consumer, silent, limit=4) == 6
         assert consumer.limits == [4, 1, 1, 1, 1, 4]
         assert store.effects() == list(range(6))
         assert {row["attempts"] for row in store.deliveries("depot")} == {0}
@@ -545,7 +545,7 @@ class TestConflicts:
     def test_a_conflict_that_never_ends_is_left_to_the_relay(self, store: Any) -> None:
         consumer = _Raising(psycopg.errors.DeadlockDetected())
         with pytest.raises(psycopg.errors.DeadlockDetected):
-            drain(store.engine, consumer, silent)
+            drain(store.database, consumer, silent)
         assert 2 <= consumer.calls <= 10
 
     def test_one_lost_connection_is_enough_to_leave_all_that_the_server_ended(
@@ -556,7 +556,7 @@ class TestConflicts:
             ended = [_backend(one), _backend(two)]
         outside.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s) AS pid", (ended,))
         consumer = _Recorded(store.consumer(depot(nothing)))
-        assert drain(store.engine, consumer, silent) == 1
+        assert drain(store.database, consumer, silent) == 1
         assert consumer.limits == [64, 1, 1]  # lost, done, and a look for more
 
     def test_a_handlers_own_connection_that_is_lost_is_not_the_pools(self, store: Any) -> None:
@@ -564,7 +564,7 @@ class TestConflicts:
         with store.engine.connect() as connection:
             pooled = _backend(connection)
         with pytest.raises(psycopg.OperationalError):
-            drain(store.engine, consumer, silent)
+            drain(store.database, consumer, silent)
         with store.engine.connect() as connection:
             assert _backend(connection) == pooled
 
@@ -590,7 +590,7 @@ class TestConflicts:
     def test_a_bug_in_the_hop_is_not_run_again(self, store: Any) -> None:
         consumer = _Raising(ZeroDivisionError())
         with pytest.raises(ZeroDivisionError):
-            drain(store.engine, consumer, silent)
+            drain(store.database, consumer, silent)
         assert consumer.calls == 1
 
 
@@ -644,7 +644,7 @@ class TestDrain:
 
         store.send(*(command(Pack(), saga="trip", awaits=(Done.kind,)) for _ in range(3)))
         consumer = store.consumer(depot(nothing))
-        drain(store.engine, consumer, ring, limit=2)
+        drain(store.database, consumer, ring, limit=2)
         trip = frozenset({"saga.trip"})
         assert seen == [(trip, 2), (trip, 3)]
 
@@ -652,7 +652,7 @@ class TestDrain:
         store.send(command(Pack(n=1)))
         rung: list[frozenset[str]] = []
         consumer = store.consumer(depot(lambda message, work: note(work, message.n)))
-        assert drain(store.engine, consumer, rung.append) == 1
+        assert drain(store.database, consumer, rung.append) == 1
         assert rung == []
 
     def test_at_the_end_of_its_turn_it_rings_its_own_doorbell(
@@ -662,7 +662,7 @@ class TestDrain:
             store.send(command(Pack(n=n)))
         rung: list[frozenset[str]] = []
         consumer = store.consumer(depot(lambda message, work: note(work, message.n)))
-        assert drain(store.engine, consumer, rung.append, limit=2, turn=-1) == 2
+        assert drain(store.database, consumer, rung.append, limit=2, turn=-1) == 2
         assert rung == [{"depot"}]
         assert store.effects() == [0, 1]
 

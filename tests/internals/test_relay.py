@@ -48,7 +48,7 @@ class Bell:
 
 def relay(store: Any, bell: Any, *consumers: str, grace: float = 1.0) -> Relay:
     return Relay(
-        store.engine,
+        store.database,
         store.statements,
         consumers or ("yard",),
         waiting=bell.waiting,

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from internals import Context, Work
+from internals.database import SqlAlchemyDatabase
 from internals.hop import drain
 from internals.transactions import Boundary
 from saga import Command, Retry
@@ -102,7 +103,7 @@ def test_a_pool_that_has_no_connection_for_it_is_no_failure_of_the_handler(
     try:
         for state in ("pending", "done"):
             store.make_due()
-            drain(engine, store.consumer(consumer), lambda _: None)
+            drain(SqlAlchemyDatabase(engine), store.consumer(consumer), lambda _: None)
             row = store.delivery(message)
             assert row["state"] == state
     finally:

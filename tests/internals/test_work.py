@@ -1,5 +1,7 @@
 """Work: what a handler is given, inside the transaction that settles its delivery."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -7,6 +9,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from internals import Context, Work
+from internals.hop import drain
 from internals.unit_of_work import SqlAlchemyUnitOfWork
 from saga import Command, Done, Event, Retry, UndeclaredEmission
 
@@ -193,3 +196,48 @@ def test_it_never_commits(store: Any, command: Any, outside: Any) -> None:
         assert store.effects() == []
         transaction.rollback()
     assert store.effects() == []
+
+
+class TestAround:
+    """What a host framework enters around each run of a handler."""
+
+    @pytest.mark.parametrize("external", [False, True])
+    def test_it_is_entered_around_each_run_and_left_though_the_handler_fails(
+        self, store: Any, command: Any, external: bool
+    ) -> None:
+        seen: list[str] = []
+
+        @contextmanager
+        def around(work: Work) -> Iterator[None]:
+            seen.append("in")
+            try:
+                yield
+            finally:
+                seen.append("out")
+
+        def handle(message: Hang, work: Work) -> None:
+            seen.append(f"run {message.n}")
+            if message.n == 2:
+                raise ValueError("no nail")
+
+        context = gallery(handle, external=external, retry=Retry(attempts=1))
+        consumer = store.consumer(context, around=around)
+        for n in (1, 2):
+            store.send(command(Hang(n=n)))
+            drain(store.database, consumer, lambda _: None)
+        assert seen == ["in", "run 1", "out", "in", "run 2", "out"]
+
+    def test_what_it_writes_is_undone_with_the_handler(self, store: Any, command: Any) -> None:
+        @contextmanager
+        def around(work: Work) -> Iterator[None]:
+            work.connection.execute(text("INSERT INTO effect VALUES (1)"))
+            yield
+
+        def handle(message: Hang, work: Work) -> None:
+            if message.n == 2:
+                raise ValueError("no nail")
+
+        context = gallery(handle, retry=Retry(attempts=1))
+        store.send(command(Hang(n=1)), command(Hang(n=2)))
+        drain(store.database, store.consumer(context, around=around), lambda _: None)
+        assert store.effects() == [1]

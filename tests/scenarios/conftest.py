@@ -14,7 +14,6 @@ from house import House
 from boundary import Settings
 from boundary.embedded import EmbeddedServers
 from internals.transactions import Boundary, transaction
-from internals.unit_of_work import SqlAlchemyUnitOfWork
 from saga import Message, Saga
 
 
@@ -94,8 +93,7 @@ class Clinic(House):
 
     def act(self, id: UUID, act: Message, actor: str = "ann") -> Any:
         """Cancel, replay or skip, as the command line does."""
-        with transaction(self.runtime.engine, Boundary.ACT) as connection:
-            unit = SqlAlchemyUnitOfWork(connection)
+        with transaction(self.runtime.database, Boundary.ACT) as unit:
             acted = self.runtime.acts.act(unit, id, act, actor=actor)
         self.runtime.broker.ring(acted.woken)
         return acted

@@ -8,7 +8,6 @@ from clinic import Booked
 from clinic_sagas import ENDLESS, PATIENT, VISIT
 
 from internals.transactions import Boundary, transaction
-from internals.unit_of_work import SqlAlchemyUnitOfWork
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -95,8 +94,7 @@ def test_what_belongs_to_no_saga_is_parked_too_and_delivered_again_by_hand(clini
     assert clinic.query(parked) == [(ids[0], 3, "RuntimeError: the roster desk is on fire")]
     assert (clinic.chart(1), clinic.chart(2)) == ((), ("rostered",))
 
-    with transaction(clinic.runtime.engine, Boundary.ACT) as connection:
-        unit = SqlAlchemyUnitOfWork(connection)
+    with transaction(clinic.runtime.database, Boundary.ACT) as unit:
         clinic.runtime.acts.retry_parked(unit, ids[:1], actor="ann", reason="the fire is out")
     clinic.wait_until_over()
     assert clinic.query(parked) == []

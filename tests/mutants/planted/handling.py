@@ -11,8 +11,8 @@ HANDLERS = (
         "no-savepoint",
         "what a failed handler wrote stays, and is written again",
         _CONSUMER,
-        "            with unit.handling(), work:\n",
-        "            with work:\n",
+        "            with unit.handling(), self._around(work), work:\n",
+        "            with self._around(work), work:\n",
         f"{_HOP}::TestBatch::test_a_failing_handler_is_undone_alone",
     ),
     Plant(
@@ -37,11 +37,11 @@ HANDLERS = (
         "one payload that cannot be read stops everything that is claimed with it",
         _CONSUMER,
         "        try:\n"
-        "            with unit.handling(), work:\n"
+        "            with unit.handling(), self._around(work), work:\n"
         "                handler.function(handler.message.from_json(message.payload), work)\n",
         "        body = handler.message.from_json(message.payload)\n"
         "        try:\n"
-        "            with unit.handling(), work:\n"
+        "            with unit.handling(), self._around(work), work:\n"
         "                handler.function(body, work)\n",
         f"{_HOP}::TestBatch::test_a_payload_that_does_not_fit_its_message_is_the_delivery_s_fault",
     ),
@@ -92,7 +92,7 @@ HANDLERS = (
     Plant(
         "handler-rolls-back",
         "a session that a handler rolls back undoes what others of its batch have done",
-        "boundary/runtime.py",
+        "internals/database.py",
         "        forbid_commit_in_handlers(engine)\n",
         "",
         "tests/boundary/test_runtime_engine.py"

@@ -1,0 +1,90 @@
+"""Database: where a consumer's tables are, and who opens the framework's own transactions there.
+
+One implementation lies over a SQLAlchemy engine; a host framework with connections of its own
+brings another, so that its ORM writes, the claim and the sends share one transaction.
+"""
+
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Engine
+
+from internals.failures import is_lost
+from internals.unit_of_work import (
+    SqlAlchemyUnitOfWork,
+    UnitOfWork,
+    forbid_commit_in_handlers,
+    joined,
+)
+
+
+class OpenedUnit(Protocol):
+    """A transaction that the framework opened, to be ended once by one of the two."""
+
+    @property
+    def unit(self) -> UnitOfWork:
+        """The transaction, for whoever works in it."""
+
+    def commit(self) -> None:
+        """Commit and give the connection back.
+
+        An error leaves it unknown whether it was committed, and the connection is given back.
+        """
+
+    def roll_back(self) -> None:
+        """Undo everything and give the connection back, though it may be lost."""
+
+
+class Database(Protocol):
+    """Opens transactions, and joins those of the host."""
+
+    def open(self) -> OpenedUnit:
+        """Open a transaction of the framework's own, on a connection of this thread's."""
+
+    def joined(self, handle: Any) -> UnitOfWork:
+        """Return the host's own open transaction; it is never committed by the framework.
+
+        Raises `NoTransaction` if the handle is in none.
+        """
+
+
+class SqlAlchemyDatabase:
+    """A database that is reached through a SQLAlchemy engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        forbid_commit_in_handlers(engine)
+
+    def open(self) -> "_OpenedConnection":
+        connection = self._engine.connect()
+        connection.begin()
+        return _OpenedConnection(self._engine, connection)
+
+    def joined(self, handle: Any) -> SqlAlchemyUnitOfWork:
+        return joined(handle)
+
+
+class _OpenedConnection:
+    """A transaction on a connection from the engine's pool."""
+
+    def __init__(self, engine: Engine, connection: Connection) -> None:
+        self._engine = engine
+        self._connection = connection
+        self.unit = SqlAlchemyUnitOfWork(connection)
+
+    def commit(self) -> None:
+        try:
+            if self._connection.get_transaction() is None:
+                # A handler's own session was refused a rollback.  SQLAlchemy holds the transaction
+                # for ended then, and would commit nothing; Postgres was never told.
+                self._connection.begin()
+            self._connection.commit()
+        finally:
+            self.roll_back()
+
+    def roll_back(self) -> None:
+        if is_lost(self._connection):
+            # Nothing is there to roll back, and trying would raise over what was raised.
+            self._connection.invalidate()
+            # The server may have gone, and with it every connection that waits in the pool.
+            self._engine.dispose()
+        self._connection.close()  # rolls back what was not committed
