@@ -13,7 +13,7 @@ from uuid import uuid4
 import redis
 from sqlalchemy import Engine, create_engine, make_url, text
 
-from benchmarks.workload import SCHEMA, metadata
+from benchmarks.workload import metadata
 from boundary import Settings
 from boundary.migration import migrate
 from boundary.servers import Servers
@@ -39,7 +39,7 @@ def own_schema() -> Iterator[Settings]:
         db_schema=name,
         namespace=name,
     )
-    engine = create_engine(url, execution_options={"schema_translate_map": {SCHEMA: name}})
+    engine = create_engine(url, execution_options={"schema_translate_map": {None: name}})
     try:
         migrate(engine, name)
         with engine.begin() as connection:

@@ -5,17 +5,14 @@
 
 from uuid import UUID
 
-from pydantic import BaseModel
-from sqlalchemy import Column, MetaData, Table, Text, Uuid, insert
+from pydantic import BaseModel, SecretStr
+from sqlalchemy import Column, MetaData, Table, Text, Uuid, make_url
 
 from boundary import Runtime, Settings
 from internals import Context, Work
 from saga import Command, Rejected, Saga, Step
 
-#: A name to be translated: the real one is in the engine's `schema_translate_map`.
-SCHEMA = "benchmark"
-
-metadata = MetaData(schema=SCHEMA)
+metadata = MetaData()
 effect = Table(
     "effect",
     metadata,
@@ -107,14 +104,17 @@ ORDER = Saga(
 
 def build_runtime(settings: Settings) -> Runtime:
     """Return the workload's runtime; its own table is in the schema of the framework's."""
-    return Runtime(
-        sagas=[ORDER],
-        contexts=CONTEXTS,
-        settings=settings,
-        execution_options={"schema_translate_map": {SCHEMA: settings.db_schema}},
-    )
+    return Runtime(sagas=[ORDER], contexts=CONTEXTS, settings=_in_own_schema(settings))
+
+
+def _in_own_schema(settings: Settings) -> Settings:
+    assert settings.database_url is not None
+    url = make_url(settings.database_url.get_secret_value())
+    found = url.update_query_dict({"options": f"-csearch_path={settings.db_schema}"})
+    text = found.render_as_string(hide_password=False)
+    return settings.model_copy(update={"database_url": SecretStr(text)})
 
 
 def _insert(work: Work, order_id: UUID, what: str) -> None:
     row = {"message_id": work.message_id, "order_id": order_id, "what": what}
-    work.connection.execute(insert(effect).values(row))
+    work.execute("INSERT INTO effect VALUES (%(message_id)s, %(order_id)s, %(what)s)", row)

@@ -11,8 +11,8 @@ from typing import Any
 from uuid import UUID
 
 from boundary.consequences import Consequences
-from boundary.saga_rows import StoredSaga, columns, data_to_json
-from internals.batch import Batch
+from boundary.saga_rows import StoredSaga, data_to_json, saga_record
+from internals.batch import Batch, finish
 from internals.consumer import Handled
 from internals.database import Database
 from internals.failures import describe
@@ -26,6 +26,7 @@ from internals.inbox import (
 )
 from internals.leased import Leased
 from internals.outbox import Outbox
+from internals.records import records
 from internals.statements import Statements
 from internals.unit_of_work import Row, UnitOfWork
 from saga.decide import Verdict, decide
@@ -45,7 +46,10 @@ class _Folding:
     consequences: Consequences
     states: dict[UUID, SagaState[Any]] = field(default_factory=dict)
     data: dict[UUID, str] = field(default_factory=dict)
-    changed: set[UUID] = field(default_factory=set)
+
+    def records(self) -> str:
+        """The sagas that were moved, for the statement that saves them."""
+        return records(saga_record(state, self.data[id]) for id, state in self.states.items())
 
 
 class Orchestrator:
@@ -84,18 +88,13 @@ class Orchestrator:
                 self._fold(delivery(row), stored, folding)
         batch = folding.batch
         self._park_orphans(unit, absent, batch)
-        if folding.changed:
-            changed = [folding.states[id] for id in folding.changed]
-            data = [folding.data[id] for id in folding.changed]
-            unit.run(self._statements.save_sagas, columns(changed, data))
-        # Sent first: what one message of the batch commands, a later one may take back.
-        woken = self._outbox.send(unit, batch.messages)
+        woken = finish(unit, self._inbox, self._outbox, batch, sagas=folding.records())
+        # Sent by now: what one message of the batch commands, a later one may take back.
         woken |= self._outbox.send(unit, folding.consequences.carry_out(unit))
-        self._inbox.settle(unit, batch.settlements)
         folding.consequences.clear_deadlines(unit)
         settled = len(batch.settlements)
         more = len(rows) >= limit or settled < len(rows)
-        return Handled(len(rows), settled, more, frozenset(woken))
+        return Handled(len(rows), settled, more, woken)
 
     def _claim(self, unit: UnitOfWork, limit: int) -> Sequence[Row]:
         """Claim; if sagas that others hold fill the batch, the rest need not wait for them."""
@@ -149,7 +148,6 @@ class Orchestrator:
             _log_status(decision.state, saga)
         folding.states[message.saga_id] = decision.state
         folding.data[message.saga_id] = data
-        folding.changed.add(message.saga_id)
         folding.consequences.note(decision, message)
         batch.messages.extend(decision.send)
         note = None if decision.verdict is Verdict.APPLIED else str(decision.verdict)

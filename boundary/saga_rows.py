@@ -1,7 +1,6 @@
 """Saga rows: a saga's state as it is stored, and back."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
@@ -9,6 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel, ValidationError
 
 from internals.failures import describe
+from internals.records import Raw, Value
 from internals.unit_of_work import Row
 from saga.definition import Saga
 from saga.errors import PayloadError
@@ -65,19 +65,19 @@ class StoredSaga:
             ) from error
 
 
-def columns(states: Sequence[SagaState[Any]], data: Sequence[str]) -> dict[str, list[Any]]:
-    """Return these states, and their data as `data_to_json` wrote it, as the arrays that the
-    set-based statements take."""
+def saga_record(state: SagaState[Any], data: str, key: str | None = None) -> dict[str, Value]:
+    """Return a state, and its data as `data_to_json` wrote it, as a record for the statements."""
     return {
-        "id": [s.id for s in states],
-        "status": [s.status.value for s in states],
-        "direction": [s.direction.value for s in states],
-        "data": list(data),
-        "steps": [steps_to_json(s) for s in states],
-        "course": [json.dumps(_course_to_json(s)) for s in states],
-        "consumed": [s.consumed for s in states],
-        "reason": [s.reason for s in states],
-        "final": [s.status.final for s in states],
+        "id": state.id,
+        "key": key,
+        "status": state.status.value,
+        "direction": state.direction.value,
+        "data": Raw(data),
+        "steps": Raw(steps_to_json(state)),
+        "course": Raw(json.dumps(_course_to_json(state))),
+        "consumed": state.consumed,
+        "reason": state.reason,
+        "final": state.status.final,
     }
 
 

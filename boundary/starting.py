@@ -6,10 +6,11 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from boundary.saga_rows import columns, data_to_json
+from boundary.saga_rows import data_to_json, saga_record
 from internals.failures import storable
 from internals.ids import uuid7
 from internals.outbox import Outbox
+from internals.records import Raw, records
 from internals.statements import Statements
 from internals.unit_of_work import UnitOfWork
 from saga.decide import Decision, decide, start_message
@@ -69,8 +70,10 @@ class Starter:
         rows = unit.run(
             self._statements.insert_sagas,
             {
-                **columns(states, [data_to_json(s) for s in states]),
-                "key": list(keys),
+                "sagas": records(
+                    saga_record(state, data_to_json(state), key)
+                    for state, key in zip(states, keys, strict=True)
+                ),
                 "name": saga.name,
                 "version": saga.version,
             },
@@ -128,9 +131,10 @@ class Starter:
                 "kind": Started.kind,
                 "saga": saga.name,
                 "consumer": saga_consumer(saga.name),
-                "id": [start.id for start in starts],
-                "payload": [start.payload for start in starts],
-                "saga_id": [start.saga_id for start in starts],
+                "starts": records(
+                    {"id": start.id, "payload": Raw(start.payload), "saga_id": start.saga_id}
+                    for start in starts
+                ),
             },
         )
 

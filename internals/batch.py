@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from internals.failures import describe, storable
 from internals.ids import uuid7
-from internals.inbox import Delivery, DeliveryState, Settlement
+from internals.inbox import Delivery, DeliveryState, Inbox, Settlement
+from internals.outbox import Outbox, woken
+from internals.unit_of_work import UnitOfWork
 from saga.envelope import Category, Envelope, saga_consumer
 from saga.errors import Rejected
 from saga.messages import Done, Faulted, Message, Refused
@@ -149,3 +151,16 @@ class Batch:
             recipient=saga_consumer(message.saga),
             sender=self.consumer,
         )
+
+
+def finish(
+    unit: UnitOfWork, inbox: Inbox, outbox: Outbox, batch: Batch, *, sagas: str | None = None
+) -> frozenset[str]:
+    """Write a batch: settle, send, and save the records of `sagas`, in one statement.
+
+    Returns the consumers that got something; their doorbells are to be rung after the commit.
+    """
+    if not (batch.settlements or batch.messages):
+        return frozenset()
+    messages = outbox.parameters(batch.messages)
+    return frozenset(woken(inbox.finish(unit, batch.settlements, messages, sagas)))

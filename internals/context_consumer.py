@@ -3,7 +3,7 @@
 import logging
 import time
 
-from internals.batch import Batch
+from internals.batch import Batch, finish
 from internals.consumer import Handled
 from internals.context import Context, Handler
 from internals.database import Database
@@ -92,11 +92,8 @@ class ContextConsumer:
                 left += 1
         if full and not left:
             self._pace = min(2 * self._pace, _FASTEST)
-        woken = self._outbox.send(unit, batch.messages)
-        self._inbox.settle(unit, batch.settlements)
-        return Handled(
-            len(deliveries), len(deliveries) - left, full or left > 0, frozenset(woken), leased
-        )
+        woken = finish(unit, self._inbox, self._outbox, batch)
+        return Handled(len(deliveries), len(deliveries) - left, full or left > 0, woken, leased)
 
     def finish(self, database: Database, leased: Leased) -> frozenset[str]:
         return run_leased(database, leased, self._inbox, self._outbox, self._around)

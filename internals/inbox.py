@@ -1,13 +1,14 @@
 """Inbox: deliveries are claimed, and settled in the transaction that claimed them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
 from internals.failures import storable
 from internals.outbox import retry_from_json
+from internals.records import Value, records
 from internals.statements import Statements
 from internals.unit_of_work import Row, UnitOfWork
 from saga.envelope import Category, Envelope
@@ -92,20 +93,34 @@ class Inbox:
 
     def settle(self, unit: UnitOfWork, settlements: Sequence[Settlement]) -> None:
         """Record what became of claimed deliveries."""
-        if not settlements:
-            return
-        unit.run(
-            self._statements.settle,
-            {
-                "consumer": self.consumer,
-                "id": [s.message_id for s in settlements],
-                "state": [s.state.value for s in settlements],
-                "error": [_shorten(s.error) for s in settlements],
-                "position": [s.position for s in settlements],
-                "attempts": [s.attempts for s in settlements],
-                "delay": [s.delay for s in settlements],
-            },
-        )
+        if settlements:
+            unit.run(self._statements.settle, self._parameters(settlements))
+
+    def finish(
+        self,
+        unit: UnitOfWork,
+        settlements: Iterable[Settlement],
+        messages: Mapping[str, object],
+        sagas: str | None,
+    ) -> Sequence[Row]:
+        """Record what became of claimed deliveries, and in the same statement send and save.
+
+        Args:
+            unit: The transaction that claimed them.
+            settlements: What became of them.
+            messages: `Outbox.parameters` of what is sent.
+            sagas: The records of the sagas to save, if any.
+
+        Returns the rows that `outbox.woken` reads.
+        """
+        statements = self._statements
+        parameters = {**self._parameters(settlements), **messages}
+        if sagas is None:
+            return unit.run(statements.finish, parameters)
+        return unit.run(statements.finish_sagas, {**parameters, "sagas": sagas})
+
+    def _parameters(self, settlements: Iterable[Settlement]) -> dict[str, object]:
+        return {"consumer": self.consumer, "settled": records(map(_record, settlements))}
 
     def lease(
         self, unit: UnitOfWork, message_id: UUID, lease: UUID, seconds: float, *, external: bool
@@ -164,6 +179,17 @@ def delivery(row: Row) -> Delivery:
         retry=retry_from_json(retry),
     )
     return Delivery(envelope, attempts, rings)
+
+
+def _record(settlement: Settlement) -> dict[str, Value]:
+    return {
+        "id": settlement.message_id,
+        "state": settlement.state.value,
+        "error": _shorten(settlement.error),
+        "position": settlement.position,
+        "attempts": settlement.attempts,
+        "delay": settlement.delay,
+    }
 
 
 def _shorten(error: str | None) -> str | None:

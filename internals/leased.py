@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
-from internals.batch import Batch
+from internals.batch import Batch, finish
 from internals.context import Handler
 from internals.database import Database
 from internals.failures import is_server_trouble, is_transient
@@ -106,10 +106,9 @@ def _settle(
             opened.roll_back()
             logger.warning("%s: the lease of %s ended", inbox.consumer, message.kind)
             return frozenset()
-        woken = outbox.send(unit, batch.messages)
-        inbox.settle(unit, batch.settlements)
+        woken = finish(unit, inbox, outbox, batch)
     except BaseException:
         opened.roll_back()
         raise
     opened.commit()
-    return frozenset(woken)
+    return woken

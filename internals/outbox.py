@@ -1,11 +1,12 @@
 """Outbox: messages are sent by writing them down, in the transaction of what caused them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
+from internals.records import Raw, Value, records
 from internals.statements import Statements
-from internals.unit_of_work import UnitOfWork
+from internals.unit_of_work import Row, UnitOfWork
 from saga.envelope import Envelope
 from saga.errors import PayloadError
 from saga.retry import Retry
@@ -38,29 +39,17 @@ class Outbox:
         """
         if not messages:
             return set()
-        messages = list({message.id: message for message in messages}.values())
-        for message in messages:
+        return woken(unit.run(self._send, self.parameters(messages)))
+
+    def parameters(self, messages: Iterable[Envelope]) -> dict[str, object]:
+        """Return what the statements that send these messages take.
+
+        Raises `PayloadError` for one that is too large.
+        """
+        once = {message.id: message for message in messages}.values()
+        for message in once:
             self.check(message)
-        rows = unit.run(
-            self._send,
-            {
-                "id": [m.id for m in messages],
-                "kind": [m.kind for m in messages],
-                "category": [m.category.value for m in messages],
-                "payload": [m.payload for m in messages],
-                "saga_id": [m.saga_id for m in messages],
-                "saga": [m.saga for m in messages],
-                "causation_id": [m.causation_id for m in messages],
-                "root_id": [m.root_id or m.id for m in messages],
-                "recipient": [m.recipient for m in messages],
-                "sender": [m.sender for m in messages],
-                "awaits": [",".join(m.awaits) for m in messages],
-                "retry": [retry_to_json(m.retry) for m in messages],
-                "delay": [m.delay for m in messages],
-                "grace": self._grace,
-            },
-        )
-        return {consumer for (consumer,) in rows if consumer is not None}
+        return {"messages": records(_record(message) for message in once), "grace": self._grace}
 
     def check(self, message: Envelope) -> None:
         """Raise `PayloadError` if the payload has more bytes than the limit."""
@@ -70,6 +59,30 @@ class Outbox:
                 f"{message.kind}: the payload has {size:,} bytes and the limit is "
                 f"{self._max_payload:,}; keep the data elsewhere and send its key"
             )
+
+
+def woken(rows: Iterable[Row]) -> set[str]:
+    """Return the consumers that got something due now, from what such a statement returned."""
+    return {consumer for (consumer,) in rows if consumer is not None}
+
+
+def _record(message: Envelope) -> dict[str, Value]:
+    retry = retry_to_json(message.retry)
+    return {
+        "id": message.id,
+        "kind": message.kind,
+        "category": message.category.value,
+        "payload": Raw(message.payload),
+        "saga_id": message.saga_id,
+        "saga": message.saga,
+        "causation_id": message.causation_id,
+        "root_id": message.root_id or message.id,
+        "recipient": message.recipient,
+        "sender": message.sender,
+        "awaits": ",".join(message.awaits) or None,
+        "retry": None if retry is None else Raw(retry),
+        "delay": message.delay or None,
+    }
 
 
 def retry_to_json(retry: Retry | None) -> str | None:

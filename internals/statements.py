@@ -1,8 +1,8 @@
 """The hop's SQL: a few static statements, whoever's cursor runs them.
 
 Placeholders are ``%(name)s``, which SQLAlchemy's `exec_driver_sql`, Django's cursor and psycopg
-all understand.  Lists travel as arrays and are taken apart by ``unnest``, so that a batch costs
-the same number of statements as one message.
+all understand.  A batch travels as one JSON text (see `internals.records`), so that it costs the
+same number of statements as one message.
 """
 
 import re
@@ -60,21 +60,42 @@ LEFT JOIN held AS s ON s.id = i.saga_id
 ORDER BY i.due_at, o.seq
 """
 
-# An id sent before is the same message sent again: it is dropped, with its deliveries.
-_SEND = """
-WITH m AS (
-    SELECT *
-    FROM unnest(%(id)s::uuid[], %(kind)s::text[], %(category)s::text[], %(payload)s::text[],
-                %(saga_id)s::uuid[], %(saga)s::text[], %(causation_id)s::uuid[],
-                %(root_id)s::uuid[], %(recipient)s::text[], %(sender)s::text[],
-                %(awaits)s::text[], %(retry)s::text[], %(delay)s::float8[])
-        AS m (id, kind, category, payload, saga_id, saga, causation_id, root_id,
-              recipient, sender, awaits, retry, delay)
+_SETTLING = """
+UPDATE {schema}.inbox AS i
+SET state = m.state, last_error = m.error, position = m.position, attempts = m.attempts,
+    done_at = CASE WHEN m.state = 'pending' THEN NULL ELSE clock_timestamp() END,
+    lease = NULL, rings = CASE WHEN m.state = 'pending' THEN 0 ELSE i.rings END,
+    due_at = CASE WHEN m.state = 'pending'
+        THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.due_at END,
+    ring_at = CASE WHEN m.state = 'pending'
+        THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.ring_at END
+FROM json_to_recordset(%(settled)s::json) AS m (id uuid, state text, error text, position int,
+                                                attempts int, delay float8)
+WHERE i.message_id = m.id AND i.consumer = %(consumer)s AND i.state = 'pending'
+"""
+
+_SAVING = """
+UPDATE {schema}.saga AS s
+SET status = m.status, direction = m.direction, data = m.data, steps = m.steps,
+    course = m.course, consumed = m.consumed, reason = m.reason,
+    updated_at = clock_timestamp(),
+    finished_at = CASE WHEN m.final THEN coalesce(s.finished_at, clock_timestamp()) END
+FROM json_to_recordset(%(sagas)s::json) AS m (id uuid, status text, direction text, data jsonb,
+        steps json, course jsonb, consumed int, reason text, final bool)
+WHERE s.id = m.id
+"""
+
+_SENDING = """
+m AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(%(messages)s::json)
+        AS m (id uuid, kind text, category text, payload jsonb, saga_id uuid, saga text,
+              causation_id uuid, root_id uuid, recipient text, sender text, awaits text,
+              retry jsonb, delay float8)
 ), sent AS (
     INSERT INTO {schema}.outbox (id, kind, category, payload, saga_id, saga, causation_id, root_id,
                                  recipient, sender, awaits, retry)
-    SELECT id, kind, category, payload::jsonb, saga_id, saga, causation_id, root_id,
-           recipient, sender, string_to_array(awaits, ','), retry::jsonb
+    SELECT id, kind, category, payload, saga_id, saga, causation_id, root_id,
+           recipient, sender, string_to_array(coalesce(awaits, ''), ','), retry
     FROM m
     ON CONFLICT (id) DO NOTHING
     RETURNING id, kind, category, saga_id, saga, recipient, awaits
@@ -89,28 +110,24 @@ WITH m AS (
     WHERE category = 'event' AND saga IS NOT NULL AND kind = ANY (awaits)
 )
 INSERT INTO {schema}.inbox (message_id, consumer, saga_id, due_at, ring_at)
-SELECT addressed.id, consumer, addressed.saga_id, now() + m.delay * interval '1 second',
-       clock_timestamp() + (CASE WHEN m.delay > 0 THEN m.delay ELSE %(grace)s END)
-                         * interval '1 second'
+SELECT addressed.id, consumer, addressed.saga_id,
+       now() + coalesce(m.delay, 0) * interval '1 second',
+       clock_timestamp() + coalesce(m.delay, %(grace)s) * interval '1 second'
 FROM addressed JOIN m ON m.id = addressed.id
 RETURNING CASE WHEN due_at <= now() THEN consumer END
 """
 
 # The state in the WHERE clause is what keeps a late worker from overwriting a settled delivery.
-_SETTLE = """
-UPDATE {schema}.inbox AS i
-SET state = m.state, last_error = m.error, position = m.position, attempts = m.attempts,
-    done_at = CASE WHEN m.state = 'pending' THEN NULL ELSE clock_timestamp() END,
-    lease = NULL, rings = CASE WHEN m.state = 'pending' THEN 0 ELSE i.rings END,
-    due_at = CASE WHEN m.state = 'pending'
-        THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.due_at END,
-    ring_at = CASE WHEN m.state = 'pending'
-        THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.ring_at END
-FROM unnest(%(id)s::uuid[], %(state)s::text[], %(error)s::text[], %(position)s::int[],
-            %(attempts)s::int[], %(delay)s::float8[])
-    AS m (id, state, error, position, attempts, delay)
-WHERE i.message_id = m.id AND i.consumer = %(consumer)s AND i.state = 'pending'
-"""
+_SETTLE = _SETTLING
+
+_SAVE_SAGAS = _SAVING
+
+# An id sent before is the same message sent again: it is dropped, with its deliveries.
+_SEND = f"WITH {_SENDING}"
+
+# The end of a hop, in one round trip.
+_FINISH = f"WITH settled AS ({_SETTLING}), {_SENDING}"
+_FINISH_SAGAS = f"WITH settled AS ({_SETTLING}), saved AS ({_SAVING}), {_SENDING}"
 
 # A delivery that is handled outside the transaction that claimed it.  It is not due again before
 # the lease ends, and only the holder of the lease can settle it.  The end is a little random: of
@@ -178,28 +195,13 @@ WHERE message_id = ANY (%(id)s::uuid[]) AND state = 'parked'
 RETURNING message_id, consumer
 """
 
-_SAVE_SAGAS = """
-UPDATE {schema}.saga AS s
-SET status = m.status, direction = m.direction, data = m.data::jsonb, steps = m.steps::json,
-    course = m.course::jsonb, consumed = m.consumed, reason = m.reason,
-    updated_at = clock_timestamp(),
-    finished_at = CASE WHEN m.final THEN coalesce(s.finished_at, clock_timestamp()) END
-FROM unnest(%(id)s::uuid[], %(status)s::text[], %(direction)s::text[], %(data)s::text[],
-            %(steps)s::text[], %(course)s::text[], %(consumed)s::int[], %(reason)s::text[],
-            %(final)s::bool[])
-    AS m (id, status, direction, data, steps, course, consumed, reason, final)
-WHERE s.id = m.id
-"""
-
 _INSERT_SAGAS = """
 INSERT INTO {schema}.saga
     (id, name, version, key, status, direction, data, steps, course, consumed, reason, finished_at)
-SELECT id, %(name)s, %(version)s, key, status, direction, data::jsonb, steps::json,
-       course::jsonb, consumed, reason, CASE WHEN final THEN clock_timestamp() END
-FROM unnest(%(id)s::uuid[], %(key)s::text[], %(status)s::text[], %(direction)s::text[],
-            %(data)s::text[], %(steps)s::text[], %(course)s::text[], %(consumed)s::int[],
-            %(reason)s::text[], %(final)s::bool[])
-    AS m (id, key, status, direction, data, steps, course, consumed, reason, final)
+SELECT id, %(name)s, %(version)s, key, status, direction, data, steps, course, consumed, reason,
+       CASE WHEN final THEN clock_timestamp() END
+FROM json_to_recordset(%(sagas)s::json) AS m (id uuid, key text, status text, direction text,
+        data jsonb, steps json, course jsonb, consumed int, reason text, final bool)
 ORDER BY key  -- so that two callers who start the same keys cannot wait for each other
 ON CONFLICT (name, key) DO NOTHING
 RETURNING id
@@ -210,10 +212,8 @@ _RECORD_STARTS = """
 WITH sent AS (
     INSERT INTO {schema}.outbox (id, kind, category, payload, saga_id, saga, root_id,
                                  recipient, awaits)
-    SELECT m.id, %(kind)s, 'command', m.payload::jsonb, m.saga_id, %(saga)s, m.id, %(consumer)s,
-           '{{}}'
-    FROM unnest(%(id)s::uuid[], %(payload)s::text[], %(saga_id)s::uuid[])
-        AS m (id, payload, saga_id)
+    SELECT m.id, %(kind)s, 'command', m.payload, m.saga_id, %(saga)s, m.id, %(consumer)s, '{{}}'
+    FROM json_to_recordset(%(starts)s::json) AS m (id uuid, payload jsonb, saga_id uuid)
     RETURNING id, saga_id
 )
 INSERT INTO {schema}.inbox
@@ -311,6 +311,8 @@ class Statements:
     claim_sagas: str = _CLAIM_SAGAS
     send: str = _SEND
     settle: str = _SETTLE
+    finish: str = _FINISH
+    finish_sagas: str = _FINISH_SAGAS
     lease: str = _LEASE
     hold_lease: str = _HOLD_LEASE
     revoke: str = _REVOKE

@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NoReturn, Protocol
 
+import psycopg
+from psycopg.errors import InFailedSqlTransaction, error_from_result
+from psycopg.pq import ExecStatus, TransactionStatus
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -55,12 +58,20 @@ class SqlAlchemyUnitOfWork:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self._handling = False
+        #: Whether the last handler's savepoint is still there.
+        self._kept = False
 
     @property
     def lost(self) -> bool:
         return is_lost(self.connection)
 
     def run(self, statement: str, parameters: Mapping[str, object]) -> Sequence[Row]:
+        if self._kept and not self._handling:
+            # Rows that were locked before a savepoint and are updated within it cost Postgres a
+            # multixact each.
+            self._control(b"RELEASE SAVEPOINT saga_handler")
+            self._kept = False
         # The driver's own cursor: the same transaction, without the cost of a result proxy.
         cursor = self.connection.connection.cursor()
         try:
@@ -77,23 +88,61 @@ class SqlAlchemyUnitOfWork:
             # Fails if an error of the database was swallowed inside.
             self.run("RELEASE SAVEPOINT saga", {})
         except BaseException:
-            self.run("ROLLBACK TO SAVEPOINT saga", {})
-            self.run("RELEASE SAVEPOINT saga", {})
+            self._control(b"ROLLBACK TO SAVEPOINT saga; RELEASE SAVEPOINT saga")
             raise
 
     @contextmanager
     def handling(self) -> Iterator[None]:
+        # Of many handlers in a row, each takes over from the last: one round trip a handler.
+        if self._driver.pgconn.transaction_status == TransactionStatus.IDLE:
+            self.run("SAVEPOINT saga_handler", {})  # the transaction begins with it
+        else:
+            release = b"RELEASE SAVEPOINT saga_handler;" if self._kept else b""
+            self._control(release + b"SAVEPOINT saga_handler")
+        self._kept = self._handling = True
+        try:
+            with self._forbid_commit():
+                yield
+            if self._driver.pgconn.transaction_status == TransactionStatus.INERROR:
+                raise InFailedSqlTransaction(
+                    "the handler went on after a statement of its had failed; put a savepoint "
+                    "around what may fail"
+                )
+        except BaseException:
+            self._control(b"ROLLBACK TO SAVEPOINT saga_handler")
+            raise
+        finally:
+            self._handling = False
+
+    @contextmanager
+    def _forbid_commit(self) -> Iterator[None]:
         # Refused before SQLAlchemy takes note: it would hold the transaction for ended.
         connection: Any = self.connection
-        with self.savepoint():
-            connection.commit = connection.rollback = connection.get_transaction = _refuse
-            info = connection.info  # cannot be asked for once the connection is lost
-            info[_HANDLING] = True
-            try:
-                yield
-            finally:
-                info.pop(_HANDLING, None)
-                del connection.commit, connection.rollback, connection.get_transaction
+        connection.commit = connection.rollback = connection.get_transaction = _refuse
+        info = connection.info  # cannot be asked for once the connection is lost
+        info[_HANDLING] = True
+        try:
+            yield
+        finally:
+            info.pop(_HANDLING, None)
+            del connection.commit, connection.rollback, connection.get_transaction
+
+    @property
+    def _driver(self) -> psycopg.Connection[Any]:
+        return self.connection.connection.driver_connection  # type: ignore[return-value]
+
+    def _control(self, statements: bytes) -> None:
+        """Run savepoint statements in one round trip.
+
+        Not on a cursor: when psycopg sees a rollback there, were it only to a savepoint, it
+        forgets all prepared statements of the connection.
+        """
+        driver = self._driver
+        result = driver.pgconn.exec_(statements)
+        if result.status != ExecStatus.COMMAND_OK:
+            if driver.closed:
+                raise psycopg.OperationalError("the connection is lost")
+            raise error_from_result(result)
 
     def on_commit(self, call: Callable[[], None]) -> None:
         # SQLAlchemy tells of a commit before it happens, and a doorbell that rings before the

@@ -1,6 +1,6 @@
 """Work: what a handler is given besides the message."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, Self
@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from internals.ids import uuid7
-from internals.unit_of_work import UnitOfWork
+from internals.unit_of_work import Row, UnitOfWork
 from saga.envelope import Category, Envelope, command_recipient
 from saga.errors import NoTransaction, UndeclaredEmission
 from saga.messages import Command, Event, Message
@@ -73,6 +73,20 @@ class Work:
                 raise TypeError("work.session needs SQLAlchemy; this transaction is not its own")
             self._session = Session(connection, join_transaction_mode="create_savepoint")
         return self._session
+
+    def execute(self, statement: str, parameters: Mapping[str, object] | None = None) -> list[Row]:
+        """Run one SQL statement in this transaction, at the driver's own speed.
+
+        Args:
+            statement: With ``%(name)s`` placeholders; a literal ``%`` is written ``%%``.
+            parameters: Their values.
+
+        Returns the rows, if it has any.  Raises what the driver raises, and `NoTransaction` as
+        `connection` does.
+        """
+        _ = self.connection
+        assert self._unit is not None
+        return list(self._unit.run(statement, parameters or {}))
 
     def begin(self) -> None:
         """Open the transaction, in a handler that acts outside the database: call out first.

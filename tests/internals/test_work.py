@@ -198,6 +198,45 @@ def test_it_never_commits(store: Any, command: Any, outside: Any) -> None:
     assert store.effects() == []
 
 
+class TestExecute:
+    def test_it_runs_in_the_transaction_of_the_handler(self, store: Any, command: Any) -> None:
+        seen: list[Any] = []
+
+        def handle(message: Hang, work: Work) -> None:
+            work.execute("INSERT INTO effect VALUES (%(n)s)", {"n": message.n})
+            seen.append(work.execute("SELECT n, 'a%%' FROM effect"))
+            assert store.effects() == []
+            if message.n == 2:
+                raise ValueError("no nail")
+
+        for n in (1, 2):
+            store.send(command(Hang(n=n)))
+        store.hop(gallery(handle, retry=Retry(attempts=1)))
+        assert seen == [[(1, "a%")], [(1, "a%"), (2, "a%")]]
+        assert store.effects() == [1]
+
+    def test_what_fails_in_it_is_the_handler_s_failure(self, store: Any, command: Any) -> None:
+        def handle(message: Hang, work: Work) -> None:
+            if message.n == 2:
+                work.execute("SELECT 1/0")
+            work.execute("INSERT INTO effect VALUES (%(n)s)", {"n": message.n})
+
+        messages = [command(Hang(n=n)) for n in (1, 2, 3)]
+        store.send(*messages)
+        store.hop(gallery(handle, retry=Retry(attempts=1)))
+        assert store.effects() == [1, 3]
+        assert "division by zero" in store.delivery(messages[1])["last_error"]
+
+    def test_it_is_refused_while_an_external_handler_calls_out(
+        self, store: Any, command: Any
+    ) -> None:
+        message = command(Hang(n=1))
+        store.send(message)
+        handle = lambda _, work: work.execute("SELECT 1")  # noqa: E731
+        store.drain(gallery(handle, external=True, retry=Retry(attempts=1)))
+        assert "call work.begin() after the call" in store.delivery(message)["last_error"]
+
+
 class TestAround:
     """What a host framework enters around each run of a handler."""
 

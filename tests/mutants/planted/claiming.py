@@ -80,8 +80,8 @@ CLAIMS = (
         "repeat-is-new",
         "a message that is sent twice is handled twice",
         "internals/outbox.py",
-        "messages = list({message.id: message for message in messages}.values())",
-        "messages = [replace(message, id=uuid7()) for message in messages]",
+        "once = {message.id: message for message in messages}.values()",
+        "once = [replace(message, id=uuid7()) for message in messages]",
         "tests/internals/test_outbox.py::TestOnce"
         "::test_an_id_sent_before_is_dropped_with_its_deliveries",
         "from dataclasses import replace\nfrom internals.ids import uuid7",

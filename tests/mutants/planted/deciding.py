@@ -132,12 +132,13 @@ SAGAS = (
         "deadline-in-memory",
         "a restart forgets all deadlines",
         _ORCHESTRATOR,
-        "        woken = self._outbox.send(unit, batch.messages)\n",
+        "        woken = finish(unit, self._inbox, self._outbox, batch, sagas=folding.records())\n",
         "        for sent in [m for m in batch.messages if m.delay]:\n"
         "            timer = threading.Timer(sent.delay, self._outbox.send, [unit, [sent]])\n"
         "            timer.daemon = True\n"
         "            timer.start()\n"
-        "        woken = self._outbox.send(unit, [m for m in batch.messages if not m.delay])\n",
+        "        batch.messages = [m for m in batch.messages if not m.delay]\n"
+        "        woken = finish(unit, self._inbox, self._outbox, batch, sagas=folding.records())\n",
         f"{_CONSEQUENCES}::TestDeadline"
         "::test_it_is_a_due_time_in_postgres_that_outlives_every_worker",
         "import threading",

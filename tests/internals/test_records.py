@@ -1,0 +1,38 @@
+"""Records: rows as one JSON text."""
+
+import json
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from internals.records import Raw, records
+
+ID = UUID(int=7)
+
+
+def test_each_value_reads_as_what_it_was() -> None:
+    row = {"id": ID, "n": -3, "wait": 0.5, "final": True, "text": 'a "b"\\\n', "none": None}
+    assert json.loads(records([row, {"id": ID}])) == [
+        {"id": str(ID), "n": -3, "wait": 0.5, "final": True, "text": 'a "b"\\\n'},
+        {"id": str(ID)},
+    ]
+
+
+def test_what_is_json_already_goes_in_as_it_is() -> None:
+    assert records([{"payload": Raw('{"a": [1]}')}]) == '[{"payload":{"a": [1]}}]'
+
+
+def test_no_rows_are_an_empty_array() -> None:
+    assert records([]) == "[]"
+
+
+@given(st.lists(st.text()))
+def test_no_text_can_break_out_of_its_place(texts: list[str]) -> None:
+    assert [row["t"] for row in json.loads(records({"t": text} for text in texts))] == texts
+
+
+def test_a_value_that_has_no_place_in_json_is_refused() -> None:
+    with pytest.raises(KeyError):
+        records([{"when": object()}])  # type: ignore[dict-item]
