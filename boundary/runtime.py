@@ -5,7 +5,7 @@ sagas never opens Redis unless a doorbell is to be rung.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from threading import Lock
 from typing import Any, TypeVar
 from uuid import UUID
@@ -33,6 +33,7 @@ from internals.relay import Relay
 from internals.statements import Statements, statements
 from internals.subscriptions import subscribe
 from internals.transactions import Boundary, transaction
+from internals.turn import Turn
 from internals.work import Around, nothing_around
 from saga.definition import Saga
 from saga.envelope import Category, Envelope, saga_consumer
@@ -128,6 +129,10 @@ class Runtime:
             orchestrator = self._orchestrator(versions)
             found[orchestrator.name] = orchestrator
         return found
+
+    @cached_property
+    def _turns(self) -> dict[str, Turn]:
+        return {name: Turn(self.settings.budget) for name in self.consumers}
 
     def start(
         self,
@@ -258,7 +263,9 @@ class Runtime:
         if known is None:
             return 0
         self.subscribe_once()
-        return drain(self.database, known, self.broker.ring, limit=self.settings.batch)
+        turn, ring = self._turns[consumer], self.broker.ring
+        once = partial(drain, self.database, known, ring, limit=self.settings.batch)
+        return turn.run(partial(once, hopping=turn.hopping), partial(ring, frozenset({consumer})))
 
     def migrate(self) -> None:
         """Bring the schema to the newest version; see `boundary.migration`."""

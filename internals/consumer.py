@@ -22,6 +22,8 @@ class Handled:
     more: bool = False
     #: Consumers that got something: their doorbells are to be rung after the commit.
     woken: frozenset[str] = field(default_factory=frozenset)
+    #: Whether nothing was looked at, since another process has a batch of this consumer's.
+    missed: bool = False
     #: A delivery that is to be finished after the commit, under a lease.
     leased: "Leased | None" = None
 

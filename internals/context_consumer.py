@@ -66,7 +66,11 @@ class ContextConsumer:
         self._pace = _FASTEST
 
     def handle(self, unit: UnitOfWork, limit: int) -> Handled:
-        deliveries, full = self._inbox.claim(unit, min(limit, self._pace))
+        beside = 0 if self._pace >= limit else 1
+        deliveries, size = self._inbox.claim(unit, min(limit, self._pace), beside=beside)
+        if not size:
+            return Handled(more=True, missed=True)
+        full = len(deliveries) >= size
         batch = Batch(self.name)
         leased: Leased | None = None
         left = 0
@@ -93,7 +97,9 @@ class ContextConsumer:
         if full and not left:
             self._pace = min(2 * self._pace, _FASTEST)
         woken = finish(unit, self._inbox, self._outbox, batch)
-        return Handled(len(deliveries), len(deliveries) - left, full or left > 0, woken, leased)
+        return Handled(
+            len(deliveries), len(deliveries) - left, full or left > 0, woken, leased=leased
+        )
 
     def finish(self, database: Database, leased: Leased) -> frozenset[str]:
         return run_leased(database, leased, self._inbox, self._outbox, self._around)

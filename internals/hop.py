@@ -30,6 +30,10 @@ _TURN = 2.0
 #: Times that a hop is run again before the doorbell is given up and left to the relay.
 _PATIENCE = 5
 
+#: So often a batch is waited for that another process has, before deliveries are taken one by one
+#: beside it: about a quarter of a second, since that process may have been stopped.
+_MISSES = 8
+
 #: Seconds to wait for a saga that another transaction holds; the wait doubles.
 _SHORTEST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.064
@@ -53,19 +57,22 @@ def drain(
     *,
     limit: int = BATCH,
     turn: float = _TURN,
+    hopping: Callable[[], None] = lambda: None,
 ) -> int:
     """Answer a doorbell: hop until nothing is due, then return the deliveries settled.
 
     `ring` is called after each commit with the consumers that got something.  After a deadlock
     or a serialization failure the batch is run one by one, so that two batches over the same
     rows cannot starve each other.  When the turn is over and more may be due, the consumer's
-    own doorbell is rung again.
+    own doorbell is rung again.  `hopping` is called before each hop.
     """
     settled = 0
     singles = failures = 0
+    missed = 0
     pause = _SHORTEST_PAUSE
     until = time.monotonic() + turn
     while True:
+        hopping()
         try:
             done = hop(database, consumer, 1 if singles else limit)
         except Exception as error:
@@ -91,9 +98,12 @@ def drain(
         if time.monotonic() > until:
             ring(frozenset({consumer.name}))
             return settled
+        missed = missed + 1 if done.missed else 0
+        if missed == _MISSES:
+            singles, missed = limit, 0
         if done.settled:
             pause = _SHORTEST_PAUSE
         else:
-            # Another hop holds these sagas.  It rings nobody for them, so look again soon.
+            # Another hop holds these sagas, or the batch.  It rings nobody, so look again soon.
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)

@@ -65,17 +65,18 @@ class Inbox:
         digest = hashlib.blake2b(f"{schema}.{consumer}".encode(), digest_size=8).digest()
         self._lock = int.from_bytes(digest, signed=True)
 
-    def claim(self, unit: UnitOfWork, limit: int) -> tuple[list[Delivery], bool]:
-        """Lock and return up to `limit` due deliveries, oldest first, and whether more may be due.
+    def claim(self, unit: UnitOfWork, limit: int, *, beside: int = 1) -> tuple[list[Delivery], int]:
+        """Lock and return up to `limit` due deliveries, oldest first, and what the limit was.
 
-        Nothing returned means that someone else did it: this is the check that makes a
-        repeated or forged doorbell harmless.
+        While another batch of this consumer's is under way the limit is `beside`.  Nothing returned
+        means that someone else did it: this is the check that makes a repeated or forged doorbell
+        harmless.
         """
         rows = unit.run(
             self._statements.claim,
-            {"consumer": self.consumer, "limit": limit, "lock": self._lock},
+            {"consumer": self.consumer, "limit": limit, "lock": self._lock, "beside": beside},
         )
-        return [delivery(row) for row in rows], bool(rows) and len(rows) >= rows[0][-1]
+        return [delivery(row) for row in rows if row[0] is not None], rows[0][-1]
 
     def claim_with_sagas(
         self, unit: UnitOfWork, limit: int, skip: Sequence[UUID] = ()

@@ -17,21 +17,22 @@ _CLAIMED = """
 
 # Two batches of one context would lock the same hot rows of the user's tables in different
 # orders, and Postgres takes a second to see a deadlock.  So only the holder of the context's
-# advisory lock takes a batch; whoever else comes takes one delivery, which can wait for a batch
-# but never be part of a cycle with it.  Nothing correct depends on the lock.
+# advisory lock takes a batch.  Whoever else comes takes none and comes again, since a hop for one
+# delivery costs nearly as much as one for many; or, where handlers are slow, one delivery, which can
+# wait for a batch but never be part of a cycle with it.  Nothing correct depends on the lock.
 _CLAIM = f"""
 WITH turn AS MATERIALIZED (
-    SELECT CASE WHEN %(limit)s > 1 AND pg_try_advisory_xact_lock(%(lock)s)
-        THEN %(limit)s ELSE 1 END AS size
+    SELECT CASE WHEN %(limit)s = 1 THEN 1 WHEN pg_try_advisory_xact_lock(%(lock)s)
+        THEN %(limit)s ELSE %(beside)s END AS size
 )
-SELECT {_CLAIMED}, (SELECT size FROM turn)
-FROM (
+SELECT {_CLAIMED}, turn.size
+FROM turn LEFT JOIN ((
     SELECT message_id, attempts, rings, due_at FROM {{schema}}.inbox
     WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now()
     ORDER BY due_at
     LIMIT (SELECT size FROM turn)
     FOR UPDATE SKIP LOCKED
-) AS i JOIN {{schema}}.outbox AS o ON o.id = i.message_id
+) AS i JOIN {{schema}}.outbox AS o ON o.id = i.message_id) ON true
 ORDER BY i.due_at, o.seq
 """
 

@@ -537,10 +537,32 @@ class TestConflicts:
         with store.transaction() as two:
             with store.transaction() as one:
                 batch, _ = inbox.claim(one, 4)
-                single, more = inbox.claim(two, 4)
-                assert (len(batch), len(single), more) == (4, 1, True)
-            batch, more = inbox.claim(two, 4)
-            assert (len(batch), more) == (4, True)
+                single, size = inbox.claim(two, 4)
+                assert (len(batch), len(single), size) == (4, 1, 1)
+                assert inbox.claim(two, 4, beside=0) == ([], 0)
+            batch, size = inbox.claim(two, 4)
+            assert (len(batch), size) == (4, 4)
+
+    def test_where_handlers_are_quick_others_take_nothing_beside_a_batch(
+        self, store: Any, command: Any, note: Any
+    ) -> None:
+        store.send(*(command(Pack(n=n)) for n in range(10)))
+        context = depot(lambda message, work: note(work, message.n))
+        with store.transaction() as other:
+            store.inbox("depot").claim(other, 4)
+            assert store.hop(context, 4) == Handled(more=True, missed=True)
+        assert store.effects() == []
+
+    def test_but_not_for_ever_since_who_has_the_batch_may_have_been_stopped(
+        self, store: Any, command: Any, note: Any
+    ) -> None:
+        store.send(*(command(Pack(n=n)) for n in range(6)))
+        consumer = _Recorded(store.consumer(depot(lambda message, work: note(work, message.n))))
+        with store.transaction() as stopped:
+            store.inbox("depot").claim(stopped, 4)
+            drain(store.database, consumer, silent, limit=4)
+            assert len(store.effects()) == 2
+        assert consumer.limits == [4] * 8 + [1, 1, 1]  # two, and a look for more
 
     def test_a_conflict_that_never_ends_is_left_to_the_relay(self, store: Any) -> None:
         consumer = _Raising(psycopg.errors.DeadlockDetected())
