@@ -11,11 +11,10 @@ from typing import Any
 from uuid import UUID
 
 from boundary.consequences import Consequences
-from boundary.saga_rows import StoredSaga, data_to_json, saga_record
+from boundary.saga_rows import StoredSaga, data_to_json, saving
 from internals.failures import describe
 from internals.ids import uuid7
 from internals.outbox import Outbox
-from internals.records import records
 from internals.statements import Statements
 from internals.unit_of_work import UnitOfWork
 from saga.decide import Decision, Verdict, decide
@@ -199,8 +198,7 @@ class Acts:
         """Store what was decided, as the orchestrator's hop does, and the act as consumed."""
         state: SagaState[Any] = decision.state
         consumer = saga_consumer(name)
-        sagas = records([saga_record(state, data_to_json(state))])
-        unit.run(self._statements.save_sagas, {"sagas": sagas})
+        unit.run(self._statements.save_sagas, saving(name, [(state, data_to_json(state))]))
         unit.run(
             self._statements.record_act,
             {

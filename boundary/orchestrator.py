@@ -5,13 +5,13 @@ leads, and a saga's row is locked for as long as one hop takes.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from boundary.consequences import Consequences
-from boundary.saga_rows import StoredSaga, data_to_json, saga_record
+from boundary.saga_rows import StoredSaga, data_to_json, saving
 from internals.batch import Batch, finish
 from internals.consumer import Handled
 from internals.database import Database
@@ -26,7 +26,6 @@ from internals.inbox import (
 )
 from internals.leased import Leased
 from internals.outbox import Outbox
-from internals.records import records
 from internals.statements import Statements
 from internals.unit_of_work import Row, UnitOfWork
 from saga.decide import Verdict, decide
@@ -47,9 +46,9 @@ class _Folding:
     states: dict[UUID, SagaState[Any]] = field(default_factory=dict)
     data: dict[UUID, str] = field(default_factory=dict)
 
-    def records(self) -> str:
-        """The sagas that were moved, for the statement that saves them."""
-        return records(saga_record(state, self.data[id]) for id, state in self.states.items())
+    def sagas(self) -> Iterator[tuple[SagaState[Any], str]]:
+        """The sagas that were moved, with their data as it is stored."""
+        return ((state, self.data[id]) for id, state in self.states.items())
 
 
 class Orchestrator:
@@ -88,7 +87,8 @@ class Orchestrator:
                 self._fold(delivery(row), stored, folding)
         batch = folding.batch
         self._park_orphans(unit, absent, batch)
-        woken = finish(unit, self._inbox, self._outbox, batch, sagas=folding.records())
+        sagas = saving(self._saga, folding.sagas())
+        woken = finish(unit, self._inbox, self._outbox, batch, sagas=sagas)
         # Sent by now: what one message of the batch commands, a later one may take back.
         woken |= self._outbox.send(unit, folding.consequences.carry_out(unit))
         folding.consequences.clear_deadlines(unit)

@@ -1,6 +1,7 @@
 """Saga rows: a saga's state as it is stored, and back."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
@@ -8,7 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, ValidationError
 
 from internals.failures import describe
-from internals.records import Raw, Value
+from internals.records import Raw, Value, records
 from internals.unit_of_work import Row
 from saga.definition import Saga
 from saga.errors import PayloadError
@@ -65,11 +66,19 @@ class StoredSaga:
             ) from error
 
 
-def saga_record(state: SagaState[Any], data: str, key: str | None = None) -> dict[str, Value]:
-    """Return a state, and its data as `data_to_json` wrote it, as a record for the statements."""
+def saving(name: str, states: Iterable[tuple[SagaState[Any], str]]) -> dict[str, object]:
+    """Return what the statements take that save sagas of this name.
+
+    Each state comes with its data as `data_to_json` wrote it.
+    """
+    sagas = records({"name": name, **saga_record(state, data)} for state, data in states)
+    return {"saga": name, "sagas": sagas}
+
+
+def saga_record(state: SagaState[Any], data: str) -> dict[str, Value]:
+    """Return a state as a record: its data is as `data_to_json` wrote it."""
     return {
         "id": state.id,
-        "key": key,
         "status": state.status.value,
         "direction": state.direction.value,
         "data": Raw(data),

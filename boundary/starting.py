@@ -71,7 +71,7 @@ class Starter:
             self._statements.insert_sagas,
             {
                 "sagas": records(
-                    saga_record(state, data_to_json(state), key)
+                    {"key": key, **saga_record(state, data_to_json(state))}
                     for state, key in zip(states, keys, strict=True)
                 ),
                 "name": saga.name,

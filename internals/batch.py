@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from internals.failures import describe, storable
@@ -154,9 +154,14 @@ class Batch:
 
 
 def finish(
-    unit: UnitOfWork, inbox: Inbox, outbox: Outbox, batch: Batch, *, sagas: str | None = None
+    unit: UnitOfWork,
+    inbox: Inbox,
+    outbox: Outbox,
+    batch: Batch,
+    *,
+    sagas: Mapping[str, object] | None = None,
 ) -> frozenset[str]:
-    """Write a batch: settle, send, and save the records of `sagas`, in one statement.
+    """Write a batch: settle, send, and save sagas, in one statement.
 
     Returns the consumers that got something; their doorbells are to be rung after the commit.
     """

@@ -102,7 +102,7 @@ class Inbox:
         unit: UnitOfWork,
         settlements: Iterable[Settlement],
         messages: Mapping[str, object],
-        sagas: str | None,
+        sagas: Mapping[str, object] | None,
     ) -> Sequence[Row]:
         """Record what became of claimed deliveries, and in the same statement send and save.
 
@@ -110,7 +110,7 @@ class Inbox:
             unit: The transaction that claimed them.
             settlements: What became of them.
             messages: `Outbox.parameters` of what is sent.
-            sagas: The records of the sagas to save, if any.
+            sagas: `saga_rows.parameters` of the sagas to save, if any.
 
         Returns the rows that `outbox.woken` reads.
         """
@@ -118,10 +118,11 @@ class Inbox:
         parameters = {**self._parameters(settlements), **messages}
         if sagas is None:
             return unit.run(statements.finish, parameters)
-        return unit.run(statements.finish_sagas, {**parameters, "sagas": sagas})
+        return unit.run(statements.finish_sagas, {**parameters, **sagas})
 
     def _parameters(self, settlements: Iterable[Settlement]) -> dict[str, object]:
-        return {"consumer": self.consumer, "settled": records(map(_record, settlements))}
+        settled = records(_record(settlement, self.consumer) for settlement in settlements)
+        return {"consumer": self.consumer, "settled": settled}
 
     def lease(
         self, unit: UnitOfWork, message_id: UUID, lease: UUID, seconds: float, *, external: bool
@@ -182,9 +183,10 @@ def delivery(row: Row) -> Delivery:
     return Delivery(envelope, attempts, rings)
 
 
-def _record(settlement: Settlement) -> dict[str, Value]:
+def _record(settlement: Settlement, consumer: str) -> dict[str, Value]:
     return {
         "id": settlement.message_id,
+        "consumer": consumer,
         "state": settlement.state.value,
         "error": _shorten(settlement.error),
         "position": settlement.position,

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 _INTERVAL = 0.5
 #: Deliveries that one look rings for at most: after an outage the herd comes in portions.
 _PORTION = 500
+#: Of one consumer's due deliveries the oldest so many are looked at.
+_WINDOW = 2000
 #: Of one consumer's late deliveries the oldest so many, which its next hop would take, are counted
 #: as rung for: the others wait behind them, and say nothing about what they do to their worker.
 _HEAD = BATCH
@@ -80,6 +82,7 @@ class Relay:
                 {
                     "consumers": quiet,
                     "limit": max(1, _PORTION // len(quiet)),
+                    "window": _WINDOW,
                     "head": _HEAD,
                     "grace": self._grace,
                     "cap": _LONGEST_GRACE,

@@ -15,6 +15,10 @@ _CLAIMED = """
     o.id, o.kind, o.category, o.payload::text, o.saga_id, o.saga, o.causation_id, o.root_id,
     o.recipient, o.sender, o.awaits, o.retry::text, i.attempts, i.rings"""
 
+# A subquery that is not flattened is run once for each row, by primary key: of a table that has just
+# begun to grow Postgres would read all, and go on to do so.
+_MESSAGE = "(SELECT * FROM {schema}.outbox WHERE id = i.message_id OFFSET 0)"
+
 # Two batches of one context would lock the same hot rows of the user's tables in different
 # orders, and Postgres takes a second to see a deadlock.  So only the holder of the context's
 # advisory lock takes a batch.  Whoever else comes takes none and comes again, since a hop for one
@@ -32,7 +36,7 @@ FROM turn LEFT JOIN ((
     ORDER BY due_at
     LIMIT (SELECT size FROM turn)
     FOR UPDATE SKIP LOCKED
-) AS i JOIN {{schema}}.outbox AS o ON o.id = i.message_id) ON true
+) AS i CROSS JOIN LATERAL {_MESSAGE} AS o) ON true
 ORDER BY i.due_at, o.seq
 """
 
@@ -48,19 +52,20 @@ WITH due AS MATERIALIZED (
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ), held AS MATERIALIZED (
-    SELECT * FROM {{schema}}.saga
-    WHERE id IN (SELECT saga_id FROM due)
-    ORDER BY id
-    FOR UPDATE SKIP LOCKED
+    SELECT s.* FROM (SELECT DISTINCT saga_id FROM due ORDER BY saga_id) AS d CROSS JOIN LATERAL (
+        SELECT * FROM {{schema}}.saga WHERE id = d.saga_id FOR UPDATE SKIP LOCKED
+    ) AS s
 )
 SELECT {_CLAIMED},
     s.version, s.status, s.direction, s.data::text, s.steps::text, s.course::text, s.consumed
-FROM due AS i
-JOIN {{schema}}.outbox AS o ON o.id = i.message_id
+FROM due AS i CROSS JOIN LATERAL {_MESSAGE} AS o
 LEFT JOIN held AS s ON s.id = i.saga_id
 ORDER BY i.due_at, o.seq
 """
 
+# Each record has the whole key of its row, and the state is compared in a way that fits no index: so
+# Postgres goes from the records to the rows by their primary key, whatever it believes of the
+# tables' sizes, and never through all that is due.
 _SETTLING = """
 UPDATE {schema}.inbox AS i
 SET state = m.state, last_error = m.error, position = m.position, attempts = m.attempts,
@@ -70,9 +75,10 @@ SET state = m.state, last_error = m.error, position = m.position, attempts = m.a
         THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.due_at END,
     ring_at = CASE WHEN m.state = 'pending'
         THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.ring_at END
-FROM json_to_recordset(%(settled)s::json) AS m (id uuid, state text, error text, position int,
-                                                attempts int, delay float8)
-WHERE i.message_id = m.id AND i.consumer = %(consumer)s AND i.state = 'pending'
+FROM json_to_recordset(%(settled)s::json) AS m (id uuid, consumer text, state text, error text,
+        position int, attempts int, delay float8)
+WHERE i.message_id = m.id AND i.consumer = m.consumer AND i.consumer = %(consumer)s
+  AND i.state || '' = 'pending'
 """
 
 _SAVING = """
@@ -81,9 +87,9 @@ SET status = m.status, direction = m.direction, data = m.data, steps = m.steps,
     course = m.course, consumed = m.consumed, reason = m.reason,
     updated_at = clock_timestamp(),
     finished_at = CASE WHEN m.final THEN coalesce(s.finished_at, clock_timestamp()) END
-FROM json_to_recordset(%(sagas)s::json) AS m (id uuid, status text, direction text, data jsonb,
-        steps json, course jsonb, consumed int, reason text, final bool)
-WHERE s.id = m.id
+FROM json_to_recordset(%(sagas)s::json) AS m (id uuid, name text, status text, direction text,
+        data jsonb, steps json, course jsonb, consumed int, reason text, final bool)
+WHERE s.id = m.id AND m.name = %(saga)s
 """
 
 _SENDING = """
@@ -254,13 +260,18 @@ VALUES (%(id)s, %(actor)s, %(act)s, %(saga_id)s, %(message_id)s, %(reason)s, %(d
 """
 
 # What was committed but not handled: a doorbell was lost, or the worker that heard it died.
-# Whatever a live hop holds is locked, and so not late.
+# Whatever a live hop holds is locked, and so not late.  Only the oldest of what is due is looked at:
+# a hop takes it first, and in a backlog that is being handled none of it is late.
 _RING = """
 WITH late AS MATERIALIZED (
     SELECT found.* FROM unnest(%(consumers)s::text[]) AS of (consumer) CROSS JOIN LATERAL (
         SELECT message_id, consumer, due_at FROM {schema}.inbox AS i
-        WHERE state = 'pending' AND ring_at <= now() AND i.consumer = of.consumer
-        ORDER BY ring_at
+        WHERE state = 'pending' AND due_at <= now() AND ring_at <= now()
+          AND i.consumer = of.consumer AND due_at <= coalesce((
+            SELECT due_at FROM {schema}.inbox AS w
+            WHERE w.consumer = of.consumer AND state = 'pending' AND due_at <= now()
+            ORDER BY due_at OFFSET %(window)s LIMIT 1), now())
+        ORDER BY due_at
         LIMIT %(limit)s
         FOR UPDATE SKIP LOCKED
     ) AS found
@@ -291,8 +302,8 @@ SELECT {_CLAIMED},
     s.name, s.version, s.status, s.direction, s.data::text, s.steps::text, s.course::text,
     s.consumed
 FROM {{schema}}.saga AS s
-JOIN {{schema}}.inbox AS i ON i.saga_id = s.id AND i.consumer = 'saga.' || s.name
-JOIN {{schema}}.outbox AS o ON o.id = i.message_id
+JOIN {{schema}}.outbox AS o ON o.saga_id = s.id
+JOIN {{schema}}.inbox AS i ON i.message_id = o.id AND i.consumer = 'saga.' || s.name
 WHERE i.position IS NOT NULL AND (%(id)s::uuid[] IS NULL OR s.id = ANY (%(id)s::uuid[]))
 ORDER BY s.id, i.position
 """

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection
-
 from internals.inbox import DeliveryState
 from internals.statements import statements
-from internals.unit_of_work import Row, SqlAlchemyUnitOfWork
+from internals.unit_of_work import Row, UnitOfWork
 from saga.envelope import Category
 
 #: Messages of one trace at most; the earliest are kept.
@@ -109,28 +107,27 @@ class Trace:
             waiting.extend((depth + 1, child) for child in reversed(node.children))
 
 
-def trace(connection: Connection, schema: str, saga_id: UUID, limit: int = MAX_MESSAGES) -> Trace:
+def trace(unit: UnitOfWork, schema: str, saga_id: UUID, limit: int = MAX_MESSAGES) -> Trace:
     """Return all that was said in a saga; empty for a saga that does not exist.
 
     One statement.  Raises `DefinitionError` for a schema name that is no identifier.
     """
-    return _read(connection, schema, _OF_SAGA, saga_id, limit)
+    return _read(unit, schema, _OF_SAGA, saga_id, limit)
 
 
 def trace_message(
-    connection: Connection, schema: str, message_id: UUID, limit: int = MAX_MESSAGES
+    unit: UnitOfWork, schema: str, message_id: UUID, limit: int = MAX_MESSAGES
 ) -> Trace:
     """Return the tree that a message is part of: its root, and all that the root caused.
 
     Works for messages outside sagas too; for one of a saga the root is the step's command.
     Empty for a message that does not exist.  One statement; raises as `trace` does.
     """
-    return _read(connection, schema, _UNDER_MESSAGE, message_id, limit)
+    return _read(unit, schema, _UNDER_MESSAGE, message_id, limit)
 
 
-def _read(connection: Connection, schema: str, sql: str, id: UUID, limit: int) -> Trace:
+def _read(unit: UnitOfWork, schema: str, sql: str, id: UUID, limit: int) -> Trace:
     statements(schema)  # refuses a name that is no identifier
-    unit = SqlAlchemyUnitOfWork(connection)
     rows = unit.run(sql.format(schema=schema), {"id": id, "limit": limit + 1})
     if not rows:
         return Trace(())

@@ -1,12 +1,12 @@
 """Showing: one saga, as an operator wants to know it."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel
-from sqlalchemy import Connection
 
 from boundary.operator.auditing import AuditEntry, saga_audit
 from boundary.operator.listing import SUMMARY_COLUMNS, SagaSummary, summary
@@ -14,10 +14,10 @@ from boundary.operator.query import query
 from boundary.operator.reference import find_saga
 from boundary.operator.waiting import OpenDelivery, StepDetail, waits_for
 from internals.inbox import DeliveryState
-from internals.unit_of_work import Row
+from internals.unit_of_work import Row, UnitOfWork
 from saga.state import IN_FLIGHT, Phase, SagaState
 
-_SAGA = f"SELECT {SUMMARY_COLUMNS}, data, steps FROM {{schema}}.saga WHERE id = %(id)s"
+_SAGA = f"SELECT {SUMMARY_COLUMNS}, data::text, steps::text FROM {{schema}}.saga WHERE id = %(id)s"
 
 _COMMANDS = """
 SELECT id, kind, recipient, awaits, sent_at FROM {schema}.outbox
@@ -28,7 +28,7 @@ _OPEN = """
 SELECT i.message_id, o.kind, i.consumer, i.state, i.attempts, i.last_error, i.due_at, o.sent_at,
     o.root_id
 FROM {schema}.inbox AS i JOIN {schema}.outbox AS o ON o.id = i.message_id
-WHERE i.saga_id = %(id)s AND i.state IN ('pending', 'parked')
+WHERE o.saga_id = %(id)s AND i.state IN ('pending', 'parked')
 ORDER BY o.seq
 LIMIT 100
 """
@@ -63,7 +63,7 @@ class _NoData(BaseModel):
 
 
 def show_saga(
-    connection: Connection,
+    unit: UnitOfWork,
     schema: str,
     reference: str | UUID,
     *,
@@ -80,21 +80,22 @@ def show_saga(
     Raises:
         UnknownSaga: No saga is called so, or several are.
     """
-    id = find_saga(connection, schema, reference)
-    [(*columns, data, steps)] = query(connection, schema, _SAGA, id=id)
+    id = find_saga(unit, schema, reference)
+    [(*columns, data, stored)] = query(unit, schema, _SAGA, id=id)
+    steps = json.loads(stored)
     saga = summary(tuple(columns))
     commands = _commands(id, steps)
-    sent = {row[0]: row for row in query(connection, schema, _COMMANDS, ids=list(commands))}
+    sent = {row[0]: row for row in query(unit, schema, _COMMANDS, ids=list(commands))}
     details = _ordered(steps, commands, sent, order)
-    deliveries = tuple(_open(row) for row in query(connection, schema, _OPEN, id=id))
+    deliveries = tuple(_open(row) for row in query(unit, schema, _OPEN, id=id))
     return SagaDetail(
         saga=saga,
-        data=data,
+        data=json.loads(data),
         steps=details,
         deliveries=deliveries,
         waits_for=None if saga.status.final else waits_for(details, deliveries, saga.at),
         commands=commands,
-        audit=saga_audit(connection, schema, id),
+        audit=saga_audit(unit, schema, id),
     )
 
 

@@ -235,6 +235,7 @@ class TestLook:
             parameters = {
                 "consumers": ["yard"],
                 "limit": 10,
+                "window": 100,
                 "head": 10,
                 "grace": 1.0,
                 "cap": 60.0,

@@ -130,7 +130,7 @@ def test_a_saga_is_one_tree_over_both_halves(
 ) -> None:
     id = book(-1)
     with engine.connect() as connection:
-        found = trace(connection, schema, id)
+        found = trace(SqlAlchemyUnitOfWork(connection), schema, id)
     assert shape(found) == [
         (0, "saga.started"),
         (1, "flights.reserve"),
@@ -157,7 +157,7 @@ def test_a_node_tells_what_became_of_each_delivery(
 ) -> None:
     id = book(-1)
     with engine.connect() as connection:
-        found = trace(connection, schema, id)
+        found = trace(SqlAlchemyUnitOfWork(connection), schema, id)
     nodes = by_kind(found)
     assert found.at is not None
     for node in nodes.values():
@@ -183,7 +183,7 @@ def test_a_parked_delivery_shows_its_attempts_and_its_error(
 ) -> None:
     id = book(13)
     with engine.connect() as connection:
-        nodes = by_kind(trace(connection, schema, id))
+        nodes = by_kind(trace(SqlAlchemyUnitOfWork(connection), schema, id))
     [parked] = nodes["payments.charge"].deliveries
     assert (parked.state, parked.attempts) == (DeliveryState.PARKED, 2)
     assert parked.last_error == "RuntimeError: no luck"
@@ -195,7 +195,7 @@ def test_a_pending_delivery_has_no_end(engine: Engine, schema: str, agency: Runt
         id = agency.start(connection, BOOK, Trip(number=1))
     run(agency, "flights")
     with engine.connect() as connection:
-        nodes = by_kind(trace(connection, schema, id))
+        nodes = by_kind(trace(SqlAlchemyUnitOfWork(connection), schema, id))
     states = {d.consumer: (d.state, d.done_at) for d in nodes["flights.reserved"].deliveries}
     assert states == {
         "loyalty": (DeliveryState.PENDING, None),
@@ -208,7 +208,7 @@ def test_a_saga_holds_nothing_of_another(
 ) -> None:
     first, second = book(1), book(2)
     with engine.connect() as connection:
-        one, two = trace(connection, schema, first), trace(connection, schema, second)
+        one, two = trace(SqlAlchemyUnitOfWork(connection), schema, first), trace(SqlAlchemyUnitOfWork(connection), schema, second)
     assert shape(one) == shape(two)
     assert not {node.id for _, node in one.walk()} & {node.id for _, node in two.walk()}
 
@@ -217,7 +217,7 @@ def test_siblings_stand_in_order_of_sending(engine: Engine, schema: str) -> None
     root = message("flights.reserve")
     children = [message(f"seating.number_{i}", cause=root) for i in range(20)]
     with sent(engine, schema, root, *children) as connection:
-        found = trace_message(connection, schema, root.id)
+        found = trace_message(SqlAlchemyUnitOfWork(connection), schema, root.id)
     assert [node.id for node in found.roots[0].children] == [child.id for child in children]
 
 
@@ -229,9 +229,9 @@ def test_a_message_outside_sagas_shows_the_whole_tree_it_is_in(
         agency.publish(connection, Reserved(number=2))
     run(agency)
     with engine.connect() as connection:
-        found = trace_message(connection, schema, id)
+        found = trace_message(SqlAlchemyUnitOfWork(connection), schema, id)
         leaf = found.roots[0].children[0]
-        again = trace_message(connection, schema, leaf.id)
+        again = trace_message(SqlAlchemyUnitOfWork(connection), schema, leaf.id)
     assert shape(found) == [(0, "flights.reserved"), (1, "seating.assigned")]
     assert found.roots[0].saga_id is None
     assert leaf.deliveries == ()
@@ -243,16 +243,16 @@ def test_a_message_of_a_saga_shows_its_step_and_what_followed(
 ) -> None:
     id = book(1)
     with engine.connect() as connection:
-        assigned = by_kind(trace(connection, schema, id))["seating.assigned"]
-        found = trace_message(connection, schema, assigned.id)
+        assigned = by_kind(trace(SqlAlchemyUnitOfWork(connection), schema, id))["seating.assigned"]
+        found = trace_message(SqlAlchemyUnitOfWork(connection), schema, assigned.id)
     assert shape(found)[:3] == [(0, "flights.reserve"), (1, "flights.reserved"), (2, assigned.kind)]
     assert shape(found)[-1] == (4, "saga.done")
 
 
 def test_what_nobody_sent_has_an_empty_trace(engine: Engine, schema: str) -> None:
     with engine.connect() as connection:
-        assert trace(connection, schema, uuid4()) == Trace(())
-        assert trace_message(connection, schema, uuid4()) == Trace(())
+        assert trace(SqlAlchemyUnitOfWork(connection), schema, uuid4()) == Trace(())
+        assert trace_message(SqlAlchemyUnitOfWork(connection), schema, uuid4()) == Trace(())
 
 
 def test_what_caused_a_message_may_be_gone(
@@ -261,8 +261,8 @@ def test_what_caused_a_message_may_be_gone(
     id = book(1)
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM outbox WHERE kind = 'flights.reserve'"))
-        found = trace(connection, schema, id)
-        leaf = trace_message(connection, schema, by_kind(found)["flights.reserved"].id)
+        found = trace(SqlAlchemyUnitOfWork(connection), schema, id)
+        leaf = trace_message(SqlAlchemyUnitOfWork(connection), schema, by_kind(found)["flights.reserved"].id)
     assert [root.kind for root in found.roots] == ["saga.started", "flights.reserved"]
     assert leaf.roots[0].kind == "flights.reserved"
 
@@ -274,7 +274,7 @@ def test_a_long_trace_is_cut_at_its_end(engine: Engine, schema: str, of_saga: bo
     read: Any = trace if of_saga else trace_message
     id = saga_id if of_saga else chain[0].id
     with sent(engine, schema, *chain) as connection:
-        cut, whole = read(connection, schema, id, 10), read(connection, schema, id, 30)
+        cut, whole = read(SqlAlchemyUnitOfWork(connection), schema, id, 10), read(SqlAlchemyUnitOfWork(connection), schema, id, 30)
     assert [node.id for _, node in cut.walk()] == [link.id for link in chain[:10]]
     assert (cut.truncated, whole.truncated) == (True, False)
     assert len(shape(whole)) == 30
@@ -283,13 +283,13 @@ def test_a_long_trace_is_cut_at_its_end(engine: Engine, schema: str, of_saga: bo
 def test_a_chain_may_be_deeper_than_python_can_recurse(engine: Engine, schema: str) -> None:
     chain = a_chain(3000, uuid4())
     with sent(engine, schema, *chain) as connection:
-        found = trace_message(connection, schema, chain[-1].id)
+        found = trace_message(SqlAlchemyUnitOfWork(connection), schema, chain[-1].id)
     assert [depth for depth, _ in found.walk()] == list(range(3000))
 
 
 def test_a_schema_name_that_is_none_is_refused(engine: Engine) -> None:
     with engine.connect() as connection, pytest.raises(DefinitionError, match="identifier"):
-        trace(connection, 'x"; --', uuid4())
+        trace(SqlAlchemyUnitOfWork(connection), 'x"; --', uuid4())
 
 
 def a_chain(length: int, saga_id: UUID) -> list[Envelope]:

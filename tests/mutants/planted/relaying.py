@@ -15,8 +15,8 @@ RELAY = (
         "relay-looks-at-settled",
         "what is settled fills the relay's portions, and what is late is never rung for",
         _STATEMENTS,
-        "        WHERE state = 'pending' AND ring_at <= now() AND i.consumer",
-        "        WHERE ring_at <= now() AND i.consumer",
+        "        WHERE state = 'pending' AND due_at <= now() AND ring_at <= now()\n",
+        "        WHERE due_at <= now() AND ring_at <= now()\n",
         f"{_RELAY}::TestLook::test_what_is_settled_takes_no_place_in_a_portion",
     ),
     Plant(
@@ -39,8 +39,8 @@ RELAY = (
         "relay-without-portions",
         "after an outage one look locks a million rows",
         _STATEMENTS,
-        "        ORDER BY ring_at\n        LIMIT %(limit)s\n",
-        "        ORDER BY ring_at\n",
+        "        ORDER BY due_at\n        LIMIT %(limit)s\n",
+        "        ORDER BY due_at\n",
         f"{_RELAY}::TestLook::test_many_late_deliveries_are_one_doorbell_and_come_in_portions",
     ),
     Plant(

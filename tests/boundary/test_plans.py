@@ -1,0 +1,65 @@
+"""How Postgres runs the statements of a hop, whatever it believes of the tables' sizes."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from internals.statements import statements
+
+#: Statements of a hop, and what each may scan.
+HOP = {
+    "claim": {"inbox_due_idx", "outbox_pkey"},
+    "claim_sagas": {"inbox_due_idx", "outbox_pkey", "saga_pkey"},
+    "finish": {"inbox_pkey", "subscription_pkey"},
+    "finish_sagas": {"inbox_pkey", "saga_pkey", "subscription_pkey"},
+}
+
+_SCAN = re.compile(
+    r"(Seq Scan on \w+|Index (?:Only )?Scan(?: Backward)? using (\w+)|Bitmap Index Scan on (\w+))"
+)
+
+
+@pytest.fixture(params=["empty", "some"])
+def session(request: Any, schema: str, outside: psycopg.Connection[Any]) -> Iterator[Any]:
+    """A session that plans as one does whose statement has run for a while."""
+    if request.param == "some":
+        outside.execute(
+            """WITH n AS (SELECT n, gen_random_uuid() AS id FROM generate_series(1, 2000) AS n),
+            sagas AS (INSERT INTO saga (id, name, version, status, direction, data, steps, course,
+                                        consumed)
+                SELECT id, 'trip', 1, 'running', 'forward', '{}', '{}', '{}', 0 FROM n),
+            sent AS (INSERT INTO outbox (id, kind, category, payload, saga_id, root_id, awaits)
+                SELECT id, 'a.b', 'reply', '{}', id, id, '{}' FROM n)
+            INSERT INTO inbox (message_id, consumer, saga_id, due_at, ring_at)
+            SELECT id, 'saga.trip', id, now(), now() FROM n"""
+        )
+        outside.execute("ANALYZE saga, outbox, inbox")
+    outside.execute("SET plan_cache_mode = force_generic_plan")
+    yield outside
+    outside.execute("RESET plan_cache_mode")
+
+
+@pytest.mark.parametrize("name", HOP)
+def test_no_statement_of_a_hop_reads_a_table_or_all_that_is_due(
+    session: Any, schema: str, name: str
+) -> None:
+    found = set(_scans(session, getattr(statements(schema), name)))
+    found -= {"Seq Scan on subscription"}  # a handful of rows
+    assert found <= HOP[name]
+
+
+def _scans(session: Any, statement: str) -> Iterator[str]:
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
+    for place, name in enumerate(names, 1):
+        statement = statement.replace(f"%({name})s", f"${place}")
+    session.execute(f"PREPARE planned AS {statement}")
+    try:
+        plan = session.execute(f"EXPLAIN EXECUTE planned ({', '.join(['NULL'] * len(names))})")
+        for (line,) in plan.fetchall():
+            for whole, one, other in _SCAN.findall(line):
+                yield one or other or whole
+    finally:
+        session.execute("DEALLOCATE planned")
