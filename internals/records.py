@@ -35,7 +35,7 @@ def _record(row: Mapping[str, Value]) -> str:
 _WRITE: Mapping[type, Callable[[Any], str]] = {
     str: encode_basestring_ascii,
     Raw: str,
-    UUID: '"{}"'.format,
+    UUID: lambda value: f'"{value.int:032x}"',  # as `str` has it, but for the hyphens
     int: repr,
     float: repr,
     bool: {True: "true", False: "false"}.__getitem__,

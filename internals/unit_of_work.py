@@ -7,6 +7,7 @@ never commits a transaction that it was handed.
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from typing import Any, NoReturn, Protocol
 
 import psycopg
@@ -73,7 +74,7 @@ class SqlAlchemyUnitOfWork:
             self._control(b"RELEASE SAVEPOINT saga_handler")
             self._kept = False
         # The driver's own cursor: the same transaction, without the cost of a result proxy.
-        cursor = self.connection.connection.cursor()
+        cursor = self._driver.cursor()
         try:
             cursor.execute(statement, parameters)
             return cursor.fetchall() if cursor.description else ()
@@ -100,9 +101,17 @@ class SqlAlchemyUnitOfWork:
             release = b"RELEASE SAVEPOINT saga_handler;" if self._kept else b""
             self._control(release + b"SAVEPOINT saga_handler")
         self._kept = self._handling = True
+        connection: Any = self.connection
+        info = connection.info  # cannot be asked for once the connection is lost
         try:
-            with self._forbid_commit():
+            # Refused before SQLAlchemy takes note: it would hold the transaction for ended.
+            connection.commit = connection.rollback = connection.get_transaction = _refuse
+            info[_HANDLING] = True
+            try:
                 yield
+            finally:
+                info.pop(_HANDLING, None)
+                del connection.commit, connection.rollback, connection.get_transaction
             if self._driver.pgconn.transaction_status == TransactionStatus.INERROR:
                 raise InFailedSqlTransaction(
                     "the handler went on after a statement of its had failed; put a savepoint "
@@ -114,20 +123,7 @@ class SqlAlchemyUnitOfWork:
         finally:
             self._handling = False
 
-    @contextmanager
-    def _forbid_commit(self) -> Iterator[None]:
-        # Refused before SQLAlchemy takes note: it would hold the transaction for ended.
-        connection: Any = self.connection
-        connection.commit = connection.rollback = connection.get_transaction = _refuse
-        info = connection.info  # cannot be asked for once the connection is lost
-        info[_HANDLING] = True
-        try:
-            yield
-        finally:
-            info.pop(_HANDLING, None)
-            del connection.commit, connection.rollback, connection.get_transaction
-
-    @property
+    @cached_property
     def _driver(self) -> psycopg.Connection[Any]:
         return self.connection.connection.driver_connection  # type: ignore[return-value]
 

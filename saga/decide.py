@@ -38,7 +38,7 @@ from saga.course import Course
 from saga.definition import Saga, Wait
 from saga.envelope import Category, Envelope, saga_consumer
 from saga.messages import Faulted, Revoked, Started, TimedOut, dump_json
-from saga.state import IN_FLIGHT, ORDERED, Direction, Phase, SagaState, start_id
+from saga.state import IN_FLIGHT, ORDERED, Direction, Phase, SagaState, changed, start_id
 
 D = TypeVar("D", bound=BaseModel)
 
@@ -96,7 +96,7 @@ def decide(saga: Saga[D], state: SagaState[D], message: Envelope) -> Decision[D]
     must not, and `PayloadError` for an outcome that cannot be read or a command that cannot be
     sent; nothing is half done then.
     """
-    before = replace(
+    before = changed(
         state,
         consumed=state.consumed + 1,
         faults={k: v for k, v in state.faults.items() if k != message.id},

@@ -53,6 +53,8 @@ class Message(BaseModel):
 
     def to_json(self) -> str:
         """Return the payload as JSON text that `from_json` accepts; raises as `dump_json`."""
+        if not type(self).model_fields:
+            return "{}"
         return dump_json(self, self.kind)
 
     @classmethod

@@ -5,7 +5,7 @@ and `decide` may move a saga only along them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid5
@@ -13,6 +13,7 @@ from uuid import UUID, uuid5
 from pydantic import BaseModel
 
 D = TypeVar("D", bound=BaseModel)
+S = TypeVar("S")
 
 
 class Status(StrEnum):
@@ -133,7 +134,17 @@ STANDING = frozenset({Phase.DONE, Phase.REJECTED_LATE, Phase.IN_DOUBT})
 ORDERED = frozenset({Phase.COMMANDED, Phase.REVOKING})
 
 
-@dataclass(frozen=True, slots=True)
+def changed(state: S, **changes: Any) -> S:
+    """Return a copy of a state with these fields changed.
+
+    It is `dataclasses.replace` at a fraction of its price: a hop moves hundreds of states.
+    """
+    new: S = object.__new__(type(state))
+    new.__dict__.update(state.__dict__, **changes)
+    return new
+
+
+@dataclass(frozen=True)
 class StepState:
     """One step of one saga."""
 
@@ -157,7 +168,7 @@ class StepState:
     again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SagaState(Generic[D]):
     """One saga as it is stored.  Steps are named, never counted, so that a deploy which inserts
     one does not re-point the others."""
@@ -207,16 +218,16 @@ class SagaState(Generic[D]):
     def with_step(self, name: str, **changes: Any) -> "SagaState[D]":
         """Return this state with one step moved; raises ValueError for a move that no table has."""
         old = self.steps.get(name)
-        new = StepState(**changes) if old is None else replace(old, **changes)
+        new = StepState(**changes) if old is None else changed(old, **changes)
         if old is not None and new.phase not in (old.phase, *STEP_TRANSITIONS[old.phase]):
             raise ValueError(f"step {name!r} cannot go from {old.phase} to {new.phase}")
-        return replace(self, steps={**self.steps, name: new})
+        return changed(self, steps={**self.steps, name: new})
 
     def with_status(self, status: Status) -> "SagaState[D]":
         """Return this state in another status; raises ValueError for a move that no table has."""
         if status is not self.status and status not in TRANSITIONS[self.status]:
             raise ValueError(f"a saga cannot go from {self.status} to {status}")
-        return replace(self, status=status)
+        return changed(self, status=status)
 
 
 def start_id(saga_id: UUID) -> UUID:

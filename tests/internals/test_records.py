@@ -15,8 +15,8 @@ ID = UUID(int=7)
 def test_each_value_reads_as_what_it_was() -> None:
     row = {"id": ID, "n": -3, "wait": 0.5, "final": True, "text": 'a "b"\\\n', "none": None}
     assert json.loads(records([row, {"id": ID}])) == [
-        {"id": str(ID), "n": -3, "wait": 0.5, "final": True, "text": 'a "b"\\\n'},
-        {"id": str(ID)},
+        {"id": ID.hex, "n": -3, "wait": 0.5, "final": True, "text": 'a "b"\\\n'},
+        {"id": ID.hex},
     ]
 
 

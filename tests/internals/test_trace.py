@@ -208,7 +208,10 @@ def test_a_saga_holds_nothing_of_another(
 ) -> None:
     first, second = book(1), book(2)
     with engine.connect() as connection:
-        one, two = trace(SqlAlchemyUnitOfWork(connection), schema, first), trace(SqlAlchemyUnitOfWork(connection), schema, second)
+        one, two = (
+            trace(SqlAlchemyUnitOfWork(connection), schema, first),
+            trace(SqlAlchemyUnitOfWork(connection), schema, second),
+        )
     assert shape(one) == shape(two)
     assert not {node.id for _, node in one.walk()} & {node.id for _, node in two.walk()}
 
@@ -262,7 +265,9 @@ def test_what_caused_a_message_may_be_gone(
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM outbox WHERE kind = 'flights.reserve'"))
         found = trace(SqlAlchemyUnitOfWork(connection), schema, id)
-        leaf = trace_message(SqlAlchemyUnitOfWork(connection), schema, by_kind(found)["flights.reserved"].id)
+        leaf = trace_message(
+            SqlAlchemyUnitOfWork(connection), schema, by_kind(found)["flights.reserved"].id
+        )
     assert [root.kind for root in found.roots] == ["saga.started", "flights.reserved"]
     assert leaf.roots[0].kind == "flights.reserved"
 
@@ -274,7 +279,10 @@ def test_a_long_trace_is_cut_at_its_end(engine: Engine, schema: str, of_saga: bo
     read: Any = trace if of_saga else trace_message
     id = saga_id if of_saga else chain[0].id
     with sent(engine, schema, *chain) as connection:
-        cut, whole = read(SqlAlchemyUnitOfWork(connection), schema, id, 10), read(SqlAlchemyUnitOfWork(connection), schema, id, 30)
+        cut, whole = (
+            read(SqlAlchemyUnitOfWork(connection), schema, id, 10),
+            read(SqlAlchemyUnitOfWork(connection), schema, id, 30),
+        )
     assert [node.id for _, node in cut.walk()] == [link.id for link in chain[:10]]
     assert (cut.truncated, whole.truncated) == (True, False)
     assert len(shape(whole)) == 30

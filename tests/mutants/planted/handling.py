@@ -83,9 +83,9 @@ HANDLERS = (
         "handler-commits",
         "a handler that commits keeps its effect without its delivery, and does it again",
         "internals/unit_of_work.py",
-        "        connection.commit = connection.rollback = connection.get_transaction = _refuse\n",
-        "        connection.commit = connection.rollback = _refuse\n"
-        "        connection.get_transaction = connection.get_transaction\n",
+        "            connection.commit = connection.rollback = connection.get_transaction = _refuse\n",
+        "            connection.commit = connection.rollback = _refuse\n"
+        "            connection.get_transaction = connection.get_transaction\n",
         f"{_HOP}::TestCommitInAHandler"
         "::test_it_is_refused_and_nothing_is_lost[_commit_transaction]",
     ),
