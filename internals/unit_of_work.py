@@ -77,7 +77,8 @@ class SqlAlchemyUnitOfWork:
         cursor = self._driver.cursor()
         try:
             cursor.execute(statement, parameters)
-            return cursor.fetchall() if cursor.description else ()
+            # Not `cursor.description`, which makes an object for each column.
+            return cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else ()
         finally:
             cursor.close()
 
