@@ -11,7 +11,7 @@ TRIPS ?= 500
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check chaos mutants format bench-commits clean
+.PHONY: help venv demo django-demo django-versions test check chaos mutants format bench-commits clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ venv: $(STAMP) ## Make the environment alone
 
 demo: $(STAMP) ## Book 2,000 trips on a real day's flights while workers are killed
 	@$(BIN)/saga demo
+
+django-demo: $(STAMP) ## Play a Django shop: order, bug, stuck, fix, replay, completed
+	@$(BIN)/python -m examples.django_shop.demo
 
 test: $(STAMP) ## Run all tests on real servers
 	$(BIN)/python -m pytest -q -n $(WORKERS)
@@ -33,6 +36,16 @@ check: $(STAMP) ## Lint, types, architecture and documentation
 
 chaos: $(STAMP) ## Strike with faults and check everything: PROFILE=all TRIPS=500 SEED=1
 	@$(BIN)/python -m tests.chaos --profile $(PROFILE) --trips $(TRIPS) --seed $(SEED)
+
+django-versions: ## Run the Django tests on 4.2, 5.2 and the newest Django
+	@for version in '4.2.*' '5.2.*' ''; do \
+		venv=$(VENV)/django-$${version:-newest}; \
+		echo "Django $${version:-newest}"; \
+		$(PYTHON) -m venv $$venv && \
+		$$venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' && \
+		$$venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "django$${version:+==$$version}" && \
+		$$venv/bin/python -m pytest -q -n $(WORKERS) tests/boundary/django || exit 1; \
+	done
 
 mutants: $(STAMP) ## Plant bugs one by one and see that a test catches each
 	@$(BIN)/python -m tests.mutants

@@ -37,6 +37,9 @@ class Settings(BaseSettings):
     suspect_starts: int = Field(
         SUSPECT_STARTS, ge=1, description="starts of what seems to kill its workers"
     )
+    colocate: bool = Field(
+        True, description="let a saga hear of a step in the transaction of its handlers"
+    )
     pool_size: int = Field(10, ge=1, description="database connections kept by one process")
 
     @field_validator("database_url")

@@ -39,7 +39,7 @@ def install_worker(runtime: "Runtime") -> None:
         @dramatiq.actor(broker=broker, actor_name=DOORBELL, queue_name=names[0])
         def answer(consumer: str) -> None:
             try:
-                runtime.answer(consumer)
+                runtime.answer(consumer, follow=True)
             except Exception as error:
                 if not is_transient(error):
                     raise

@@ -1,6 +1,6 @@
 """Consumer: whoever has an inbox, and what one hop of it did."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from internals.database import Database
@@ -26,6 +26,11 @@ class Handled:
     missed: bool = False
     #: A delivery that is to be finished after the commit, under a lease.
     leased: "Leased | None" = None
+
+    def followed_by(self, name: str, other: "Handled") -> "Handled":
+        """Return this hop, in whose transaction the consumer `name` then did `other`."""
+        more = frozenset({name} if other.more else ())
+        return replace(self, woken=self.woken - {name} | other.woken | more)
 
 
 class Consumer(Protocol):

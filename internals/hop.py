@@ -12,7 +12,7 @@ A kill at any point leaves either all of it or nothing.
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from internals.consumer import Consumer, Handled
 from internals.database import Database
@@ -31,8 +31,10 @@ _TURN = 2.0
 _PATIENCE = 5
 
 #: So often a batch is waited for that another process has, before deliveries are taken one by one
-#: beside it: about a quarter of a second, since that process may have been stopped.
-_MISSES = 8
+#: beside it, since that process may have been stopped.
+_MISSES = 12
+#: Seconds between two looks whether it has it still, which is about as long as a batch takes.
+_BATCH_PAUSE = 0.02
 
 #: Seconds to wait for a saga that another transaction holds; the wait doubles.
 _SHORTEST_PAUSE = 0.002
@@ -40,14 +42,27 @@ _LONGEST_PAUSE = 0.064
 
 Ring = Callable[[frozenset[str]], None]
 
+_NOBODY: Mapping[str, Consumer] = {}
 
-def hop(database: Database, consumer: Consumer, limit: int = BATCH) -> Handled:
+
+def hop(
+    database: Database,
+    consumer: Consumer,
+    limit: int = BATCH,
+    colocated: Mapping[str, Consumer] = _NOBODY,
+) -> Handled:
     """Run one hop and commit it; returns what it did.
+
+    Of the consumers that got something, those in `colocated` handle it in the same transaction:
+    a saga hears of a step at once, for half the commits.  What is stored is the same.
 
     Raises whatever the database raises; nothing is half done then.
     """
     with transaction(database, Boundary.HOP) as unit:
-        return consumer.handle(unit, limit)
+        done = consumer.handle(unit, limit)
+        for name in sorted(done.woken & colocated.keys()):
+            done = done.followed_by(name, colocated[name].handle(unit, limit))
+        return done
 
 
 def drain(
@@ -58,13 +73,24 @@ def drain(
     limit: int = BATCH,
     turn: float = _TURN,
     hopping: Callable[[], None] = lambda: None,
+    colocated: Mapping[str, Consumer] = _NOBODY,
+    follow: Ring | None = None,
 ) -> int:
     """Answer a doorbell: hop until nothing is due, then return the deliveries settled.
 
     `ring` is called after each commit with the consumers that got something.  After a deadlock
     or a serialization failure the batch is run one by one, so that two batches over the same
     rows cannot starve each other.  When the turn is over and more may be due, the consumer's
-    own doorbell is rung again.  `hopping` is called before each hop.
+    own doorbell is rung again.
+
+    Args:
+        database, consumer: Whose inbox, and where.
+        ring: Rings doorbells.
+        limit: Deliveries of one hop at most.
+        turn: Seconds.
+        hopping: Called before each hop.
+        colocated: As in `hop`.
+        follow: Called in place of `ring` after the last hop.
     """
     settled = 0
     singles = failures = 0
@@ -74,9 +100,11 @@ def drain(
     while True:
         hopping()
         try:
-            done = hop(database, consumer, 1 if singles else limit)
+            done = hop(database, consumer, 1 if singles else limit, colocated)
         except Exception as error:
-            if not is_transient(error) or failures == _PATIENCE:
+            # A saga's trouble must not become that of a context.
+            transient, colocated = bool(colocated) or is_transient(error), _NOBODY
+            if not transient or failures == _PATIENCE:
                 raise
             logger.info("%s: the hop is run again: %s", consumer.name, type(error).__name__)
             failures += 1
@@ -88,7 +116,7 @@ def drain(
         singles = max(singles - 1, 0)
         settled += done.settled
         if done.woken:
-            ring(done.woken)
+            (ring if done.more or follow is None else follow)(done.woken)
         if done.leased is not None:
             if done.more:
                 ring(frozenset({consumer.name}))  # others need not wait for this one's call
@@ -101,9 +129,16 @@ def drain(
         missed = missed + 1 if done.missed else 0
         if missed == _MISSES:
             singles, missed = limit, 0
-        if done.settled:
-            pause = _SHORTEST_PAUSE
-        else:
-            # Another hop holds these sagas, or the batch.  It rings nobody, so look again soon.
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        pause = _wait_for_others(done, pause)
+
+
+def _wait_for_others(done: Handled, pause: float) -> float:
+    """Sleep if the hop could do nothing, and return the next pause."""
+    if done.settled:
+        return _SHORTEST_PAUSE
+    if done.missed:
+        time.sleep(_BATCH_PAUSE)
+        return pause
+    # Another hop holds these sagas.  It rings nobody for them, so look again soon.
+    time.sleep(pause)
+    return min(2 * pause, _LONGEST_PAUSE)

@@ -188,16 +188,16 @@ def _targets(
         fit = "--stuck" if deed.verb == "replay" else "--saga NAME"
         raise Complaint(f"say which sagas to {deed.verb}: an id or NAME:KEY, or {fit}")
     if references:
-        with desk.reading() as connection:
+        with desk.reading() as unit:
             return unique(
-                Target(find_saga(connection, desk.schema, reference), one_line(reference))
+                Target(find_saga(unit, desk.schema, reference), one_line(reference))
                 for reference in references
             )
     if name is not None:
         definition_of(desk, app, name)  # a mistyped name fits nothing, and must not look like that
     age = read_age(since)
-    with desk.reading() as connection:
-        chosen = choose_sagas(connection, desk.schema, statuses=statuses, name=name, since=age)
+    with desk.reading() as unit:
+        chosen = choose_sagas(unit, desk.schema, statuses=statuses, name=name, since=age)
     targets = [Target(saga.id, one_line(saga.reference)) for saga in chosen]
     confirm(deed, targets, _what(name, statuses, len(targets)), yes=yes)
     return targets

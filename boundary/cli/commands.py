@@ -67,7 +67,8 @@ def shared(
     Postgres and Redis are those of SAGA_DATABASE_URL and SAGA_REDIS_URL; without them embedded
     ones are started in the folder .saga.
     """
-    context.obj = desk = Desk(app)
+    desk: Desk = context.obj or Desk(app)
+    context.obj = desk
     context.call_on_close(desk.close)
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

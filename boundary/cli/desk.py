@@ -4,14 +4,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from boundary.cli.application import APP_VARIABLE, load_application, settings_runtime
 from boundary.cli.complaint import Complaint
 from boundary.doctor import database_problem, shown_url
 from boundary.runtime import Runtime
+from internals.unit_of_work import SqlAlchemyUnitOfWork, UnitOfWork
 
 #: SQLSTATEs that mean the tables are not there, or are those of another release.
 _UNMIGRATED = frozenset({"42P01", "42703", "3F000"})
@@ -27,8 +30,20 @@ class Desk:
         app: ``module:attribute`` of the application, if one was given.
     """
 
+    #: How the next command begins.
+    program = "saga"
+    #: Where the database is configured.
+    database_setting = "SAGA_DATABASE_URL"
+
     def __init__(self, app: str | None) -> None:
         self.app = app
+
+    @property
+    def acting_program(self) -> str:
+        """How the next command begins, if it needs the application."""
+        if os.environ.get(APP_VARIABLE):
+            return self.program
+        return f"{self.program} --app {self.app or 'MODULE:ATTRIBUTE'}"
 
     @cached_property
     def runtime(self) -> Runtime:
@@ -77,8 +92,14 @@ class Desk:
         return app
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A read-only connection on which all statements see one moment."""
+    def reading(self) -> Iterator[UnitOfWork]:
+        """A read-only transaction whose statements see one moment."""
+        with self.exporting() as connection:
+            yield SqlAlchemyUnitOfWork(connection)
+
+    @contextmanager
+    def exporting(self) -> Iterator[Connection]:
+        """The same as a connection, for what is too large to be read at once."""
         with self.database_errors(), self.engine.connect() as connection:
             connection.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
@@ -86,8 +107,8 @@ class Desk:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """A transaction that is committed at the end."""
+    def writing(self) -> Iterator[Any]:
+        """A transaction that is committed at the end: what the Runtime joins."""
         with self.database_errors(), self.engine.begin() as connection:
             yield connection
 
@@ -108,20 +129,22 @@ class Desk:
             self.runtime.close()
 
     def _database_complaint(self, error: Exception) -> Complaint | None:
-        cause = error.orig if isinstance(error, DBAPIError) else error
+        # SQLAlchemy and Django wrap the driver's errors.
+        wrapped = error.__cause__
+        cause = wrapped if isinstance(wrapped, psycopg.Error) else error
         state = getattr(cause, "sqlstate", None)
-        if not (isinstance(error, SQLAlchemyError) or state is not None):
+        if not isinstance(cause, SQLAlchemyError | psycopg.Error):
             return None
         where = shown_url(self.engine.url.render_as_string())
         if state in _UNMIGRATED:
             return Complaint(
                 f"the tables are not in schema {self.schema!r} of {where}, or are older than "
-                "this release: run `saga migrate`",
+                f"this release: run `{self.program} migrate`",
                 1,
             )
         point = database_problem(error)
         if state is None or state.startswith(("08", "28", "3D", "53", "57P")):
             return Complaint(
-                f"Postgres at {where} cannot be used: {point}; see SAGA_DATABASE_URL", 1
+                f"Postgres at {where} cannot be used: {point}; see {self.database_setting}", 1
             )
         return Complaint(f"Postgres at {where} refused: {point}", 1)

@@ -12,6 +12,7 @@ import typer
 
 from boundary.cli.commands import cli
 from boundary.cli.complaint import Complaint
+from boundary.cli.desk import Desk
 from boundary.embedded import EmbeddedServersError
 from saga.errors import ActRefused, SagaError
 
@@ -19,17 +20,21 @@ _FAILED = 1
 _INTERRUPTED = 130
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command that the arguments (the process's own if not given) ask for, and exit."""
+def main(arguments: Sequence[str] | None = None, desk: Desk | None = None) -> None:
+    """Run the command that the arguments (the process's own if not given) ask for, and exit.
+
+    A host framework whose own command this is part of gives the desk: it knows the application.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+    sys.exit(_run(sys.argv[1:] if arguments is None else arguments, desk))
 
 
-def _run(arguments: Sequence[str]) -> int:
+def _run(arguments: Sequence[str], desk: Desk | None) -> int:
+    program = "saga" if desk is None else desk.program
     try:
-        code = cli(args=list(arguments), prog_name="saga", standalone_mode=False)
+        code = cli(args=list(arguments), prog_name=program, standalone_mode=False, obj=desk)
         sys.stdout.flush()
     except (typer.Abort, KeyboardInterrupt):
         return _INTERRUPTED
@@ -38,7 +43,7 @@ def _run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _FAILED
     except Exception as error:
-        complaint = _complaint(error)
+        complaint = _complaint(error, program)
         if complaint is None:
             raise  # a bug: the traceback is what helps
         sys.stderr.write(f"saga: {complaint.sentence}\n")
@@ -46,7 +51,7 @@ def _run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _complaint(error: Exception) -> Complaint | None:
+def _complaint(error: Exception, program: str) -> Complaint | None:
     if isinstance(error, Complaint):
         return error
     if isinstance(error, ActRefused):
@@ -63,4 +68,4 @@ def _complaint(error: Exception) -> Complaint | None:
     context = getattr(error, "ctx", None)
     if "No such option: --app" in sentence:
         return Complaint("--app goes before the command: saga --app module:attribute COMMAND")
-    return Complaint(f"{sentence}; see `{context.command_path if context else 'saga'} --help`")
+    return Complaint(f"{sentence}; see `{context.command_path if context else program} --help`")

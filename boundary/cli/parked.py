@@ -63,9 +63,9 @@ def list_(
     """List parked deliveries, the one parked last first."""
     desk: Desk = context.obj
     which = ParkedFilter(consumer, kind, saga, read_age(since))
-    with desk.reading() as connection:
-        found = list_parked(connection, desk.schema, which, limit=limit)
-        count = count_parked(connection, desk.schema, which)
+    with desk.reading() as unit:
+        found = list_parked(unit, desk.schema, which, limit=limit)
+        count = count_parked(unit, desk.schema, which)
     if json:
         show_json([parked_document(delivery) for delivery in found])
     else:
@@ -84,8 +84,8 @@ def show(
     """Show a message, its deliveries and why they failed."""
     desk: Desk = context.obj
     id = _message_id(message_id)
-    with desk.reading() as connection:
-        detail = show_message(connection, desk.schema, id, payload=payload)
+    with desk.reading() as unit:
+        detail = show_message(unit, desk.schema, id, payload=payload)
     if detail is None:
         raise Complaint(f"no message has the id {id}; `saga parked list` shows those parked")
     if json:
@@ -159,8 +159,8 @@ def _do(
     if message_ids:
         targets = unique(Target(id, str(id)) for id in map(_message_id, message_ids))
     elif which.given:
-        with desk.reading() as connection:
-            fitting = list_parked(connection, desk.schema, which)
+        with desk.reading() as unit:
+            fitting = list_parked(unit, desk.schema, which)
         # The one that has waited longest comes first.
         targets = unique(Target(d.message_id, _label(d.kind, d.message_id)) for d in fitting[::-1])
         what = "parked message" + "s" * (len(targets) != 1)

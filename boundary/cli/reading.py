@@ -1,11 +1,9 @@
 """Reading: commands that look and change nothing."""
 
-import os
 from typing import Annotated
 
 import typer
 
-from boundary.cli.application import APP_VARIABLE
 from boundary.cli.desk import Desk
 from boundary.cli.options import Json, Reference, read_age
 from boundary.cli.printing import show as print_text
@@ -45,9 +43,9 @@ def list_(
     """List sagas, the newest first."""
     desk: Desk = context.obj
     age = read_age(since)
-    with desk.reading() as connection:
+    with desk.reading() as unit:
         sagas = list_sagas(
-            connection,
+            unit,
             desk.schema,
             name=name,
             status=status,
@@ -55,7 +53,7 @@ def list_(
             key_prefix=key,
             limit=limit,
         )
-        counts = {} if json else count_sagas(connection, desk.schema, name=name)
+        counts = {} if json else count_sagas(unit, desk.schema, name=name)
     if json:
         show_json([summary_document(saga) for saga in sagas])
     else:
@@ -65,15 +63,15 @@ def list_(
 def show(context: typer.Context, reference: Reference, json: Json = False) -> None:
     """Show one saga, and what it waits for."""
     desk: Desk = context.obj
-    with desk.reading() as connection:
-        detail = show_saga(connection, desk.schema, reference)
+    with desk.reading() as unit:
+        detail = show_saga(unit, desk.schema, reference)
         order = _order(desk, detail)
         if order:
-            detail = show_saga(connection, desk.schema, detail.saga.id, order=order)
+            detail = show_saga(unit, desk.schema, detail.saga.id, order=order)
     if json:
         show_json(detail_document(detail))
     else:
-        print_text(render_saga(detail, program=_program(desk)))
+        print_text(render_saga(detail, program=desk.acting_program))
 
 
 def trace(
@@ -92,32 +90,25 @@ def trace(
     """
     desk: Desk = context.obj
     saga: SagaDetail | None = None
-    with desk.reading() as connection:
+    with desk.reading() as unit:
         try:
-            id = find_saga(connection, desk.schema, reference)
+            id = find_saga(unit, desk.schema, reference)
         except UnknownSaga:
             message = as_uuid(reference)
-            found = trace_message(connection, desk.schema, message) if message else Trace(())
+            found = trace_message(unit, desk.schema, message) if message else Trace(())
             if not found.roots and message is None:
                 raise
         else:
-            found = trace_saga(connection, desk.schema, id)
-            saga = show_saga(connection, desk.schema, id)
+            found = trace_saga(unit, desk.schema, id)
+            saga = show_saga(unit, desk.schema, id)
         if saga is None and found.roots and found.roots[0].saga_id is not None:
-            saga = show_saga(connection, desk.schema, found.roots[0].saga_id)
+            saga = show_saga(unit, desk.schema, found.roots[0].saga_id)
     if saga is None and not found.roots:
         raise UnknownSaga(f"no saga and no message has the id {reference}")
     if json:
         typer.echo(trace_json(found, saga))
     else:
         print_text(render_trace(found, saga))
-
-
-def _program(desk: Desk) -> str:
-    """How the next command begins, if it needs the application."""
-    if os.environ.get(APP_VARIABLE):
-        return "saga"
-    return f"saga --app {desk.app or 'MODULE:ATTRIBUTE'}"
 
 
 def _order(desk: Desk, detail: SagaDetail) -> tuple[str, ...]:
@@ -141,6 +132,6 @@ def export(
     """Print sagas, messages and deliveries, one JSON object a line."""
     desk: Desk = context.obj
     age = read_age(since)
-    with desk.reading() as connection:
+    with desk.exporting() as connection:
         for line in export_lines(connection, desk.schema, since=age, saga=saga):
             typer.echo(line)

@@ -55,8 +55,8 @@ def signal(
     message_id = None if id is None else as_uuid(id)
     if id is not None and message_id is None:
         raise Complaint(f"--id {id!r} is no UUID")
-    with desk.reading() as connection:
-        found = show_saga(connection, desk.schema, reference).saga
+    with desk.reading() as unit:
+        found = show_saga(unit, desk.schema, reference).saga
     event = _event(_known(desk, found.name, found.version, reference), kind, data)
     with desk.database_errors():
         signalled = signal_saga(

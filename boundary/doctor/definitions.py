@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 from boundary.doctor.finding import Finding, fine, wrong
 from boundary.operator.query import query
 from boundary.runtime import Runtime
+from internals.unit_of_work import SqlAlchemyUnitOfWork
 
 _SUBSCRIPTIONS = "SELECT kind, consumer FROM {schema}.subscription ORDER BY consumer, kind"
 
@@ -23,7 +24,7 @@ def check_definitions(connection: Connection, runtime: Runtime) -> Iterator[Find
     """
     schema = runtime.settings.db_schema
     contexts = {context.name: context for context in runtime.contexts}
-    rows = query(connection, schema, _SUBSCRIPTIONS)
+    rows = query(SqlAlchemyUnitOfWork(connection), schema, _SUBSCRIPTIONS)
     unhandled = [
         f"{kind} to {consumer}"
         for kind, consumer in rows
@@ -39,7 +40,7 @@ def check_definitions(connection: Connection, runtime: Runtime) -> Iterator[Find
         yield fine("subscriptions", f"{len(rows)} recorded, all handled")
     unknown = [
         f"version {version} of {name} ({count:,} unfinished)"
-        for name, version, count in query(connection, schema, _VERSIONS)
+        for name, version, count in query(SqlAlchemyUnitOfWork(connection), schema, _VERSIONS)
         if name in runtime.sagas and version not in runtime.sagas[name]
     ]
     if unknown:

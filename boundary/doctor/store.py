@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 from boundary.doctor.finding import Finding, fine, wrong
 from boundary.operator.moments import duration
 from boundary.operator.query import query
+from internals.unit_of_work import SqlAlchemyUnitOfWork
 
 #: What is due longer than this is overdue.
 OVERDUE = timedelta(seconds=30)
@@ -41,7 +42,7 @@ GROUP BY consumer ORDER BY min(due_at)
 
 def check_stuck(connection: Connection, schema: str) -> Finding:
     """Look for sagas that wait for a person."""
-    [(count, first, since)] = query(connection, schema, _STUCK)
+    [(count, first, since)] = query(SqlAlchemyUnitOfWork(connection), schema, _STUCK)
     if not count:
         return fine("stuck sagas", "none")
     found = f"{_many(count, 'saga')} stuck, {first} for {duration(since)}"
@@ -50,7 +51,7 @@ def check_stuck(connection: Connection, schema: str) -> Finding:
 
 def check_parked(connection: Connection, schema: str) -> Finding:
     """Look for deliveries that failed for good."""
-    rows = query(connection, schema, _PARKED)
+    rows = query(SqlAlchemyUnitOfWork(connection), schema, _PARKED)
     if not rows:
         return fine("parked deliveries", "none")
     counts = ", ".join(f"{count:,} at {consumer}" for consumer, count, *_ in rows)
@@ -66,7 +67,9 @@ def check_pending(
     Args:
         here: Consumers that the given application has; None without an application.
     """
-    rows = query(connection, schema, _PENDING, overdue=OVERDUE, unrung=_UNRUNG)
+    rows = query(
+        SqlAlchemyUnitOfWork(connection), schema, _PENDING, overdue=OVERDUE, unrung=_UNRUNG
+    )
     late = [row for row in rows if row[2]]
     if late:
         consumer, _, _, longest, _ = late[0]

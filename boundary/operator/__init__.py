@@ -1,7 +1,7 @@
 """What operators do, for every surface: the command line and dashboards show what these return.
 
-What reads takes a SQLAlchemy connection and the schema of the framework's tables, reads within the
-caller's transaction and changes nothing.  What acts takes the application's Runtime and commits
+What reads takes a unit of work and the schema of the framework's tables, reads within the caller's
+transaction and changes nothing.  What acts takes the application's Runtime and commits
 each act by itself, with its audit.  Nothing here writes a log.
 """
 
@@ -14,7 +14,7 @@ from boundary.operator.acting import (
 )
 from boundary.operator.auditing import AuditEntry, message_audit, saga_audit
 from boundary.operator.bulk import Done, Refusal, Report, Target, do_next, watch_canaries
-from boundary.operator.listing import SagaSummary, choose_sagas, count_sagas, list_sagas
+from boundary.operator.listing import SagaSummary, choose_sagas, count_sagas, list_sagas, saga_names
 from boundary.operator.parked import (
     MessageDelivery,
     MessageDetail,
@@ -33,6 +33,7 @@ __all__ = [
     "list_sagas",
     "choose_sagas",
     "count_sagas",
+    "saga_names",
     "SagaSummary",
     # One saga
     "find_saga",

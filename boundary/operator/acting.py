@@ -68,13 +68,13 @@ def signal_saga(
     message_id = id or uuid7()
     schema = runtime.settings.db_schema
     with _transaction(runtime, dry_run) as unit:
-        before = query(unit.connection, schema, _SENT, id=message_id)
+        before = query(unit, schema, _SENT, id=message_id)
         if before and before[0] != (saga_id, event.kind):
             raise ActRefused(f"{message_id} is the id of another message; give this one its own")
         woken = runtime.acts.signal(unit, saga_id, event, id=message_id, actor=actor, reason=reason)
         if before:
             return Signalled(message_id, sent=False)
-        [(status,)] = query(unit.connection, schema, _STATUS, id=saga_id)  # locked by the signal
+        [(status,)] = query(unit, schema, _STATUS, id=saga_id)  # locked by the signal
         if Status(status).final:
             raise ActRefused(f"saga {saga_id} is {status}, so it waits for nothing any more")
     if not dry_run:

@@ -1,16 +1,16 @@
 """Auditing: what was done by hand to a saga or to a message, and who did it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection
-
 from boundary.operator.query import query
+from internals.unit_of_work import Row, UnitOfWork
 
-_COLUMNS = "a.at, a.actor, a.act, a.message_id, a.reason, a.detail"
+_COLUMNS = "a.at, a.actor, a.act, a.message_id, a.reason, a.detail::text"
 
 # Acts on parked deliveries name the message only.
 _OF_SAGA = f"""
@@ -39,11 +39,16 @@ class AuditEntry:
     detail: Mapping[str, Any]
 
 
-def saga_audit(connection: Connection, schema: str, saga_id: UUID) -> tuple[AuditEntry, ...]:
+def saga_audit(unit: UnitOfWork, schema: str, saga_id: UUID) -> tuple[AuditEntry, ...]:
     """Return what was done to a saga and to its messages, the first act first."""
-    return tuple(AuditEntry(*row) for row in query(connection, schema, _OF_SAGA, id=saga_id))
+    return tuple(_entry(row) for row in query(unit, schema, _OF_SAGA, id=saga_id))
 
 
-def message_audit(connection: Connection, schema: str, message_id: UUID) -> tuple[AuditEntry, ...]:
+def message_audit(unit: UnitOfWork, schema: str, message_id: UUID) -> tuple[AuditEntry, ...]:
     """Return what was done to a message, the first act first."""
-    return tuple(AuditEntry(*row) for row in query(connection, schema, _OF_MESSAGE, id=message_id))
+    return tuple(_entry(row) for row in query(unit, schema, _OF_MESSAGE, id=message_id))
+
+
+def _entry(row: Row) -> AuditEntry:
+    at, actor, act, message_id, reason, detail = row
+    return AuditEntry(at, actor, act, message_id, reason, json.loads(detail))

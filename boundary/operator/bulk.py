@@ -97,8 +97,11 @@ def watch_canaries(runtime: Runtime, report: Report, wait: float) -> None:
     labels = {done.target.id: done.target.label for done in report.done}
     deadline = time.monotonic() + wait
     while True:
-        with runtime.engine.connect() as connection:
-            rows = query(connection, runtime.settings.db_schema, _STATUSES, ids=list(labels))
+        opened = runtime.database.open()
+        try:
+            rows = query(opened.unit, runtime.settings.db_schema, _STATUSES, ids=list(labels))
+        finally:
+            opened.roll_back()
         for id, status, reason in rows:
             if status == Status.STUCK:
                 report.stopped = (

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection
-
 from boundary.operator.query import query
-from internals.unit_of_work import Row
+from internals.unit_of_work import Row, UnitOfWork
 from saga.state import Direction, Status
 
 #: Columns of the saga table that make a summary, in the order of its fields.
@@ -38,6 +36,17 @@ _COUNT = """
 SELECT status, count(*) FROM {schema}.saga
 WHERE (%(name)s::text IS NULL OR name = %(name)s)
 GROUP BY status
+"""
+
+# The index on names and keys is probed once for each name, however many sagas there are.
+_NAMES = """
+WITH RECURSIVE names AS (
+    (SELECT name FROM {schema}.saga ORDER BY name LIMIT 1)
+    UNION ALL
+    SELECT (SELECT s.name FROM {schema}.saga AS s WHERE s.name > n.name ORDER BY s.name LIMIT 1)
+    FROM names AS n WHERE n.name IS NOT NULL
+)
+SELECT name FROM names WHERE name IS NOT NULL
 """
 
 
@@ -73,7 +82,7 @@ class SagaSummary:
 
 
 def list_sagas(
-    connection: Connection,
+    unit: UnitOfWork,
     schema: str,
     *,
     name: str | None = None,
@@ -91,7 +100,7 @@ def list_sagas(
         limit: How many at most.
     """
     rows = query(
-        connection,
+        unit,
         schema,
         _LIST,
         name=name,
@@ -104,7 +113,7 @@ def list_sagas(
 
 
 def choose_sagas(
-    connection: Connection,
+    unit: UnitOfWork,
     schema: str,
     *,
     statuses: Sequence[Status],
@@ -117,7 +126,7 @@ def choose_sagas(
     on.
     """
     rows = query(
-        connection,
+        unit,
         schema,
         _CHOOSE,
         statuses=[status.value for status in statuses],
@@ -127,12 +136,15 @@ def choose_sagas(
     return [summary(row) for row in rows]
 
 
-def count_sagas(
-    connection: Connection, schema: str, *, name: str | None = None
-) -> Mapping[Status, int]:
+def count_sagas(unit: UnitOfWork, schema: str, *, name: str | None = None) -> Mapping[Status, int]:
     """Return how many sagas are in each status, those that have none included."""
-    counted: dict[str, int] = dict(query(connection, schema, _COUNT, name=name))
+    counted: dict[str, int] = dict(query(unit, schema, _COUNT, name=name))
     return {status: counted.get(status.value, 0) for status in Status}
+
+
+def saga_names(unit: UnitOfWork, schema: str) -> list[str]:
+    """Return the names that sagas have, in order."""
+    return [name for (name,) in query(unit, schema, _NAMES)]
 
 
 def summary(row: Row) -> SagaSummary:

@@ -1,16 +1,16 @@
 """Parked: deliveries that failed for good and wait for a person."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection
-
 from boundary.operator.auditing import AuditEntry, message_audit
 from boundary.operator.query import query
 from internals.inbox import DeliveryState
+from internals.unit_of_work import UnitOfWork
 
 _FITS = """
     i.state = 'parked'
@@ -36,7 +36,7 @@ WHERE {_FITS}
 
 _MESSAGE = """
 SELECT o.id, o.kind, o.category, o.sender, o.causation_id, o.root_id, o.saga_id, o.saga, s.key,
-    o.sent_at, clock_timestamp(), CASE WHEN %(payload)s THEN o.payload END
+    o.sent_at, clock_timestamp(), CASE WHEN %(payload)s THEN o.payload::text END
 FROM {schema}.outbox AS o LEFT JOIN {schema}.saga AS s ON s.id = o.saga_id
 WHERE o.id = %(id)s
 """
@@ -127,35 +127,37 @@ class MessageDetail:
 
 
 def list_parked(
-    connection: Connection, schema: str, which: ParkedFilter, *, limit: int | None = None
+    unit: UnitOfWork, schema: str, which: ParkedFilter, *, limit: int | None = None
 ) -> list[ParkedSummary]:
     """Return parked deliveries, the one parked last first; all of them without a limit."""
-    rows = query(connection, schema, _LIST, limit=limit, **_parameters(which))
+    rows = query(unit, schema, _LIST, limit=limit, **_parameters(which))
     return [ParkedSummary(*row) for row in rows]
 
 
-def count_parked(connection: Connection, schema: str, which: ParkedFilter) -> int:
+def count_parked(unit: UnitOfWork, schema: str, which: ParkedFilter) -> int:
     """Return how many deliveries are parked."""
-    [(count,)] = query(connection, schema, _COUNT, **_parameters(which))
+    [(count,)] = query(unit, schema, _COUNT, **_parameters(which))
     return int(count)
 
 
 def show_message(
-    connection: Connection, schema: str, id: UUID, *, payload: bool = False
+    unit: UnitOfWork, schema: str, id: UUID, *, payload: bool = False
 ) -> MessageDetail | None:
     """Return a message with its deliveries, or None if there is no such message.
 
     Args:
         payload: Whether what it says is read too; it may hold what not everybody may see.
     """
-    rows: Sequence[tuple[Any, ...]] = query(connection, schema, _MESSAGE, id=id, payload=payload)
+    rows: Sequence[tuple[Any, ...]] = query(unit, schema, _MESSAGE, id=id, payload=payload)
     if not rows:
         return None
     deliveries = tuple(
         MessageDelivery(consumer, DeliveryState(state), *rest)
-        for consumer, state, *rest in query(connection, schema, _DELIVERIES, id=id)
+        for consumer, state, *rest in query(unit, schema, _DELIVERIES, id=id)
     )
-    columns: tuple[Any, ...] = (*rows[0], deliveries, message_audit(connection, schema, id))
+    *told, text = rows[0]
+    said = None if text is None else json.loads(text)
+    columns: tuple[Any, ...] = (*told, said, deliveries, message_audit(unit, schema, id))
     return MessageDetail(*columns)
 
 

@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection
-
 from internals.statements import statements
-from internals.unit_of_work import Row, SqlAlchemyUnitOfWork
+from internals.unit_of_work import Row, UnitOfWork
 
 
-def query(connection: Connection, schema: str, sql: str, **parameters: Any) -> Sequence[Row]:
+def query(unit: UnitOfWork, schema: str, sql: str, **parameters: Any) -> Sequence[Row]:
     """Run a statement whose tables are written as ``{schema}.saga`` and return its rows.
 
     Raises `DefinitionError` for a schema name that is no identifier, else what psycopg raises.
     """
     statements(schema)  # refuses such a name
-    return SqlAlchemyUnitOfWork(connection).run(sql.format(schema=schema), parameters)
+    return unit.run(sql.format(schema=schema), parameters)

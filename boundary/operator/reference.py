@@ -2,9 +2,8 @@
 
 from uuid import UUID
 
-from sqlalchemy import Connection
-
 from boundary.operator.query import query
+from internals.unit_of_work import UnitOfWork
 from saga.errors import UnknownSaga
 
 # Keys are indexed under their saga's name, so the names are found first, one index probe each.
@@ -26,7 +25,7 @@ LIMIT 5
 """
 
 
-def find_saga(connection: Connection, schema: str, reference: str | UUID) -> UUID:
+def find_saga(unit: UnitOfWork, schema: str, reference: str | UUID) -> UUID:
     """Return the id of the saga that an operator means.
 
     Raises `UnknownSaga` for none, and for a key that sagas of several names have.
@@ -34,7 +33,7 @@ def find_saga(connection: Connection, schema: str, reference: str | UUID) -> UUI
     text = str(reference)
     name, colon, key = text.partition(":")
     rows = query(
-        connection,
+        unit,
         schema,
         _FIND,
         id=as_uuid(text),

@@ -36,6 +36,8 @@ _KIND_STYLES: Mapping[Category, str] = {
     Category.COMMAND: "bold",
     Category.EVENT: "",
     Category.REPLY: "dim",
+    Category.TIMEOUT: "dim",
+    Category.ACT: "bold magenta",
 }
 
 

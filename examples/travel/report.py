@@ -17,6 +17,7 @@ from examples.travel.booking import BOOK_TRIP
 from examples.travel.checks import Check
 from examples.travel.record import read_example
 from internals.trace import trace
+from internals.unit_of_work import SqlAlchemyUnitOfWork
 from saga import Status
 
 
@@ -117,7 +118,8 @@ def _write_traces(console: Console, connection: Connection, schema: str) -> None
         key = read_example(connection, schema, status)
         if key is None:
             continue
-        detail = show_saga(connection, schema, f"{BOOK_TRIP.name}:{key}")
+        unit = SqlAlchemyUnitOfWork(connection)
+        detail = show_saga(unit, schema, f"{BOOK_TRIP.name}:{key}")
         console.print(f"\n[bold]A trip that was {status}[/]")
-        console.print(render_trace(trace(connection, schema, detail.saga.id), detail))
+        console.print(render_trace(trace(unit, schema, detail.saga.id), detail))
     console.print(f"\nLook closer: SAGA_SCHEMA={schema} saga list, show or trace TRIP-…")

@@ -26,6 +26,7 @@ from boundary.operator.moments import duration
 from boundary.rendering import render_trace, trace_json
 from internals.inbox import DeliveryState
 from internals.trace import Node, Trace, TracedDelivery, trace
+from internals.unit_of_work import SqlAlchemyUnitOfWork
 from saga.envelope import Category
 
 pytestmark = pytest.mark.usefixtures("no_server_is_started")
@@ -476,8 +477,9 @@ def test_a_trace_is_plain_in_a_pipe_and_coloured_on_a_terminal(
 ) -> None:
     ids = orders.place_all()
     with engine.connect() as connection:
+        unit = SqlAlchemyUnitOfWork(connection)
         drawn = render_trace(
-            trace(connection, schema, ids["undone"]), show_saga(connection, schema, ids["undone"])
+            trace(unit, schema, ids["undone"]), show_saga(unit, schema, ids["undone"])
         )
     pipe = StringIO()
     Console(file=pipe, width=200).print(drawn)

@@ -18,6 +18,7 @@ VARIABLES = {
     "SAGA_GRACE": "2",
     "SAGA_MAX_PAYLOAD": "1000",
     "SAGA_POOL_SIZE": "3",
+    "SAGA_COLOCATE": "no",
     "SAGA_SUSPECT_STARTS": "4",
 }
 
@@ -48,6 +49,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "grace": 2.0,
         "max_payload": 1000,
         "pool_size": 3,
+        "colocate": False,
     }
 
 

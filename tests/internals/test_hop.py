@@ -562,7 +562,7 @@ class TestConflicts:
             store.inbox("depot").claim(stopped, 4)
             drain(store.database, consumer, silent, limit=4)
             assert len(store.effects()) == 2
-        assert consumer.limits == [4] * 8 + [1, 1, 1]  # two, and a look for more
+        assert consumer.limits == [4] * 12 + [1, 1, 1]  # two, and a look for more
 
     def test_a_conflict_that_never_ends_is_left_to_the_relay(self, store: Any) -> None:
         consumer = _Raising(psycopg.errors.DeadlockDetected())

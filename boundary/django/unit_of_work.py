@@ -1,0 +1,76 @@
+"""Unit of work: an `atomic()` block of Django's."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from django.db import transaction
+from django.db.transaction import TransactionManagementError
+
+from internals.unit_of_work import Row
+from saga.errors import NoTransaction
+
+#: What ends a transaction, or the connection that it is on.
+_ENDINGS = ("commit", "rollback", "set_autocommit", "close")
+
+
+class DjangoUnitOfWork:
+    """The transaction that a Django connection is in.
+
+    Args:
+        connection: Of this thread, inside `atomic()`.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    @property
+    def lost(self) -> bool:
+        driver = self.connection.connection
+        return driver is None or driver.closed
+
+    def run(self, statement: str, parameters: Mapping[str, object]) -> Sequence[Row]:
+        # Django's own cursor: it refuses a transaction that is broken, and what an application
+        # has put around its queries (logging, counting in tests) sees these too.
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement, parameters)
+            return cursor.fetchall() if cursor.description else ()
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        with transaction.atomic(using=self.connection.alias):
+            yield
+
+    @contextmanager
+    def handling(self) -> Iterator[None]:
+        with self.savepoint():
+            self._forbid_ending()
+            try:
+                yield
+                if self.connection.needs_rollback:
+                    # Django would undo the handler's writes here and say nothing, and the
+                    # delivery would count as done.
+                    raise TransactionManagementError(
+                        "the handler went on after a query of its had failed, or called "
+                        "set_rollback(); put transaction.atomic() around what may fail"
+                    )
+            finally:
+                self._allow_ending()
+
+    def on_commit(self, call: Callable[[], None]) -> None:
+        transaction.on_commit(call, using=self.connection.alias, robust=True)
+
+    def _forbid_ending(self) -> None:
+        for name in _ENDINGS:
+            setattr(self.connection, name, _refuse)
+
+    def _allow_ending(self) -> None:
+        for name in _ENDINGS:
+            delattr(self.connection, name)
+
+
+def _refuse(*_: object, **__: object) -> NoReturn:
+    raise NoTransaction(
+        "a handler must not commit, roll back or close the connection: its effects, its messages "
+        "and its delivery are committed together; raise an exception to undo them"
+    )

@@ -1,0 +1,1 @@
+"""A small Django shop whose checkout is a saga."""

@@ -1,0 +1,1 @@
+"""An app whose handlers write entries by the ORM."""

@@ -1,0 +1,340 @@
+"""Handlers run inside `atomic()` on Django's connection, with the claim on it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from senders import Query
+
+from saga.errors import NoTransaction
+
+
+@pytest.fixture
+def hop(outside: Query) -> Callable[[str], Any]:
+    """Start a saga of this text, answer once for the ledger, and return what became of it."""
+
+    def run(text: str, times: int = 1) -> Any:
+        from django.db import transaction
+        from ledger.sagas import KEEP, Text
+
+        from boundary.django import runtime, start
+
+        with transaction.atomic():
+            start(KEEP, Text(text=text))
+        for _ in range(times):
+            runtime().answer("ledger")
+        [(state, error)] = outside(
+            "SELECT state, last_error FROM saga.inbox AS i JOIN saga.outbox AS o "
+            "ON o.id = i.message_id WHERE o.kind = 'ledger.write'"
+        )
+        entries = [text for (text,) in outside("SELECT text FROM ledger_entry ORDER BY id")]
+        return state, error, entries
+
+    return run
+
+
+@pytest.fixture
+def trick(project: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Have the handler of this text do something too."""
+    from ledger.contexts import TRICKS
+
+    return lambda text, do: monkeypatch.setitem(TRICKS, text, do)
+
+
+def test_the_orms_writes_and_the_delivery_commit_together(hop, trick) -> None:
+    seen = []
+
+    def look(work: Any) -> None:
+        from django.db import connection, connections
+
+        seen.append(work.connection is connections["default"])
+        seen.append(connection.in_atomic_block)
+        with work.connection.cursor() as cursor:
+            cursor.execute("INSERT INTO ledger_entry (text) VALUES ('by hand')")
+
+    trick("one", look)
+    assert hop("one") == ("done", None, ["one", "by hand"])
+    assert seen == [True, True]
+
+
+def test_what_fails_leaves_nothing_and_is_tried_again(hop, trick) -> None:
+    def fail(_: Any) -> None:
+        raise KeyError("oh")
+
+    trick("one", fail)
+    state, error, entries = hop("one")
+    assert (state, entries) == ("pending", [])
+    assert error == "KeyError: 'oh'"
+
+
+def test_a_rejection_rolls_back_what_the_handler_wrote(hop) -> None:
+    state, error, entries = hop("no way")
+    assert (state, entries) == ("done", [])
+    assert error == "rejected: the ledger takes no such thing"
+
+
+def _endings() -> dict[str, Callable[[Any], None]]:
+    from django.db import connection, transaction
+
+    return {
+        "commit": lambda _: transaction.commit(),
+        "rollback": lambda _: transaction.rollback(),
+        "connection.commit": lambda work: work.connection.commit(),
+        "connection.rollback": lambda work: work.connection.rollback(),
+        "set_autocommit": lambda _: transaction.set_autocommit(True),
+        "close": lambda _: connection.close(),
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["commit", "rollback", "connection.commit", "connection.rollback", "set_autocommit", "close"],
+)
+def test_a_handler_cannot_end_the_transaction(hop, trick, name: str) -> None:
+    trick("one", _endings()[name])
+    state, error, entries = hop("one")
+    assert (state, entries) == ("pending", [])
+    assert error.startswith("NoTransaction: a handler must not commit, roll back or close")
+
+
+def test_a_handler_may_use_blocks_of_its_own(hop, trick) -> None:
+    def nest(_: Any) -> None:
+        from django.db import IntegrityError, transaction
+        from ledger.models import Entry
+
+        with pytest.raises(IntegrityError), transaction.atomic():
+            Entry.objects.create(text="one")
+        with transaction.atomic():
+            Entry.objects.create(text="two")
+
+    trick("one", nest)
+    assert hop("one") == ("done", None, ["one", "two"])
+
+
+def _swallow(_: Any) -> None:
+    from django.db import IntegrityError
+    from ledger.models import Entry
+
+    with pytest.raises(IntegrityError):
+        Entry.objects.create(text="one")
+
+
+def _swallow_by_hand(_: Any) -> None:
+    from django.db import IntegrityError, connection
+
+    with pytest.raises(IntegrityError), connection.cursor() as cursor:
+        cursor.execute("INSERT INTO ledger_entry (text) VALUES ('one')")
+
+
+def _mark(_: Any) -> None:
+    from django.db import transaction
+
+    transaction.set_rollback(True)
+
+
+@pytest.mark.parametrize("do", [_swallow, _swallow_by_hand, _mark])
+def test_a_handler_that_goes_on_after_an_error_is_not_done(hop, trick, do) -> None:
+    trick("one", do)
+    state, error, entries = hop("one")
+    assert (state, entries) == ("pending", []), "its writes are gone, so it cannot count as done"
+    assert error is not None
+
+
+def test_a_hook_of_a_handler_that_fails_fails_nothing(
+    hop, trick, caplog: pytest.LogCaptureFixture
+) -> None:
+    said: list[str] = []
+
+    def hook(_: Any) -> None:
+        from django.db import transaction
+
+        transaction.on_commit(lambda: 1 / 0)
+        transaction.on_commit(lambda: said.append("next"))
+
+    trick("one", hook)
+    assert hop("one") == ("done", None, ["one"])
+    assert said == ["next"]
+
+
+def test_work_session_says_that_this_is_django(hop, trick) -> None:
+    trick("one", lambda work: work.session)
+    _, error, _ = hop("one")
+    assert error == "TypeError: work.session needs SQLAlchemy; this transaction is not its own"
+
+
+def test_a_lost_connection_is_nobodys_failure(hop, trick, outside: Query) -> None:
+    runs = []
+
+    def die_once(work: Any) -> None:
+        runs.append(1)
+        if len(runs) == 1:
+            pid = work.connection.connection.info.backend_pid
+            outside("SELECT pg_terminate_backend(%s, 10000)", pid)
+            from ledger.models import Entry
+
+            Entry.objects.count()
+
+    trick("one", die_once)
+    assert hop("one") == ("done", None, ["one"])
+    assert len(runs) == 2
+    assert outside("SELECT sum(attempts) FROM saga.inbox")[0][0] == 0
+
+
+def test_a_hop_is_refused_inside_the_hosts_block(clean: None) -> None:
+    from django.db import transaction
+
+    from boundary.django import runtime
+
+    with (
+        transaction.atomic(),
+        pytest.raises(NoTransaction, match=r"is in transaction.atomic\(using='default'\) already"),
+    ):
+        runtime().answer("ledger")
+
+
+def test_connections_are_kept_for_a_doorbell_and_given_back_after_it(
+    clean: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.conf import settings
+    from django.db import connections, transaction
+    from django.db.backends.postgresql.base import DatabaseWrapper
+    from django.test import override_settings
+    from ledger.sagas import KEEP, Text
+
+    from boundary.django import runtime, start_many
+
+    opened = []
+    connect = DatabaseWrapper.get_new_connection
+
+    def counted(self: Any, parameters: Any) -> Any:
+        opened.append(self.alias)
+        return connect(self, parameters)
+
+    monkeypatch.setattr(DatabaseWrapper, "get_new_connection", counted)
+    connections.close_all()
+    monkeypatch.setitem(connections["default"].settings_dict, "CONN_MAX_AGE", 0)
+    with override_settings(SAGA={**settings.SAGA, "BATCH": 1}):
+        with transaction.atomic():
+            start_many(KEEP, [Text(text=f"n{number}") for number in range(3)])
+        connections.close_all()
+        opened.clear()
+        assert runtime().answer("ledger") >= 3
+    assert opened == ["default"], "one for all hops of a doorbell"
+    assert connections["default"].connection is None
+
+
+def test_reading_sees_one_moment_and_cannot_write(clean: None) -> None:
+    from django.db import InternalError
+
+    from boundary.django import runtime
+
+    with (
+        pytest.raises(InternalError, match="read-only"),
+        runtime().django.reading() as unit,
+    ):
+        unit.run("DELETE FROM saga.saga", {})
+
+
+def test_values_travel_as_they_do_through_sqlalchemy(clean: None) -> None:
+    from datetime import timedelta
+    from uuid import uuid4
+
+    from django.db import connections, transaction
+
+    from boundary.django.unit_of_work import DjangoUnitOfWork
+    from saga.state import Status
+
+    given = {
+        "id": uuid4(),
+        "ids": [uuid4(), None],
+        "words": ["a", None, "%", "'"],
+        "length": timedelta(days=1, seconds=2),
+        "status": Status.STUCK.value,
+        "flag": True,
+        "number": -3,
+    }
+    asked = (
+        "SELECT %(id)s::uuid, %(ids)s::uuid[], %(words)s::text[], %(length)s::interval, "
+        "%(status)s::text, %(flag)s::bool, %(number)s::int"
+    )
+    with transaction.atomic():
+        [row] = DjangoUnitOfWork(connections["default"]).run(asked, given)
+    assert list(row) == list(given.values())
+
+
+def _failing(statement: str) -> BaseException:
+    from django.db import DatabaseError, transaction
+
+    from boundary.django.unit_of_work import DjangoUnitOfWork
+
+    with pytest.raises(DatabaseError) as raised, transaction.atomic():
+        from django.db import connections
+
+        DjangoUnitOfWork(connections["default"]).run(statement, {})
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("state", "transient", "conflict"),
+    [
+        ("40P01", True, True),
+        ("40001", True, True),
+        ("55P03", True, True),
+        ("57P01", True, False),
+        ("53300", True, False),
+        ("08006", True, False),
+        ("23505", False, False),
+        ("42P01", False, False),
+        ("57014", False, False),
+    ],
+)
+def test_the_servers_word_is_heard_through_djangos_wrappers(
+    clean: None, state: str, transient: bool, conflict: bool
+) -> None:
+    from internals.failures import is_conflict, is_server_trouble, is_transient
+
+    error = _failing(f"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{state}'; END $$")
+    assert type(error).__module__ == "django.db.utils"
+    assert (is_transient(error), is_conflict(error)) == (transient, conflict)
+    assert is_server_trouble(error) == transient
+
+
+def test_a_connection_that_cannot_be_made_is_transient(
+    clean: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.db import OperationalError, connections
+
+    from boundary.django.database import DjangoDatabase
+    from internals.failures import is_transient
+
+    connections["mirror"].close()
+    monkeypatch.setitem(connections["mirror"].settings_dict, "PORT", 1)
+    with pytest.raises(OperationalError) as raised:
+        DjangoDatabase("mirror").open()
+    assert isinstance(raised.value.__cause__, psycopg.OperationalError)
+    assert is_transient(raised.value)
+    assert not connections["mirror"].in_atomic_block
+
+
+def test_a_connection_that_died_between_is_transient(clean: None, outside: Query) -> None:
+    from django.db import DatabaseError, Error, transaction
+
+    from boundary.django.unit_of_work import DjangoUnitOfWork
+    from internals.failures import is_transient
+
+    errors: list[BaseException] = []
+    with pytest.raises(Error), transaction.atomic():
+        from django.db import connection
+
+        unit = DjangoUnitOfWork(connection)
+        assert not unit.lost
+        unit.run("SELECT 1", {})
+        outside("SELECT pg_terminate_backend(%s, 10000)", connection.connection.info.backend_pid)
+        for _ in range(2):  # the second has no word of the server's any more
+            with pytest.raises(Error) as raised:
+                unit.run("SELECT 1", {})
+            errors.append(raised.value)
+        assert unit.lost
+        raise DatabaseError
+    assert [is_transient(error) for error in errors] == [True, True]
