@@ -11,7 +11,7 @@ TRIPS ?= 500
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo django-demo django-versions test check chaos mutants format bench-commits clean
+.PHONY: help venv demo django-demo django-versions test check chaos mutants format bench bench-quick bench-commits clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,14 @@ mutants: $(STAMP) ## Plant bugs one by one and see that a test catches each
 format: $(STAMP) ## Format the code and sort imports
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(STAMP) ## Measure beside plain Dramatiq and DBOS: a table and a plot in benchmarks/results
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python -m benchmarks.throughput
+
+bench-quick: $(STAMP) ## The same in five minutes
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python -m benchmarks.throughput --quick
 
 bench-commits: $(STAMP) ## Measure commits per delivery, idle and busy
 	$(BIN)/python -m benchmarks.commits

@@ -155,9 +155,10 @@ def _do_nothing(_: Load) -> _Result:
 
 
 def _one_by_one(load: Load, sagas: int, refused: bool) -> _Result:
-    warmers = len(load.one_by_one(max(sagas // 5, 1), refused))
+    warmers = max(sagas // 5, 1)
+    load.one_by_one(warmers, refused)
     began = time.perf_counter()
-    latencies = load.one_by_one(sagas, refused)
+    _, latencies = load.one_by_one(sagas, refused)
     seconds = time.perf_counter() - began
     return _Result(sagas, warmers, sagas + warmers, seconds, latencies)
 

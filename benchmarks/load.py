@@ -28,12 +28,13 @@ class Load:
         self._worker = worker
         self._table = f"{runtime.settings.db_schema}.saga"
 
-    def one_by_one(self, count: int, refused: bool) -> list[float]:
-        """Run so many sagas, each when the last has ended; returns the seconds of each."""
+    def one_by_one(self, count: int, refused: bool) -> tuple[list[UUID], list[float]]:
+        """Run so many sagas, each when the last has ended; returns the orders and the seconds."""
         ended = f"SELECT 1 FROM {self._table} WHERE id = %s AND finished_at IS NOT NULL"
         seconds: list[float] = []
         ids: list[UUID] = []
-        for order in _orders(count, refused):
+        orders = _orders(count, refused)
+        for order in orders:
             began = time.perf_counter()
             with self._runtime.engine.begin() as connection:
                 ids.append(self._runtime.start(connection, ORDER, order))
@@ -42,17 +43,19 @@ class Load:
             )
             seconds.append(time.perf_counter() - began)
         self._check(ids, refused)
-        return seconds
+        return [order.order_id for order in orders], seconds
 
-    def all_at_once(self, count: int, refused: bool) -> None:
-        """Start so many sagas in one transaction and wait until all have ended."""
+    def all_at_once(self, count: int, refused: bool) -> list[UUID]:
+        """Start so many sagas in one transaction and wait until all have ended; returns the orders."""
         ended = f"SELECT NOT EXISTS (SELECT 1 FROM {self._table} WHERE finished_at IS NULL)"
+        orders = _orders(count, refused)
         with self._runtime.engine.begin() as connection:
-            ids = self._runtime.start_many(connection, ORDER, _orders(count, refused))
+            ids = self._runtime.start_many(connection, ORDER, orders)
         self._worker.wait_for(
             lambda: self._meter.query(ended), every=_LOOK_AT_ALL, seconds=_PATIENCE_WITH_ALL
         )
         self._check(ids, refused)
+        return [order.order_id for order in orders]
 
     def _check(self, ids: Sequence[UUID], refused: bool) -> None:
         """Raise RuntimeError unless each of these sagas ended as its orders say."""

@@ -83,6 +83,10 @@ class Worker:
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._process = process
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def wait_for(self, condition: Callable[[], object], *, every: float, seconds: float) -> None:
         """Return when the condition holds; raises RuntimeError if the worker ends before, or later
         than in so many seconds.

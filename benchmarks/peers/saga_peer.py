@@ -1,0 +1,53 @@
+"""Ours: the workload's saga, in real worker processes."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+import psutil
+
+from benchmarks.load import Load
+from benchmarks.meter import Meter
+from benchmarks.servers import Worker, worker
+from benchmarks.workload import build_runtime
+from boundary import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class SagaPeer:
+    """So many worker processes of eight threads."""
+
+    processes: int
+    name: str = "saga"
+    share: float = 1.0
+
+    @property
+    def configuration(self) -> str:
+        return f"{self.processes} process(es) of 8 threads"
+
+    @contextmanager
+    def run(self, settings: Settings) -> Iterator["_Running"]:
+        runtime = build_runtime(settings)
+        try:
+            with Meter(settings) as meter, worker(settings, self.processes, 8) as running:
+                running.wait_for(meter.sessions, every=0.01, seconds=60)
+                yield _Running(Load(runtime, meter, running), running)
+        finally:
+            runtime.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    load: Load
+    worker: Worker
+
+    @property
+    def process(self) -> psutil.Process:
+        return psutil.Process(self.worker.pid)
+
+    def busy(self, count: int, refused: bool) -> Sequence[UUID]:
+        return self.load.all_at_once(count, refused)
+
+    def idle(self, count: int, refused: bool) -> tuple[Sequence[UUID], Sequence[float]]:
+        return self.load.one_by_one(count, refused)
