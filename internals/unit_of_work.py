@@ -14,7 +14,7 @@ import psycopg
 from psycopg.errors import InFailedSqlTransaction, error_from_result
 from psycopg.pq import ExecStatus, TransactionStatus
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from internals.failures import is_lost
@@ -150,13 +150,16 @@ class SqlAlchemyUnitOfWork:
         self.connection.info.setdefault(_ON_RETURN, []).append(call)
 
 
-def joined(handle: Connection | Session) -> SqlAlchemyUnitOfWork:
+def joined(
+    handle: "Connection | Session | scoped_session[Any]",
+) -> SqlAlchemyUnitOfWork:
     """Return the caller's own transaction as a unit of work; it is never committed here.
 
     Raises `NoTransaction` for a connection in autocommit mode, and for one that is not to
     Postgres through psycopg.
     """
-    connection = handle.connection() if isinstance(handle, Session) else handle
+    sessions = isinstance(handle, Session | scoped_session)
+    connection = handle.connection() if sessions else handle  # type: ignore[operator]
     if not isinstance(connection, Connection):
         raise NoTransaction(
             f"give the SQLAlchemy Session or Connection that your own writes use, "
