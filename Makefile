@@ -11,7 +11,7 @@ TRIPS ?= 500
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo django-demo django-versions test check chaos mutants format bench bench-quick bench-commits clean
+.PHONY: help venv demo flask-demo django-demo django-versions test check chaos mutants format bench bench-quick bench-commits clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ venv: $(STAMP) ## Make the environment alone
 
 demo: $(STAMP) ## Book 2,000 trips on a real day's flights while workers are killed
 	@$(BIN)/saga demo
+
+flask-demo: $(STAMP) ## Play a travel agent in Flask: trip, bug, stuck, fix, replay, completed
+	@$(BIN)/python -m examples.flask_travel.demo
 
 django-demo: $(STAMP) ## Play a Django shop: order, bug, stuck, fix, replay, completed
 	@$(BIN)/python -m examples.django_shop.demo

@@ -11,25 +11,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 
 from boundary.embedded import EmbeddedServers
+from examples.story import NotHeld, must, say, until
 
 _MANAGE = Path(__file__).resolve().parent / "manage.py"
 
-#: Seconds that anything may take.
-_PATIENCE = 60.0
-
 _PLACE = "from examples.django_shop.shop.views import place; print(place({article!r}, {quantity}))"
-
-
-class NotHeld(Exception):
-    """Something is not as the story has it."""
 
 
 class Shop:
@@ -42,7 +35,7 @@ class Shop:
     def manage(self, *arguments: str, show: bool = True) -> str:
         """Run a command of manage.py, print it with what it says, and return that."""
         if show:
-            _say(f"$ python manage.py {shlex.join(arguments)}")
+            say(f"$ python manage.py {shlex.join(arguments)}")
         done = subprocess.run(
             [sys.executable, str(_MANAGE), *arguments],
             env=self._environment,
@@ -54,14 +47,14 @@ class Shop:
             raise NotHeld(f"{shlex.join(arguments)} failed: {done.stderr.strip()}")
         if show:
             for line in (done.stderr + done.stdout).strip().splitlines():
-                _say(f"  {line.rstrip()}")
+                say(f"  {line.rstrip()}")
         return done.stdout
 
     def order(self, article: str, quantity: int) -> str:
         """Place an order and return its number."""
         code = _PLACE.format(article=article, quantity=quantity)
         number = self.manage("shell", "-v", "0", "-c", code, show=False).split()[-1]
-        _say(f"ordered {quantity} x {article}: {number}")
+        say(f"ordered {quantity} x {article}: {number}")
         return number
 
     def read(self, query: str, *parameters: object) -> list[tuple[object, ...]]:
@@ -76,7 +69,7 @@ class Shop:
     @contextmanager
     def worker(self) -> Iterator[None]:
         """Run a worker, and stop it as a deploy does."""
-        _say("$ python manage.py saga worker --processes 1 &")
+        say("$ python manage.py saga worker --processes 1 &")
         worker = subprocess.Popen(
             [sys.executable, str(_MANAGE), "saga", "worker", "--processes", "1"],
             env=self._environment,
@@ -100,7 +93,7 @@ def main() -> int:
     folder.chmod(0o755)
     bug = folder / "the-till-has-a-bug"
     try:
-        _say("starting Postgres and Valkey")
+        say("starting Postgres and Valkey")
         with EmbeddedServers(folder / "servers", durable=False) as servers:
             environment = {
                 name: v
@@ -119,11 +112,11 @@ def main() -> int:
             finally:
                 shop.close()
     except NotHeld as error:
-        _say(f"NOT HELD: {error}")
+        say(f"NOT HELD: {error}")
         return 1
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    _say("it held")
+    say("it held")
     return 0
 
 
@@ -132,24 +125,24 @@ def _play(shop: Shop, bug: Path) -> None:
     with shop.worker():
         good = shop.order("teapot", 2)
         shop.wait_for(good, "completed")
-        _say(f"{good} is completed")
+        say(f"{good} is completed")
 
-        _say("a release with a bug in the till is deployed (a flag file stands for it)")
+        say("a release with a bug in the till is deployed (a flag file stands for it)")
         bug.touch()
         stuck = [shop.order("lamp", quantity) for quantity in (1, 3)]
         for number in stuck:
             shop.wait_for(number, "stuck")
         shop.manage("saga", "list", "--status", "stuck")
-        _must(shop.read("SELECT count(*) FROM shop_payment") == [(1,)], "nothing more was taken")
-        _must(_left(shop, "lamp") == 996, "the lamps are reserved")
+        must(shop.read("SELECT count(*) FROM shop_payment") == [(1,)], "nothing more was taken")
+        must(_left(shop, "lamp") == 996, "the lamps are reserved")
 
-        _say("the fix is deployed (the flag file is removed)")
+        say("the fix is deployed (the flag file is removed)")
         bug.unlink()
         replay = ["saga", "replay", "--saga", "checkout", "--stuck"]
         replay += ["--reason", "the till is mended"]
         before = _everything(shop)
         shop.manage(*replay, "--dry-run")
-        _must(_everything(shop) == before, "a dry run changes nothing")
+        must(_everything(shop) == before, "a dry run changes nothing")
         shop.manage(*replay, "--yes")
         for number in stuck:
             shop.wait_for(number, "completed")
@@ -160,16 +153,16 @@ def _play(shop: Shop, bug: Path) -> None:
 
 def _check(shop: Shop, orders: list[str], replayed: list[str]) -> None:
     rows = shop.read("SELECT number, shipped FROM shop_order")
-    _must(dict(rows) == dict.fromkeys(orders, True), "every order is shipped")  # type: ignore[arg-type]
+    must(dict(rows) == dict.fromkeys(orders, True), "every order is shipped")  # type: ignore[arg-type]
     paid = shop.read("SELECT order_id, cents FROM shop_payment ORDER BY cents")
-    _must([cents for _, cents in paid] == [1250, 2500, 3750], "each is paid for once")
-    _must((_left(shop, "teapot"), _left(shop, "lamp")) == (998, 996), "goods left the shelf once")
+    must([cents for _, cents in paid] == [1250, 2500, 3750], "each is paid for once")
+    must((_left(shop, "teapot"), _left(shop, "lamp")) == (998, 996), "goods left the shelf once")
     audit = shop.read("SELECT actor, act, reason FROM saga.audit")
-    _must(audit == [("ann", "replayed", "the till is mended")] * len(replayed), "it is audited")
+    must(audit == [("ann", "replayed", "the till is mended")] * len(replayed), "it is audited")
     open_ = shop.read("SELECT count(*) FROM saga.inbox WHERE state IN ('pending', 'parked')")
-    _must(open_ == [(0,)], "nothing is pending or parked")
+    must(open_ == [(0,)], "nothing is pending or parked")
     listed = json.loads(shop.manage("saga", "list", "--json", show=False))
-    _must({saga["status"] for saga in listed} == {"completed"}, "every saga is completed")
+    must({saga["status"] for saga in listed} == {"completed"}, "every saga is completed")
 
 
 def _left(shop: Shop, article: str) -> object:
@@ -179,25 +172,6 @@ def _left(shop: Shop, article: str) -> object:
 def _everything(shop: Shop) -> list[object]:
     tables = ("saga.saga", "saga.outbox", "saga.inbox", "saga.audit", "shop_payment")
     return [shop.read(f"SELECT t::text FROM {table} AS t ORDER BY 1") for table in tables]
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait until a condition holds; raises `NotHeld` if it takes too long."""
-    deadline = time.monotonic() + _PATIENCE
-    while not condition():
-        if time.monotonic() > deadline:
-            raise NotHeld(what)
-        time.sleep(0.05)
-
-
-def _must(held: bool, what: str) -> None:
-    if not held:
-        raise NotHeld(what)
-    _say(f"✓ {what}")
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - a demo talks
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""A travel agent in Flask."""
