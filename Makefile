@@ -11,7 +11,7 @@ TRIPS ?= 500
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo flask-demo django-demo django-versions test check chaos mutants format bench bench-quick bench-commits clean
+.PHONY: help venv demo flask-demo django-demo django-versions test check chaos mutants format bench bench-quick bench-commits bench-size clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ bench: $(STAMP) ## Measure beside plain Dramatiq and DBOS: a table and a plot in
 bench-quick: $(STAMP) ## The same in five minutes
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m benchmarks.throughput --quick
+
+bench-size: $(STAMP) ## Measure beside a million finished sagas and 100,000 waiting ones
+	$(BIN)/python -m benchmarks.size
 
 bench-commits: $(STAMP) ## Measure commits per delivery, idle and busy
 	$(BIN)/python -m benchmarks.commits

@@ -142,17 +142,22 @@ def _number(connection: psycopg.Connection[tuple[object, ...]], query: str) -> i
     return int(str(row[0]))
 
 
-def _cpu(
-    running: Running, connection: psycopg.Connection[tuple[object, ...]]
-) -> tuple[float, float, float]:
-    """Seconds of CPU so far: of the peer's processes, of Postgres' (0 if it is on another machine),
-    and of this one, which starts the sagas."""
+def postgres_seconds(connection: psycopg.Connection[tuple[object, ...]]) -> float:
+    """Return the CPU that this connection's server has used; 0 if it is on another machine."""
     try:
         postmaster = psutil.Process(connection.info.backend_pid).parent()
     except psutil.Error:
-        postmaster = None
-    of_postgres = 0.0 if postmaster is None else sum(map(_seconds, family(postmaster)))
-    return sum(map(_seconds, family(running.process))), of_postgres, time.process_time()
+        return 0.0
+    return 0.0 if postmaster is None else sum(map(_seconds, family(postmaster)))
+
+
+def _cpu(
+    running: Running, connection: psycopg.Connection[tuple[object, ...]]
+) -> tuple[float, float, float]:
+    """Seconds of CPU so far: of the peer's processes, of Postgres', and of this one, which starts
+    the sagas."""
+    workers = sum(map(_seconds, family(running.process)))
+    return workers, postgres_seconds(connection), time.process_time()
 
 
 def _seconds(process: psutil.Process) -> float:
