@@ -6,133 +6,64 @@ tables in between.  Exit code 0 only if all of it held.
 
 import json
 import os
-import shlex
-import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
-
 from boundary.embedded import EmbeddedServers
-from examples.story import NotHeld, must, say, until
+from examples.story import Stage, must, say, tell
 
 _MANAGE = Path(__file__).resolve().parent / "manage.py"
 
 _PLACE = "from examples.django_shop.shop.views import place; print(place({article!r}, {quantity}))"
 
 
-class Shop:
+class Shop(Stage):
     """The shop's commands, and a look into its tables."""
 
-    def __init__(self, environment: Mapping[str, str], url: str) -> None:
-        self._environment = environment
-        self._tables = psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
-
-    def manage(self, *arguments: str, show: bool = True) -> str:
-        """Run a command of manage.py, print it with what it says, and return that."""
-        if show:
-            say(f"$ python manage.py {shlex.join(arguments)}")
-        done = subprocess.run(
-            [sys.executable, str(_MANAGE), *arguments],
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise NotHeld(f"{shlex.join(arguments)} failed: {done.stderr.strip()}")
-        if show:
-            for line in (done.stderr + done.stdout).strip().splitlines():
-                say(f"  {line.rstrip()}")
-        return done.stdout
+    def __init__(self, servers: EmbeddedServers, bug: Path) -> None:
+        ours = ("SAGA_", "SHOP_", "DJANGO_")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(ours)} | {
+            "SHOP_DATABASE_URL": servers.database_url,
+            "SHOP_REDIS_URL": servers.redis_url,
+            "SHOP_BUG": str(bug),
+            "SAGA_ACTOR": "ann",
+        }
+        super().__init__(environment, servers.database_url, "python manage.py", (str(_MANAGE),))
 
     def order(self, article: str, quantity: int) -> str:
         """Place an order and return its number."""
         code = _PLACE.format(article=article, quantity=quantity)
-        number = self.manage("shell", "-v", "0", "-c", code, show=False).split()[-1]
+        number = self.run("shell", "-v", "0", "-c", code, show=False).split()[-1]
         say(f"ordered {quantity} x {article}: {number}")
         return number
-
-    def read(self, query: str, *parameters: object) -> list[tuple[object, ...]]:
-        """Return rows of a query; what is not committed is not seen."""
-        return self._tables.execute(query, parameters).fetchall()
-
-    def wait_for(self, number: str, status: str) -> None:
-        """Wait until an order's saga has a status."""
-        query = "SELECT status FROM saga.saga WHERE key = %s"
-        until(lambda: self.read(query, number) == [(status,)], f"{number} is {status}")
-
-    @contextmanager
-    def worker(self) -> Iterator[None]:
-        """Run a worker, and stop it as a deploy does."""
-        say("$ python manage.py saga worker --processes 1 &")
-        worker = subprocess.Popen(
-            [sys.executable, str(_MANAGE), "saga", "worker", "--processes", "1"],
-            env=self._environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            yield
-        finally:
-            worker.terminate()
-            worker.wait()
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._tables.close()
 
 
 def main() -> int:
     """Play the story and return the exit code."""
-    folder = Path(tempfile.mkdtemp(prefix="django-shop-", dir="/tmp")).resolve()
-    folder.chmod(0o755)
+    return tell("django-shop", _open)
+
+
+def _open(servers: EmbeddedServers, folder: Path) -> None:
     bug = folder / "the-till-has-a-bug"
+    shop = Shop(servers, bug)
     try:
-        say("starting Postgres and Valkey")
-        with EmbeddedServers(folder / "servers", durable=False) as servers:
-            environment = {
-                name: v
-                for name, v in os.environ.items()
-                if not name.startswith(("SAGA_", "SHOP_", "DJANGO_"))
-            }
-            environment |= {
-                "SHOP_DATABASE_URL": servers.database_url,
-                "SHOP_REDIS_URL": servers.redis_url,
-                "SHOP_BUG": str(bug),
-                "SAGA_ACTOR": "ann",
-            }
-            shop = Shop(environment, servers.database_url)
-            try:
-                _play(shop, bug)
-            finally:
-                shop.close()
-    except NotHeld as error:
-        say(f"NOT HELD: {error}")
-        return 1
+        _play(shop, bug)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    say("it held")
-    return 0
+        shop.close()
 
 
 def _play(shop: Shop, bug: Path) -> None:
-    shop.manage("migrate", "-v", "0")
+    shop.run("migrate", "-v", "0")
     with shop.worker():
         good = shop.order("teapot", 2)
         shop.wait_for(good, "completed")
-        say(f"{good} is completed")
 
         say("a release with a bug in the till is deployed (a flag file stands for it)")
         bug.touch()
         stuck = [shop.order("lamp", quantity) for quantity in (1, 3)]
         for number in stuck:
             shop.wait_for(number, "stuck")
-        shop.manage("saga", "list", "--status", "stuck")
+        shop.run("saga", "list", "--status", "stuck")
         must(shop.read("SELECT count(*) FROM shop_payment") == [(1,)], "nothing more was taken")
         must(_left(shop, "lamp") == 996, "the lamps are reserved")
 
@@ -141,13 +72,13 @@ def _play(shop: Shop, bug: Path) -> None:
         replay = ["saga", "replay", "--saga", "checkout", "--stuck"]
         replay += ["--reason", "the till is mended"]
         before = _everything(shop)
-        shop.manage(*replay, "--dry-run")
+        shop.run(*replay, "--dry-run")
         must(_everything(shop) == before, "a dry run changes nothing")
-        shop.manage(*replay, "--yes")
+        shop.run(*replay, "--yes")
         for number in stuck:
             shop.wait_for(number, "completed")
-        shop.manage("saga", "list")
-        shop.manage("saga", "trace", stuck[0])
+        shop.run("saga", "list")
+        shop.run("saga", "trace", stuck[0])
     _check(shop, [good, *stuck], stuck)
 
 
@@ -161,7 +92,7 @@ def _check(shop: Shop, orders: list[str], replayed: list[str]) -> None:
     must(audit == [("ann", "replayed", "the till is mended")] * len(replayed), "it is audited")
     open_ = shop.read("SELECT count(*) FROM saga.inbox WHERE state IN ('pending', 'parked')")
     must(open_ == [(0,)], "nothing is pending or parked")
-    listed = json.loads(shop.manage("saga", "list", "--json", show=False))
+    listed = json.loads(shop.run("saga", "list", "--json", show=False))
     must({saga["status"] for saga in listed} == {"completed"}, "every saga is completed")
 
 

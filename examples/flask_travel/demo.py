@@ -5,22 +5,13 @@ tables in between.  Exit code 0 only if all of it held.
 """
 
 import os
-import shlex
-import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
-
 from boundary.embedded import EmbeddedServers
-from examples.story import NotHeld, must, say, until
+from examples.story import Stage, must, say, tell
 
-_APP = "examples.flask_travel.app"
-_ROOT = Path(__file__).resolve().parents[2]
+_FLASK = ("-m", "flask", "--app", "examples.flask_travel.app")
 
 _PLACE = """
 from examples.flask_travel.app import create_app
@@ -29,102 +20,42 @@ print(answer.location.rpartition("/")[2])
 """
 
 
-class Agent:
-    """The agent's commands, and a look into its tables."""
+class Agent(Stage):
+    """The travel agent's commands, and a look into its tables."""
 
-    def __init__(self, environment: Mapping[str, str], url: str) -> None:
-        self._environment = environment
-        self._tables = psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
-
-    def flask(self, *arguments: str) -> None:
-        """Run a `flask` command and print it with what it says."""
-        say(f"$ flask {shlex.join(arguments)}")
-        out = self._run("-m", "flask", "--app", _APP, *arguments)
-        for line in out.strip().splitlines():
-            say(f"  {line.rstrip()}")
+    def __init__(self, servers: EmbeddedServers, bug: Path) -> None:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("SAGA_", "FLASK_"))}
+        environment = kept | {
+            "FLASK_SQLALCHEMY_DATABASE_URI": servers.database_url,
+            "SAGA_REDIS_URL": servers.redis_url,
+            "SAGA_ACTOR": "ann",
+            "TRAVEL_BUG": str(bug),
+        }
+        super().__init__(environment, servers.database_url, "flask", _FLASK)
 
     def book(self, destination: str) -> str:
         """Book a trip as the page does, and return its number."""
-        number = self._run("-c", _PLACE.format(destination=destination)).split()[-1]
+        number = self.python("-c", _PLACE.format(destination=destination)).stdout.split()[-1]
         say(f"booked {destination}: {number}")
         return number
-
-    def read(self, query: str, *parameters: object) -> list[tuple[object, ...]]:
-        """Return rows of a query; what is not committed is not seen."""
-        return self._tables.execute(query, parameters).fetchall()
-
-    def wait_for(self, number: str, status: str) -> None:
-        """Wait until a trip's saga has a status."""
-        query = "SELECT status FROM saga.saga WHERE key = %s"
-        until(lambda: self.read(query, number) == [(status,)], f"{number} is {status}")
-        say(f"{number} is {status}")
-
-    @contextmanager
-    def worker(self) -> Iterator[None]:
-        """Run a worker, and stop it as a deploy does."""
-        say("$ flask saga worker --processes 1 &")
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "flask", "--app", _APP, "saga", "worker", "--processes", "1"],
-            env=self._environment,
-            cwd=_ROOT,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            yield
-        finally:
-            worker.terminate()
-            worker.wait()
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._tables.close()
-
-    def _run(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            env=self._environment,
-            cwd=_ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise NotHeld(f"{shlex.join(arguments)} failed: {done.stderr.strip()}")
-        return done.stderr + done.stdout
 
 
 def main() -> int:
     """Play the story and return the exit code."""
-    folder = Path(tempfile.mkdtemp(prefix="flask-travel-", dir="/tmp")).resolve()
-    folder.chmod(0o755)
+    return tell("flask-travel", _open)
+
+
+def _open(servers: EmbeddedServers, folder: Path) -> None:
     bug = folder / "the-printer-has-a-bug"
+    agent = Agent(servers, bug)
     try:
-        say("starting Postgres and Valkey")
-        with EmbeddedServers(folder / "servers", durable=False) as servers:
-            kept = {k: v for k, v in os.environ.items() if not k.startswith(("SAGA_", "FLASK_"))}
-            environment = kept | {
-                "FLASK_SQLALCHEMY_DATABASE_URI": servers.database_url,
-                "SAGA_REDIS_URL": servers.redis_url,
-                "SAGA_ACTOR": "ann",
-                "TRAVEL_BUG": str(bug),
-            }
-            agent = Agent(environment, servers.database_url)
-            try:
-                _play(agent, bug)
-            finally:
-                agent.close()
-    except NotHeld as error:
-        say(f"NOT HELD: {error}")
-        return 1
+        _play(agent, bug)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    say("it held")
-    return 0
+        agent.close()
 
 
 def _play(agent: Agent, bug: Path) -> None:
-    agent.flask("init")
+    agent.run("init")
     with agent.worker():
         good = agent.book("Miami")
         agent.wait_for(good, "completed")
@@ -136,7 +67,7 @@ def _play(agent: Agent, bug: Path) -> None:
         stuck = [agent.book("Chicago") for _ in range(2)]
         for number in stuck:
             agent.wait_for(number, "stuck")
-        agent.flask("saga", "list", "--status", "stuck")
+        agent.run("saga", "list", "--status", "stuck")
         must(_left(agent, "Chicago") == (78, 1), "seats and rooms are kept for both")
 
         say("the fix is deployed (the flag file is removed)")
@@ -144,15 +75,15 @@ def _play(agent: Agent, bug: Path) -> None:
         replay = ["saga", "replay", "--saga", "trip", "--stuck"]
         replay += ["--reason", "the printer is mended"]
         before = agent.read("SELECT s::text FROM saga.saga AS s ORDER BY 1")
-        agent.flask(*replay, "--dry-run")
+        agent.run(*replay, "--dry-run")
         must(
             agent.read("SELECT s::text FROM saga.saga AS s ORDER BY 1") == before,
             "a dry run changes nothing",
         )
-        agent.flask(*replay, "--yes")
+        agent.run(*replay, "--yes")
         for number in stuck:
             agent.wait_for(number, "completed")
-        agent.flask("saga", "trace", stuck[0])
+        agent.run("saga", "trace", stuck[0])
     _check(agent, [good, *stuck], snowed_in)
 
 
