@@ -89,6 +89,7 @@ class Runtime:
         self._given_database = database
         self._around = around
         self._execution_options = dict(execution_options or {})
+        self._stopping = False
         self._subscribed = False
         self._subscribing = Lock()
 
@@ -292,8 +293,14 @@ class Runtime:
             settled += turn.run(once, partial(ring, frozenset({name})))
         return settled
 
+    def follow_no_further(self) -> None:
+        """Finish what is under way and leave the rest to others: this worker is being stopped."""
+        self._stopping = True
+
     def _follow(self, next_: list[str], woken: frozenset[str]) -> None:
-        here = next(iter(woken & self.consumers.keys()), None) if not next_ else None
+        here = None
+        if not (next_ or self._stopping):
+            here = next(iter(woken & self.consumers.keys()), None)
         if here is not None:
             next_.append(here)
         self.broker.ring(woken - {here})

@@ -66,6 +66,7 @@ class RelayThread(dramatiq.Middleware):
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:
         self._stop.set()
+        self._runtime.follow_no_further()
         if self._thread is not None:
             self._thread.join()
 

@@ -109,3 +109,16 @@ def hop_once(office: Office, consumer: str) -> frozenset[str]:
     runtime = office.runtime
     runtime.subscribe_once()
     return hop(runtime.database, runtime.consumers[consumer], 2, runtime._colocated).woken
+
+
+def test_a_worker_that_is_being_stopped_follows_no_further(office: Any) -> None:
+    busy = office()
+    (id,) = busy.start(1)
+    rung: list[str] = []
+    busy.runtime.broker.ring = rung.extend
+    busy.runtime.follow_no_further()
+    work(busy)
+    assert [row["state"] for row in busy.deliveries("van")] == ["done", "pending"]
+    assert set(rung) == {"van", "phone"}
+    busy.settle()
+    assert busy.saga(id)["status"] == "completed"
