@@ -5,7 +5,9 @@ stand-in: `migrations` and `internals.statements` put the configured one in its 
 """
 
 from sqlalchemy import (
+    REAL,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -16,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    false,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
@@ -53,6 +56,12 @@ outbox = Table(
     CheckConstraint("category IN ('command', 'event', 'reply', 'timeout', 'act')", name="category"),
     Index("outbox_saga_id_idx", "saga_id", postgresql_where=text("saga_id IS NOT NULL")),
     Index("outbox_causation_id_idx", "causation_id"),
+    Index(
+        "outbox_seq_idx",
+        "seq",
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "on"},
+    ),
     comment="Every message ever sent, append-only: the event log",
 )
 
@@ -74,9 +83,25 @@ inbox = Table(
     ),
     Column("position", Integer, comment="how-manieth message its saga consumed"),
     Column("done_at", DateTime(timezone=True)),
+    Column("ordering_key", Text, comment="deliveries of one key go one by one, by number"),
+    Column("ordering_no", BigInteger, comment="place in its key"),
+    Column("took", REAL, comment="seconds that its handler ran, the last time"),
+    Column(
+        "backfill",
+        Boolean,
+        nullable=False,
+        server_default=false(),
+        comment="a past event, handed to a new subscriber",
+    ),
     CheckConstraint("state IN ('pending', 'done', 'revoked', 'parked')", name="state"),
     Index("inbox_due_idx", "consumer", "due_at", postgresql_where=text("state = 'pending'")),
     Index("inbox_parked_idx", "consumer", postgresql_where=text("state = 'parked'")),
+    Index(
+        "inbox_ordering_idx",
+        "ordering_key",
+        "ordering_no",
+        postgresql_where=text("ordering_key IS NOT NULL AND state IN ('pending', 'parked')"),
+    ),
     comment="One row a delivery: one message to one consumer",
 )
 
@@ -86,7 +111,41 @@ subscription = Table(
     Column("kind", Text, primary_key=True),
     Column("consumer", Text, primary_key=True),
     Column("recorded_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("ordered_by", Text, comment="field of the event that is the ordering key"),
+    Column(
+        "held",
+        Boolean,
+        nullable=False,
+        server_default=false(),
+        comment="events wait until past ones were handed over",
+    ),
     comment="Who gets which events; recorded when a worker boots, so publishers know nobody",
+)
+
+settling = Table(
+    "settling",
+    metadata,
+    Column("root_id", Uuid, primary_key=True, comment="the command of the step"),
+    Column("saga_id", Uuid, nullable=False),
+    Column("saga", Text, nullable=False, comment="that saga's name"),
+    Column("open", Integer, nullable=False, comment="deliveries below it not yet done"),
+    Column("tells", Boolean, nullable=False, comment="the saga is told when none is"),
+    Column("undo_id", Uuid, comment="the compensation that undoes what is below it"),
+    Index("settling_undo_id_idx", "undo_id", postgresql_where=text("undo_id IS NOT NULL")),
+    comment="How many deliveries are open below a command, where a saga wants to know",
+)
+
+backfill = Table(
+    "backfill",
+    metadata,
+    Column("consumer", Text, primary_key=True),
+    Column("since", DateTime(timezone=True), nullable=False),
+    Column("reached", BigInteger, nullable=False, comment="the log is read up to here"),
+    Column("until", BigInteger, nullable=False, comment="and is to be read up to here"),
+    Column("handed", BigInteger, nullable=False, comment="events handed over so far"),
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("finished_at", DateTime(timezone=True)),
+    comment="How far a new subscriber was handed past events",
 )
 
 audit = Table(

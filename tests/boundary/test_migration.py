@@ -15,7 +15,7 @@ from boundary.settings import Settings
 from internals.tables import metadata
 from saga import DefinitionError
 
-TABLES = {"inbox", "outbox", "saga", "subscription", "audit"}
+TABLES = {"inbox", "outbox", "saga", "subscription", "audit", "settling", "backfill"}
 VERSION_TABLE = "saga_alembic_version"
 
 
