@@ -167,17 +167,19 @@ class Acts:
         actor: str,
         reason: str,
         consumer: str | None = None,
-    ) -> None:
+    ) -> frozenset[str]:
         """Give up parked messages, at all where they are parked or at one consumer: the rows
         stay, with the reason.
 
-        Raises `ActRefused` if one of them is not parked.
+        Returns the consumers to ring: what was held up goes on, and a saga that waits until all is
+        done hears of it.  Raises `ActRefused` if one of them is not parked.
         """
         rows = unit.run(
             self._statements.drop_parked,
             {"id": list(ids), "of": consumer, "why": f"dropped: {reason}"},
         )
-        self._audit_parked(unit, "drop", ids, len({id for id, _ in rows}), actor, reason)
+        self._audit_parked(unit, "drop", ids, len({id for id, _, _ in rows}), actor, reason)
+        return frozenset(self._outbox.settling.close(unit, rows))
 
     def _locked(self, unit: UnitOfWork, saga_id: UUID) -> tuple[str, StoredSaga, Saga[Any]]:
         rows = unit.run(self._statements.lock_saga, {"id": saga_id})
@@ -211,14 +213,15 @@ class Acts:
                 "position": state.consumed,
             },
         )
-        consequences = Consequences(consumer, self._statements)
+        consequences = Consequences(consumer, self._statements, self._outbox.settling)
         consequences.note(decision, message)
         # A step whose delivery was retried and is done may be skipped, but not ordered anew.
         unless = ("pending",) if message.kind == Skipped.kind else ("pending", "done")
         answers = consequences.carry_out(unit, unless=unless)
         consequences.clear_deadlines(unit)
         retried = consequences.retry(unit, self._grace)
-        return self._outbox.send(unit, [*decision.send, *answers]) | retried
+        sent = self._outbox.send(unit, [*decision.send, *answers])
+        return sent | retried | consequences.woken
 
     def _audit_parked(
         self,

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid5
 
+from internals.settling import Settling
 from internals.statements import Statements
+from internals.undo import Undoing
 from internals.unit_of_work import UnitOfWork
 from saga.decide import Decision
 from saga.envelope import Category, Envelope
@@ -21,11 +23,16 @@ class Consequences:
     Args:
         consumer: The saga's consumer.
         statements: For the schema.
+        settling: Counts the deliveries that are taken back.
     """
 
-    def __init__(self, consumer: str, statements: Statements) -> None:
+    def __init__(self, consumer: str, statements: Statements, settling: Settling) -> None:
+        #: Other consumers that got something by it.
+        self.woken: set[str] = set()
         self._consumer = consumer
         self._statements = statements
+        self._settling = settling
+        self._unwind: list[tuple[UUID, tuple[UUID, ...], Envelope]] = []
         self._revoke: list[tuple[UUID, str, Envelope]] = []
         self._clear: list[UUID] = []
         self._retry: list[UUID] = []
@@ -34,6 +41,7 @@ class Consequences:
     def note(self, decision: Decision[Any], message: Envelope) -> None:
         """Take note of what a decision on this message wants."""
         self._revoke.extend((root, step, message) for root, step in decision.revoke)
+        self._unwind.extend((undo, roots, message) for undo, roots in decision.unwind)
         self._clear.extend(decision.clear)
         self._retry.extend(decision.retry)
         self._supersede.extend(decision.supersede)
@@ -53,14 +61,21 @@ class Consequences:
                     "why": "superseded: its step was given up or replayed",
                 },
             )
-            gone = set(self._supersede) - {id for id, _ in rows}
+            self.woken |= self._settling.close(unit, rows, quiet=True)
+            gone = set(self._supersede) - {id for id, _, _ in rows}
             # What was dropped will not run; what was retried may, beside what is ordered anew.
             if retried := self._in_states(unit, gone, unless):
                 raise ActRefused(
                     f"delivery {min(retried)} is not parked any more: it was retried, and "
                     "what becomes of it is not known yet"
                 )
-        return self._carry_out_revocations(unit) if self._revoke else []
+        answers = self._carry_out_revocations(unit) if self._revoke else []
+        for undo, roots, message in self._unwind:
+            assert message.saga_id is not None
+            assert message.saga is not None
+            undoing = Undoing(undo, roots, message.saga_id, message.saga, message.id)
+            self.woken |= self._settling.unwind(unit, undoing)
+        return answers
 
     def clear_deadlines(self, unit: UnitOfWork) -> None:
         """Clear deadlines that are not needed any more.
@@ -106,7 +121,8 @@ class Consequences:
             self._statements.revoke,
             {"root": [root for root, _, _ in self._revoke]},
         )
-        taken = {id for (id,) in rows}
+        self.woken |= self._settling.close(unit, rows, quiet=True)
+        taken = {id for id, _, _ in rows}
         return [
             Envelope(
                 id=uuid5(root, f"revoked:{message.id}"),

@@ -77,7 +77,7 @@ class Orchestrator:
 
     def handle(self, unit: UnitOfWork, limit: int) -> Handled:
         rows = self._claim(unit, limit)
-        folding = _Folding(Batch(self.name), Consequences(self.name, self._statements))
+        folding = _Folding(Batch(self.name), self._consequences())
         absent: list[Delivery] = []
         for row in rows:
             stored = StoredSaga.from_row(row[DELIVERY_COLUMNS:])
@@ -91,10 +91,14 @@ class Orchestrator:
         woken = finish(unit, self._inbox, self._outbox, batch, sagas=sagas)
         # Sent by now: what one message of the batch commands, a later one may take back.
         woken |= self._outbox.send(unit, folding.consequences.carry_out(unit))
+        woken |= folding.consequences.woken
         folding.consequences.clear_deadlines(unit)
         settled = len(batch.settlements)
         more = len(rows) >= limit or settled < len(rows)
         return Handled(len(rows), settled, more, woken)
+
+    def _consequences(self) -> Consequences:
+        return Consequences(self.name, self._statements, self._outbox.settling)
 
     def _claim(self, unit: UnitOfWork, limit: int) -> Sequence[Row]:
         """Claim; if sagas that others hold fill the batch, the rest need not wait for them."""

@@ -9,10 +9,13 @@ from internals.failures import describe, storable
 from internals.ids import uuid7
 from internals.inbox import Delivery, DeliveryState, Inbox, Settlement
 from internals.outbox import Outbox, woken
+from internals.settling import Closing
+from internals.undo import STANDS
 from internals.unit_of_work import UnitOfWork
+from saga.causal import is_counted
 from saga.envelope import Category, Envelope, saga_consumer
 from saga.errors import Rejected
-from saga.messages import Done, Faulted, Message, Refused
+from saga.messages import Done, Faulted, Message, Refused, Undo
 from saga.retry import Retry
 
 logger = logging.getLogger(__name__)
@@ -34,8 +37,14 @@ class Batch:
     consumer: str
     settlements: list[Settlement] = field(default_factory=list)
     messages: list[Envelope] = field(default_factory=list)
+    #: Of the settlements those that are counted.
+    closed: list[Closing] = field(default_factory=list)
+    #: Ordering keys of deliveries that are over, so that the next may go on.
+    keys: set[str] = field(default_factory=set)
 
-    def succeed(self, delivery: Delivery, sent: Iterable[Envelope]) -> None:
+    def succeed(
+        self, delivery: Delivery, sent: Iterable[Envelope], *, took: float | None = None
+    ) -> None:
         """The handler returned: what it sent goes out, and the step's own command is answered."""
         message = delivery.message
         sent = list(sent)
@@ -45,17 +54,28 @@ class Batch:
         answered = any(envelope.kind in message.awaits for envelope in sent)
         if message.id == message.root_id and Done.kind in message.awaits and not answered:
             self.messages.append(self._reply(message, Done()))
-        self.settlements.append(Settlement(message.id, attempts=delivery.attempts))
+        self._close(delivery, took=took)
 
-    def reject(self, delivery: Delivery, rejection: Rejected) -> None:
+    def reject(self, delivery: Delivery, rejection: Rejected, *, took: float | None = None) -> None:
         """The business said no: the saga hears of it, if there is one."""
         message = delivery.message
         reason = storable(str(rejection.reason))[:_MAX_REASON]
+        if message.kind == Undo.kind:
+            # What was to be undone stands, and nobody said beforehand that it would.
+            error = f"its undo was rejected: {reason}"
+            self.park(delivery, error, attempts=delivery.attempts + 1)
+            return
         if message.saga is not None:
             self.messages.append(self._reply(message, Refused(reason=reason)))
-        self.settlements.append(
-            Settlement(message.id, error=f"rejected: {reason}", attempts=delivery.attempts)
-        )
+        self._close(delivery, error=f"rejected: {reason}", took=took)
+
+    def stand(self, delivery: Delivery, reason: str) -> None:
+        """There is no undo of what a handler did: it is noted for the report."""
+        self._close(delivery, error=f"{STANDS}{reason}")
+
+    def take_back(self, delivery: Delivery) -> None:
+        """What it belongs to is being undone, so it is not handled any more."""
+        self._close(delivery, DeliveryState.REVOKED, error="revoked: its step was undone")
 
     def fail(
         self,
@@ -65,6 +85,7 @@ class Batch:
         *,
         attempts: int,
         external: bool = False,
+        took: float | None = None,
     ) -> None:
         """The handler failed for the `attempts`-th time: it is tried again later, or parked."""
         message = delivery.message
@@ -90,6 +111,7 @@ class Batch:
                 # What is always tried again never uses up the attempts.
                 attempts=min(attempts, policy.attempts - 1),
                 delay=delay,
+                took=took,
             )
         )
         logger.warning(
@@ -115,6 +137,7 @@ class Batch:
         self.settlements.append(
             Settlement(message.id, DeliveryState.PARKED, error=error, attempts=attempts)
         )
+        self._count(message, closes=False)
         own_fault = message.kind == Faulted.kind and message.sender == self.consumer
         if message.saga is not None and not own_fault:
             fault = Faulted(
@@ -142,6 +165,27 @@ class Batch:
             )
         )
 
+    def _close(
+        self,
+        delivery: Delivery,
+        state: DeliveryState = DeliveryState.DONE,
+        *,
+        error: str | None = None,
+        took: float | None = None,
+    ) -> None:
+        message = delivery.message
+        self.settlements.append(
+            Settlement(message.id, state, error=error, attempts=delivery.attempts, took=took)
+        )
+        self._count(message)
+        if delivery.ordering_key is not None:
+            self.keys.add(delivery.ordering_key)
+
+    def _count(self, message: Envelope, *, closes: bool = True) -> None:
+        if message.awaits and is_counted(message.awaits):
+            assert message.root_id is not None
+            self.closed.append(Closing(message.root_id, message.id, closes))
+
     def _reply(self, message: Envelope, reply: Message) -> Envelope:
         assert message.saga is not None
         return message.caused(
@@ -168,4 +212,7 @@ def finish(
     if not (batch.settlements or batch.messages):
         return frozenset()
     messages = outbox.parameters(batch.messages)
-    return frozenset(woken(inbox.finish(unit, batch.settlements, messages, sagas)))
+    got = woken(inbox.finish(unit, batch.settlements, messages, sagas))
+    got |= outbox.settling.count(unit, batch.messages, batch.closed, consumer=batch.consumer)
+    got |= outbox.settling.wake(unit, batch.keys)
+    return frozenset(got)

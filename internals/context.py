@@ -1,20 +1,25 @@
 """Context: a bounded context's handlers.  It knows messages, and neither sagas nor other contexts."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
+from internals.undo import NoUndo
 from internals.work import Work
-from saga.envelope import command_recipient
+from saga.envelope import Envelope, command_recipient
 from saga.errors import DefinitionError
-from saga.messages import Command, Event, Message
+from saga.messages import Command, Event, Message, Undo
 from saga.retry import DEFAULT_RETRY, Retry
 
 C = TypeVar("C", bound=Command)
 E = TypeVar("E", bound=Event)
 M = TypeVar("M", bound=Message)
+
+#: What a handler declares to undo its work: a function that is given the same message.
+UndoOf = Callable[[M, Work], None] | NoUndo | None
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -32,6 +37,22 @@ class Handler:
     #: transaction.
     external: bool = False
     lease: timedelta = timedelta(minutes=1)
+    #: How what it did is undone; None where nobody said.
+    undo: Callable[..., None] | NoUndo | None = None
+    #: The event's field whose deliveries of equal value go in order.
+    ordered_by: str | None = None
+
+    def run(self, message: Envelope, work: Work) -> None:
+        """Call the function with the message; raises `PayloadError` for one that it cannot be."""
+        self.function(self.message.from_json(message.payload), work)
+
+
+class UndoHandler(Handler):
+    """A handler's undo: it is given the message that was handled then."""
+
+    def run(self, message: Envelope, work: Work) -> None:
+        handled = json.dumps(Undo.from_json(message.payload).payload)
+        self.function(self.message.from_json(handled), work)
 
 
 class Context:
@@ -50,6 +71,8 @@ class Context:
             raise DefinitionError("Context 'saga': the name is the framework's own")
         self.name = name
         self.handlers: dict[str, Handler] = {}
+        #: How the handlers' work is undone, by the kind of what they handled.
+        self.undos: dict[str, Handler | NoUndo] = {}
 
     def handles(
         self,
@@ -59,6 +82,7 @@ class Context:
         retry: Retry = DEFAULT_RETRY,
         external: bool = False,
         lease: timedelta = timedelta(minutes=1),
+        undo: UndoOf[C] = None,
     ) -> Callable[[Callable[[C, Work], None]], Callable[[C, Work], None]]:
         """Declare the one handler of a command.
 
@@ -69,6 +93,9 @@ class Context:
             external: It acts outside the database (HTTP, e-mail): no transaction is open while it
                 runs; it is given a stable `idempotency_key`, and writes after `work.begin()`.
             lease: How long an external handler may take before another worker runs it again.
+            undo: Undoes what the handler did, given the same command, where a step is compensated
+                with `CAUSAL`; or `no_undo` with the reason why that cannot be.  It may emit what
+                the handler may, and is run, retried and parked as the handler is.
         """
         if not (isinstance(command, type) and issubclass(command, Command) and command.kind):
             raise DefinitionError(
@@ -80,7 +107,9 @@ class Context:
                 f"Context {self.name!r}: a command of kind {command.kind!r} goes to the context "
                 f"{command_recipient(command.kind)!r}; rename one of them"
             )
-        return lambda function: self._add(command, function, emits, retry, external, lease)
+        return lambda function: self._add(
+            Handler(command, function, emits, retry, external, lease, undo)
+        )
 
     def reacts_to(
         self,
@@ -90,6 +119,8 @@ class Context:
         retry: Retry = DEFAULT_RETRY,
         external: bool = False,
         lease: timedelta = timedelta(minutes=1),
+        undo: UndoOf[E] = None,
+        ordered_by: str | None = None,
     ) -> Callable[[Callable[[E, Work], None]], Callable[[E, Work], None]]:
         """Declare this context's reaction to an event, whoever publishes it.
 
@@ -99,29 +130,46 @@ class Context:
             retry: How often it is tried.
             external: As in `handles`.
             lease: As in `handles`.
+            undo: As in `handles`.
+            ordered_by: A field of the event (``flight``, or ``flight.number`` within another).
+                Events with the same value are handled in the order in which they were committed,
+                one at a time; one that is parked holds up those behind it, and no others.
+                Publishers of the same value then wait for each other until they commit.
         """
         if not (isinstance(event, type) and issubclass(event, Event) and event.kind):
             raise DefinitionError(
                 f"Context {self.name!r}: reacts_to() takes an Event class that declares a kind, "
                 f"not {event!r}"
             )
-        return lambda function: self._add(event, function, emits, retry, external, lease)
+        if ordered_by is not None and ordered_by.partition(".")[0] not in event.model_fields:
+            raise DefinitionError(
+                f"Context {self.name!r}: {event.kind!r} has no field {ordered_by!r} to be ordered "
+                f"by; it has {', '.join(event.model_fields) or 'none'}"
+            )
+        return lambda function: self._add(
+            Handler(event, function, emits, retry, external, lease, undo, ordered_by)
+        )
 
     @property
-    def subscriptions(self) -> tuple[str, ...]:
-        """The kinds of events it reacts to."""
-        events = (k for k, h in self.handlers.items() if issubclass(h.message, Event))
-        return tuple(sorted(events))
+    def subscriptions(self) -> tuple[tuple[str, str | None], ...]:
+        """The kinds of events it reacts to, each with the field that orders them."""
+        return tuple(
+            (kind, handler.ordered_by)
+            for kind, handler in sorted(self.handlers.items())
+            if issubclass(handler.message, Event)
+        )
 
-    def _add(
-        self,
-        message: type[M],
-        function: Callable[[M, Work], None],
-        emits: tuple[type[Message], ...],
-        retry: Retry,
-        external: bool,
-        lease: timedelta,
-    ) -> Callable[[M, Work], None]:
+    def handler_of(self, message: Envelope) -> Handler | NoUndo | None:
+        """Return what handles this message, or why it cannot be undone; None if it is unknown."""
+        if message.kind != Undo.kind:
+            return self.handlers.get(message.kind)
+        kind = Undo.from_json(message.payload).message_kind
+        if kind in self.handlers and kind not in self.undos:
+            return NoUndo("its handler declares no undo")
+        return self.undos.get(kind)
+
+    def _add(self, handler: Handler) -> Callable[..., None]:
+        message, function, emits = handler.message, handler.function, handler.emits
         if message.kind in self.handlers:
             raise DefinitionError(
                 f"Context {self.name!r}: {message.kind!r} has a handler already, "
@@ -136,5 +184,17 @@ class Context:
                     f"Context {self.name!r}: emits of {function.__name__!r} must be a tuple of "
                     f"Command and Event classes that declare a kind, not {emits!r}"
                 )
-        self.handlers[message.kind] = Handler(message, function, emits, retry, external, lease)
+        undo = handler.undo
+        if isinstance(undo, NoUndo):
+            self.undos[message.kind] = undo
+        elif callable(undo):
+            self.undos[message.kind] = UndoHandler(
+                message, undo, emits, handler.retry, handler.external, handler.lease
+            )
+        elif undo is not None:
+            raise DefinitionError(
+                f"Context {self.name!r}: undo of {function.__name__!r} must be a function or "
+                f"no_undo(reason), not {undo!r}"
+            )
+        self.handlers[message.kind] = handler
         return function

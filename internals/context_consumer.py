@@ -11,6 +11,7 @@ from internals.failures import is_server_trouble, is_transient
 from internals.inbox import Delivery, Inbox
 from internals.leased import Leased, run_leased
 from internals.outbox import Outbox
+from internals.undo import NoUndo
 from internals.unit_of_work import UnitOfWork
 from internals.work import Around, Work, nothing_around
 from saga.errors import Rejected
@@ -57,7 +58,7 @@ class ContextConsumer:
         around: Around = nothing_around,
     ) -> None:
         self.name = context.name
-        self._handlers = context.handlers
+        self._context = context
         self._inbox = inbox
         self._outbox = outbox
         self._budget = budget
@@ -76,14 +77,19 @@ class ContextConsumer:
         left = 0
         alone = len(deliveries) == 1
         until = time.monotonic() + self._budget
+        undone = self._outbox.settling.undone(unit, (d.message for d in deliveries))
         for position, delivery in enumerate(deliveries):
             if position and time.monotonic() > until:
                 # What a slow batch leaves was locked for nothing: take no more than fits.
                 self._pace = position
                 left += len(deliveries) - position
                 break
-            handler = self._handlers.get(delivery.message.kind)
-            if handler is None:
+            handler = self._context.handler_of(delivery.message)
+            if undone and delivery.message.root_id in undone:
+                batch.take_back(delivery)
+            elif isinstance(handler, NoUndo):
+                batch.stand(delivery, handler.reason)
+            elif handler is None:
                 # Another worker, of a newer or an older release, may know it: never discard.
                 kind = delivery.message.kind
                 batch.leave(delivery, f"no handler for {kind} in this worker")
@@ -110,23 +116,25 @@ class ContextConsumer:
         """Run one delivery within a savepoint; what it wrote stays only if it returned."""
         message = delivery.message
         work = Work(message, consumer=self.name, emits=handler.emits, unit=unit)
+        began = time.monotonic()
         try:
             with unit.handling(), self._around(work), work:
-                handler.function(handler.message.from_json(message.payload), work)
+                handler.run(message, work)
                 work.finish()
                 for sent in work.sent:
                     self._outbox.check(sent)
         except Rejected as rejection:
-            batch.reject(delivery, rejection)
+            batch.reject(delivery, rejection, took=time.monotonic() - began)
         except Exception as error:
             if unit.lost or (is_transient(error) and not alone):
                 raise  # the batch is run again, one by one
             if is_server_trouble(error):
                 batch.give_way(delivery, error)
             else:
-                batch.fail(delivery, error, handler.retry, attempts=delivery.attempts + 1)
+                attempts, took = delivery.attempts + 1, time.monotonic() - began
+                batch.fail(delivery, error, handler.retry, attempts=attempts, took=took)
         else:
-            batch.succeed(delivery, work.sent)
+            batch.succeed(delivery, work.sent, took=time.monotonic() - began)
 
     def _lease(
         self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch

@@ -14,7 +14,7 @@ from internals.unit_of_work import Row, UnitOfWork
 from saga.envelope import Category, Envelope
 
 #: Columns of a claim that make up the delivery; a saga's state comes after them.
-DELIVERY_COLUMNS = 14
+DELIVERY_COLUMNS = 15
 
 #: Longest error text that is kept with a delivery.
 _MAX_ERROR = 2000
@@ -40,6 +40,8 @@ class Delivery:
     attempts: int
     #: How often the relay rang for it: nobody settled it though it was claimed, or nobody heard.
     rings: int
+    #: Deliveries of one key are handled one by one, in the order in which they were sent.
+    ordering_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class Settlement:
     attempts: int = 0
     #: Seconds until a delivery that stays pending is due again.
     delay: float = 0.0
+    #: Seconds that the handler ran; None if none did.
+    took: float | None = None
 
 
 class Inbox:
@@ -165,6 +169,7 @@ def delivery(row: Row) -> Delivery:
         retry,
         attempts,
         rings,
+        ordering_key,
     ) = row[:DELIVERY_COLUMNS]
     envelope = Envelope(
         id=id,
@@ -180,7 +185,7 @@ def delivery(row: Row) -> Delivery:
         awaits=tuple(awaits),
         retry=retry_from_json(retry),
     )
-    return Delivery(envelope, attempts, rings)
+    return Delivery(envelope, attempts, rings, ordering_key)
 
 
 def _record(settlement: Settlement, consumer: str) -> dict[str, Value]:
@@ -192,6 +197,7 @@ def _record(settlement: Settlement, consumer: str) -> dict[str, Value]:
         "position": settlement.position,
         "attempts": settlement.attempts,
         "delay": settlement.delay,
+        "took": settlement.took,
     }
 
 

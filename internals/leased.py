@@ -12,6 +12,7 @@ idempotency key.
 """
 
 import logging
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
@@ -63,12 +64,13 @@ def run_leased(
         handling.enter_context(unit.handling())
         return unit
 
+    began = time.monotonic()
     work = Work(delivery.message, consumer=inbox.consumer, emits=handler.emits, begin=begin)
     try:
         with handling, around(work), work:
             if not handler.external:
                 work.begin()
-            handler.function(handler.message.from_json(delivery.message.payload), work)
+            handler.run(delivery.message, work)
             work.finish()
             for sent in work.sent:
                 outbox.check(sent)
@@ -76,15 +78,22 @@ def run_leased(
         lost = opened.lost
         opened.roll_back()
         if isinstance(error, Rejected):
-            batch.reject(delivery, error)
+            batch.reject(delivery, error, took=time.monotonic() - began)
         elif not isinstance(error, Exception):
             raise  # the worker is told to stop: the lease runs out
         elif lost or is_server_trouble(error) or (no_connection and is_transient(error)):
             batch.give_way(delivery, error)
         else:
-            batch.fail(delivery, error, handler.retry, attempts=attempts, external=handler.external)
+            batch.fail(
+                delivery,
+                error,
+                handler.retry,
+                attempts=attempts,
+                external=handler.external,
+                took=time.monotonic() - began,
+            )
     else:
-        batch.succeed(delivery, work.sent)
+        batch.succeed(delivery, work.sent, took=time.monotonic() - began)
     try:
         return _settle(opened, leased, batch, inbox, outbox)
     except Exception as error:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from internals.records import Raw, Value, records
+from internals.settling import Settling
 from internals.statements import Statements
 from internals.unit_of_work import Row, UnitOfWork
 from saga.envelope import Envelope
@@ -26,6 +27,8 @@ class Outbox:
         max_payload: int = DEFAULT_MAX_PAYLOAD,
     ) -> None:
         self._send = statements.send
+        #: Counts deliveries, where a saga wants to know of them.
+        self.settling = Settling(statements, grace=grace)
         #: Seconds that a delivery may wait before the relay rings for it.
         self._grace = grace
         self._max_payload = max_payload
@@ -39,7 +42,8 @@ class Outbox:
         """
         if not messages:
             return set()
-        return woken(unit.run(self._send, self.parameters(messages)))
+        got = woken(unit.run(self._send, self.parameters(messages)))
+        return got | self.settling.count(unit, messages, ())
 
     def parameters(self, messages: Iterable[Envelope]) -> dict[str, object]:
         """Return what the statements that send these messages take.

@@ -9,11 +9,14 @@ import re
 from dataclasses import dataclass, fields
 from functools import cache
 
+from internals import causal_sql
+from internals.causal_sql import FIRST_OF_ITS_KEY, NEVER
 from saga.errors import DefinitionError
 
 _CLAIMED = """
     o.id, o.kind, o.category, o.payload::text, o.saga_id, o.saga, o.causation_id, o.root_id,
-    o.recipient, o.sender, o.awaits, o.retry::text, i.attempts, i.rings"""
+    o.recipient, o.sender, o.awaits, o.retry::text, i.attempts, i.rings,
+    i.ordering_key"""
 
 # A subquery that is not flattened is run once for each row, by primary key: of a table that has just
 # begun to grow Postgres would read all, and go on to do so.
@@ -31,8 +34,8 @@ WITH turn AS MATERIALIZED (
 )
 SELECT {_CLAIMED}, turn.size
 FROM turn LEFT JOIN ((
-    SELECT message_id, attempts, rings, due_at FROM {{schema}}.inbox
-    WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now()
+    SELECT message_id, attempts, rings, due_at, ordering_key FROM {{schema}}.inbox AS i
+    WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now() AND {FIRST_OF_ITS_KEY}
     ORDER BY due_at
     LIMIT (SELECT size FROM turn)
     FOR UPDATE SKIP LOCKED
@@ -45,7 +48,7 @@ ORDER BY i.due_at, o.seq
 # the rows of the batch are locked.
 _CLAIM_SAGAS = f"""
 WITH due AS MATERIALIZED (
-    SELECT message_id, saga_id, attempts, rings, due_at FROM {{schema}}.inbox
+    SELECT message_id, saga_id, attempts, rings, due_at, ordering_key FROM {{schema}}.inbox
     WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now()
       AND (saga_id IS NULL OR saga_id <> ALL (%(skip)s::uuid[]))
     ORDER BY due_at
@@ -70,13 +73,13 @@ _SETTLING = """
 UPDATE {schema}.inbox AS i
 SET state = m.state, last_error = m.error, position = m.position, attempts = m.attempts,
     done_at = CASE WHEN m.state = 'pending' THEN NULL ELSE clock_timestamp() END,
-    lease = NULL, rings = CASE WHEN m.state = 'pending' THEN 0 ELSE i.rings END,
+    lease = NULL, took = coalesce(m.took, i.took), rings = CASE WHEN m.state = 'pending' THEN 0 ELSE i.rings END,
     due_at = CASE WHEN m.state = 'pending'
         THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.due_at END,
     ring_at = CASE WHEN m.state = 'pending'
         THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.ring_at END
 FROM json_to_recordset(%(settled)s::json) AS m (id uuid, consumer text, state text, error text,
-        position int, attempts int, delay float8)
+        position int, attempts int, delay float8, took float4)
 WHERE i.message_id = m.id AND i.consumer = m.consumer AND i.consumer = %(consumer)s
   AND i.state || '' = 'pending'
 """
@@ -92,37 +95,55 @@ FROM json_to_recordset(%(sagas)s::json) AS m (id uuid, name text, status text, d
 WHERE s.id = m.id AND m.name = %(saga)s
 """
 
+# An event that some subscription takes in order gets its place by the lock of its key, which is held
+# until the commit: the order of `seq` alone is not that of commits.
 _SENDING = """
 m AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(messages)s::json)
         AS m (id uuid, kind text, category text, payload jsonb, saga_id uuid, saga text,
               causation_id uuid, root_id uuid, recipient text, sender text, awaits text,
               retry jsonb, delay float8)
+), ordered AS MATERIALIZED (
+    SELECT m.id, s.consumer, s.consumer || ':'
+        || (m.payload #>> string_to_array(s.ordered_by, '.')) AS key
+    FROM m JOIN {schema}.subscription AS s ON s.kind = m.kind
+    WHERE m.category = 'event' AND s.ordered_by IS NOT NULL
+), locked AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock(hashtextextended(key, 0))
+    FROM (SELECT DISTINCT key FROM ordered WHERE key IS NOT NULL ORDER BY key) AS keys
 ), sent AS (
     INSERT INTO {schema}.outbox (id, kind, category, payload, saga_id, saga, causation_id, root_id,
                                  recipient, sender, awaits, retry)
     SELECT id, kind, category, payload, saga_id, saga, causation_id, root_id,
            recipient, sender, string_to_array(coalesce(awaits, ''), ','), retry
-    FROM m
+    FROM m WHERE (SELECT count(*) FROM locked) >= 0
     ON CONFLICT (id) DO NOTHING
-    RETURNING id, kind, category, saga_id, saga, recipient, awaits
+    RETURNING id, seq, kind, category, saga_id, saga, recipient, awaits
 ), addressed AS (
-    SELECT id, saga_id, recipient AS consumer FROM sent WHERE recipient IS NOT NULL
+    SELECT id, seq, saga_id, recipient AS consumer, false AS held
+    FROM sent WHERE recipient IS NOT NULL
     UNION
-    SELECT sent.id, sent.saga_id, s.consumer
+    SELECT sent.id, sent.seq, sent.saga_id, s.consumer, s.held
     FROM sent JOIN {schema}.subscription AS s ON s.kind = sent.kind
     WHERE sent.category = 'event'
     UNION
-    SELECT id, saga_id, 'saga.' || saga FROM sent
+    SELECT id, seq, saga_id, 'saga.' || saga, false FROM sent
     WHERE category = 'event' AND saga IS NOT NULL AND kind = ANY (awaits)
 )
-INSERT INTO {schema}.inbox (message_id, consumer, saga_id, due_at, ring_at)
-SELECT addressed.id, consumer, addressed.saga_id,
-       now() + coalesce(m.delay, 0) * interval '1 second',
-       clock_timestamp() + coalesce(m.delay, %(grace)s) * interval '1 second'
+INSERT INTO {schema}.inbox
+    (message_id, consumer, saga_id, due_at, ring_at, ordering_key, ordering_no)
+SELECT addressed.id, addressed.consumer, addressed.saga_id,
+       CASE WHEN addressed.held OR o.key IS NOT NULL AND EXISTS (
+           SELECT FROM {schema}.inbox AS e
+           WHERE e.ordering_key = o.key AND e.state IN ('pending', 'parked')
+             AND e.ordering_no < addressed.seq
+       ) THEN {never} ELSE now() + coalesce(m.delay, 0) * interval '1 second' END,
+       clock_timestamp() + coalesce(m.delay, %(grace)s) * interval '1 second',
+       o.key, CASE WHEN o.key IS NOT NULL THEN addressed.seq END
 FROM addressed JOIN m ON m.id = addressed.id
+LEFT JOIN ordered AS o ON o.id = addressed.id AND o.consumer = addressed.consumer
 RETURNING CASE WHEN due_at <= now() THEN consumer END
-"""
+""".replace("{never}", NEVER)
 
 # The state in the WHERE clause is what keeps a late worker from overwriting a settled delivery.
 _SETTLE = _SETTLING
@@ -168,7 +189,7 @@ UPDATE {schema}.inbox AS i
 SET state = 'revoked', done_at = clock_timestamp(),
     last_error = concat_ws('; ', i.last_error, 'revoked: its step was given up')
 FROM taken WHERE i.message_id = taken.message_id AND i.consumer = taken.consumer
-RETURNING i.message_id
+RETURNING i.message_id, i.consumer, i.ordering_key
 """
 
 # Deadlines that are not needed any more.  One that another hop has claimed is due: it is left to
@@ -199,7 +220,7 @@ SET state = 'revoked', done_at = clock_timestamp(),
     last_error = concat_ws('; ', last_error, %(why)s::text)
 WHERE message_id = ANY (%(id)s::uuid[]) AND state = 'parked'
   AND (%(of)s::text IS NULL OR consumer = %(of)s)
-RETURNING message_id, consumer
+RETURNING message_id, consumer, ordering_key
 """
 
 _INSERT_SAGAS = """
@@ -309,9 +330,11 @@ ORDER BY s.id, i.position
 """
 
 _SUBSCRIBE = """
-INSERT INTO {schema}.subscription (kind, consumer)
-SELECT * FROM unnest(%(kind)s::text[], %(consumer)s::text[])
-ON CONFLICT DO NOTHING
+INSERT INTO {schema}.subscription AS s (kind, consumer, ordered_by)
+SELECT * FROM unnest(%(kind)s::text[], %(consumer)s::text[], %(ordered_by)s::text[])
+ORDER BY 1, 2  -- so that workers that boot at once cannot wait for each other
+ON CONFLICT (kind, consumer) DO UPDATE SET ordered_by = excluded.ordered_by
+WHERE s.ordered_by IS DISTINCT FROM excluded.ordered_by
 """
 
 
@@ -343,6 +366,16 @@ class Statements:
     history: str = _HISTORY
     ring: str = _RING
     subscribe: str = _SUBSCRIBE
+    wake: str = causal_sql.WAKE
+    held_up: str = causal_sql.HELD_UP
+    count: str = causal_sql.COUNT
+    counted: str = causal_sql.COUNTED
+    undone: str = causal_sql.UNDONE
+    mark_undone: str = causal_sql.MARK_UNDONE
+    begin_undo: str = causal_sql.BEGIN_UNDO
+    take_back: str = causal_sql.TAKE_BACK
+    order_undo: str = causal_sql.ORDER_UNDO
+    recount: str = causal_sql.RECOUNT
 
 
 @cache

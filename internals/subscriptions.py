@@ -13,9 +13,15 @@ from internals.unit_of_work import UnitOfWork
 
 def subscribe(unit: UnitOfWork, statements: Statements, contexts: Iterable[Context]) -> None:
     """Record what these contexts react to.  Repeating it changes nothing."""
-    pairs = [(kind, context.name) for context in contexts for kind in context.subscriptions]
-    if pairs:
+    found = [
+        (kind, context.name, field) for context in contexts for kind, field in context.subscriptions
+    ]
+    if found:
         unit.run(
             statements.subscribe,
-            {"kind": [kind for kind, _ in pairs], "consumer": [name for _, name in pairs]},
+            {
+                "kind": [kind for kind, _, _ in found],
+                "consumer": [name for _, name, _ in found],
+                "ordered_by": [field for _, _, field in found],
+            },
         )

@@ -1,5 +1,6 @@
 """The pure core: messages, definitions and `decide`.  No clock, no randomness, no IO."""
 
+from saga.causal import CAUSAL, SETTLED
 from saga.decide import Decision, Verdict, decide, fold
 from saga.definition import Parallel, Saga, Step, Wait
 from saga.envelope import Category, Envelope
@@ -24,9 +25,11 @@ from saga.messages import (
     Refused,
     Replayed,
     Revoked,
+    Settled,
     Skipped,
     Started,
     TimedOut,
+    Undo,
 )
 from saga.retry import Retry
 from saga.state import Direction, Phase, SagaState, Status, StepState
@@ -38,6 +41,8 @@ __all__ = [
     "Parallel",
     "Wait",
     "Retry",
+    "SETTLED",
+    "CAUSAL",
     # Messages
     "Message",
     "Command",
@@ -48,6 +53,8 @@ __all__ = [
     "Faulted",
     "TimedOut",
     "Revoked",
+    "Settled",
+    "Undo",
     # Operators' acts
     "Cancelled",
     "Replayed",

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from saga.causal import CAUSAL
 from saga.course import Course, names_from
 from saga.definition import Saga, Step, Wait
 from saga.envelope import Envelope
@@ -182,7 +183,7 @@ def _anew(saga: Saga[D], state: SagaState[D], name: str, course: Course[D]) -> S
     assert known.phase in IN_FLIGHT
     make = step.compensation if known.phase is Phase.COMPENSATING else step.action
     assert make is not None
-    command = make(state.data)
+    command = None if make is CAUSAL else make(state.data)
     state = state.with_step(
         name,
         generation=known.generation + 1,
@@ -190,6 +191,9 @@ def _anew(saga: Saga[D], state: SagaState[D], name: str, course: Course[D]) -> S
         parked=(),
         overdue=False,
     )
+    if make is CAUSAL:
+        course.order_undo(state, name)
+        return state
     if command is None:
         return _skip(saga, state, name, course)
     course.order(state, name, command)

@@ -10,6 +10,7 @@ from uuid import UUID, uuid5
 
 from pydantic import BaseModel
 
+from saga.causal import CAUSAL
 from saga.definition import Saga, Step, Wait
 from saga.envelope import Category, Envelope, command_recipient, saga_consumer
 from saga.messages import Command, Done, TimedOut
@@ -29,6 +30,8 @@ class Course(Generic[D]):
     send: list[Envelope] = field(default_factory=list)
     #: Roots whose undelivered messages are to be taken back, each with the step's name.
     revoke: dict[UUID, str] = field(default_factory=dict)
+    #: Compensations that undo all that was caused by a step's commands, with those commands.
+    unwind: dict[UUID, tuple[UUID, ...]] = field(default_factory=dict)
     #: Deadlines that are not needed any more.
     clear: list[UUID] = field(default_factory=list)
     #: Parked messages to deliver again.
@@ -63,6 +66,13 @@ class Course(Generic[D]):
         self.send.append(_command(self.saga, state, command, id, awaits, retry, self.cause))
         if timeout is not None:
             self.set_timer(state, name, id, timeout)
+
+    def order_undo(self, state: SagaState[D], name: str) -> None:
+        """Have everything undone that the step's commands caused."""
+        generation = state.steps[name].generation
+        self.unwind[state.command_id(name, Phase.COMPENSATING, generation)] = tuple(
+            state.command_id(name, Phase.COMMANDED, g + 1) for g in range(generation)
+        )
 
     def await_on(self, state: SagaState[D], name: str) -> None:
         """Give a step whose command is out still, and overdue, its time once more."""
@@ -188,8 +198,9 @@ class Course(Generic[D]):
             return state.with_status(Status.COMPENSATING)
         for name in self._standing(state):
             compensation = self.saga.step(name).compensation
-            command = None if compensation is None else compensation(state.data)
-            if command is None:
+            causal = compensation is CAUSAL
+            command = compensation(state.data) if callable(compensation) else None
+            if command is None and not causal:
                 if compensation is not None:
                     state = state.with_step(name, phase=Phase.COMPENSATED, again=False)
                 continue
@@ -200,7 +211,10 @@ class Course(Generic[D]):
                 generation=state.steps[name].generation + again,
                 again=False,
             )
-            self.order(state, name, command)
+            if command is None:
+                self.order_undo(state, name)
+            else:
+                self.order(state, name, command)
             return state.with_status(Status.COMPENSATING)
         if state.faulty:
             return state.with_status(Status.STUCK)

@@ -22,6 +22,8 @@ Rules, each a row of the table-driven test:
 9.  A cancelled saga turns back when the step in flight is known, and not after the pivot.
 10. An outside message that comes before its step waits for it is kept.
 11. A replay lets go on what failed and no more: finished results stay.
+12. A causal compensation is one order to undo all that the step's commands caused; it is over when
+    everything below it is done.
 """
 
 from collections.abc import Iterable
@@ -65,6 +67,8 @@ class Decision(Generic[D]):
     #: Roots whose undelivered messages are to be taken back, each with the step that is to be
     #: told by `Revoked` whether its command was.
     revoke: tuple[tuple[UUID, str], ...] = ()
+    #: Compensations that undo all that was caused by a step's commands, with those commands.
+    unwind: tuple[tuple[UUID, tuple[UUID, ...]], ...] = ()
     #: Deadlines to clear.
     clear: tuple[UUID, ...] = ()
     #: Parked messages to deliver again.
@@ -118,6 +122,7 @@ def decide(saga: Saga[D], state: SagaState[D], message: Envelope) -> Decision[D]
         after,
         tuple(course.send),
         revoke=tuple(course.revoke.items()),
+        unwind=tuple(course.unwind.items()),
         clear=tuple(course.clear),
         retry=tuple(course.retry),
         supersede=tuple(course.supersede),

@@ -13,8 +13,9 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 from pydantic import BaseModel
 
+from saga.causal import CAUSAL, COUNTED, Causal
 from saga.errors import DefinitionError
-from saga.messages import Command, Done, Event, Message
+from saga.messages import Command, Done, Event, Message, Settled
 from saga.retry import Retry
 
 D = TypeVar("D", bound=BaseModel)
@@ -33,15 +34,17 @@ class Step(Generic[D]):
     name: str
     #: Data to command; None skips the step.
     action: Callable[[D], Command | None]
-    #: The event that ends the step, from any context further down the choreography.  Without
-    #: it the step ends when the command's own handler has committed.
-    until: type[Event] | None = None
+    #: The event that ends the step, from any context further down the choreography, or `SETTLED`:
+    #: the step ends when everything that the command set off is done.  Without it the step ends
+    #: when the command's own handler has committed.
+    until: type[Event] | type[Settled] | None = None
     #: Events that mean the business said no.
     rejected_by: type[Event] | tuple[type[Event], ...] = ()
     #: Data and outcome to new data; the outcome is the event of `until`, or `Done`.
     on_success: Callable[[D, Any], D] | None = None
-    #: Data to the command that undoes the step; None where nothing needs undoing.
-    compensation: Callable[[D], Command | None] | None = None
+    #: Data to the command that undoes the step; or `CAUSAL`: each handler that ran below its command
+    #: undoes that, the last one first.  None where nothing needs undoing.
+    compensation: Callable[[D], Command | None] | Literal[Causal.CAUSAL] | None = None
     #: After this step the saga only goes forward.
     pivot: bool = False
     #: How often the command's handler is tried; overrides the handler's own policy.
@@ -67,9 +70,11 @@ class Step(Generic[D]):
             )
         for role in ("action", "on_success", "compensation"):
             function = getattr(self, role)
+            if role == "compensation" and function is CAUSAL:
+                continue
             if not callable(function) and (function is not None or role == "action"):
                 raise DefinitionError(f"Step {self.name!r}: {role} must be a function")
-        if self.until is not None:
+        if self.until is not None and self.until is not Settled:
             _require_event(self.name, "until", self.until)
         for event in self.rejections:
             _require_event(self.name, "rejected_by", event)
@@ -96,7 +101,9 @@ class Step(Generic[D]):
     @cached_property
     def awaits(self) -> tuple[str, ...]:
         """The kinds that the step's command asks to be told of."""
-        return (self.outcome.kind, *(event.kind for event in self.rejections))
+        counted = self.compensation is CAUSAL and self.outcome is not Settled
+        told = (self.outcome.kind, *(event.kind for event in self.rejections))
+        return (*told, COUNTED) if counted else told
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ never travel: a class may be renamed or moved while its messages are under way.
 
 import re
 from typing import Any, ClassVar, Self
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -80,6 +81,19 @@ class Started(Message, kind="saga.started"):
 
 class Done(Message, kind="saga.done"):
     """The command's handler committed, and the step waits for no event."""
+
+
+class Settled(Message, kind="saga.settled"):
+    """Every delivery that descends from the command, or from its compensation, is done."""
+
+
+class Undo(Message, kind="saga.undo"):
+    """An order to the context whose handler ran: undo that run."""
+
+    #: The message that was handled.
+    message_id: UUID
+    message_kind: str
+    payload: dict[str, Any]
 
 
 class Refused(Message, kind="saga.rejected"):

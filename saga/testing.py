@@ -23,8 +23,19 @@ from pydantic import BaseModel
 from saga import messages
 from saga.decide import Decision, Verdict, decide, fold, start_message
 from saga.definition import Saga
-from saga.envelope import Category, Envelope
-from saga.messages import Command, Done, Event, Faulted, Message, Refused, Revoked, dump_json
+from saga.envelope import Category, Envelope, saga_consumer
+from saga.messages import (
+    Command,
+    Done,
+    Event,
+    Faulted,
+    Message,
+    Refused,
+    Revoked,
+    Settled,
+    Undo,
+    dump_json,
+)
 from saga.state import IN_FLIGHT, ORDERED, Phase, SagaState, Status
 
 D = TypeVar("D", bound=BaseModel)
@@ -82,6 +93,13 @@ class Story(Generic[D]):
         if Done.kind not in awaits:
             _fail(f"step {step!r} is not ended by a reply but by {awaits[0]}: use when()")
         return self._tell(step, Done())
+
+    def settled(self, step: str) -> "Story[D]":
+        """Everything below the step's command is done; or all of it is undone, where the step is
+        compensated causally."""
+        if Settled.kind not in (awaits := self._order(step).awaits):
+            _fail(f"step {step!r} does not end when all is settled but by {awaits[0]}")
+        return self._tell(step, Settled())
 
     def rejected(self, step: str, reason: str, *, downstream: bool = False) -> "Story[D]":
         """A handler raised `Rejected`: the command's own one, unless `downstream`."""
@@ -161,6 +179,14 @@ class Story(Generic[D]):
         """The last message sent just these, in any order; a class is any command of it."""
         if lines := _differences(commands, self.sent):
             _fail("\n  ".join([f"after {self.consumed[-1].kind}", *lines, self._where()]))
+        return self
+
+    def expect_undoing(self, step: str) -> "Story[D]":
+        """The last message made the saga have everything undone that the step caused."""
+        known = self.state.steps.get(step)
+        id = self.state.command_id(step, Phase.COMPENSATING, known.generation if known else 1)
+        if self.decision is None or id not in dict(self.decision.unwind):
+            _fail(f"what step {step!r} caused is not being undone; {self._where()}")
         return self
 
     def expect_nothing(self) -> "Story[D]":
@@ -245,7 +271,8 @@ class Story(Generic[D]):
         text = dump_json(decision.state.data, f"{self.saga.name}: the data after {message.kind}")
         state = replace(decision.state, data=self.saga.data.model_validate_json(text))
         over = {*decision.clear, message.id}  # deadlines that were cleared, or have passed
-        known = {**self.orders, **{order.id: order for order in decision.send}}
+        undone = (_undoing(self.saga, state, id) for id, _ in decision.unwind)
+        known = {**self.orders, **{order.id: order for order in (*decision.send, *undone)}}
         orders = {id: order for id, order in known.items() if id not in over}
         sent = tuple(m for m in decision.send if m.category is Category.COMMAND)
         return Story(self.saga, state, (*self.consumed, message), sent, orders, decision)
@@ -255,6 +282,21 @@ class Story(Generic[D]):
         names = ", ".join(n for n, s in self.state.steps.items() if s.phase in IN_FLIGHT)
         flying = f"; in flight: {names}" if names else ""
         return f"{self.saga.name} is {self.state.status}{because}{flying}"
+
+
+def _undoing(saga: Saga[D], state: SagaState[D], id: UUID) -> Envelope:
+    """Stand for all the orders to undo that one causal compensation is."""
+    return Envelope(
+        id=id,
+        kind=Undo.kind,
+        category=Category.COMMAND,
+        payload="{}",
+        saga_id=state.id,
+        saga=saga.name,
+        root_id=id,
+        sender=saga_consumer(saga.name),
+        awaits=(Settled.kind,),
+    )
 
 
 def _differences(expected: Sequence[Expected], sent: Sequence[Envelope]) -> list[str]:

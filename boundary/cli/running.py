@@ -38,7 +38,7 @@ def subscribe(context: typer.Context) -> None:
     desk.require_app("subscribe")
     with desk.database_errors():
         desk.runtime.subscribe()
-    kinds = {kind for context in desk.runtime.contexts for kind in context.subscriptions}
+    kinds = {kind for context in desk.runtime.contexts for kind, _ in context.subscriptions}
     typer.echo(f"{len(kinds)} kind{'s' * (len(kinds) != 1)} of events recorded")
 
 

@@ -114,7 +114,11 @@ def drop_parked(
 ) -> None:
     """Give up a parked message, as `retry_parked` delivers it again; the row stays."""
     with _transaction(runtime, dry_run) as unit:
-        runtime.acts.drop_parked(unit, [message_id], actor=actor, reason=reason, consumer=consumer)
+        woken = runtime.acts.drop_parked(
+            unit, [message_id], actor=actor, reason=reason, consumer=consumer
+        )
+    if not dry_run:
+        runtime.broker.ring(woken)
 
 
 class _DryRun(Exception):

@@ -11,10 +11,10 @@ from internals.statements import statements
 
 #: Statements of a hop, and what each may scan.
 HOP = {
-    "claim": {"inbox_due_idx", "outbox_pkey"},
+    "claim": {"inbox_due_idx", "inbox_ordering_idx", "outbox_pkey"},
     "claim_sagas": {"inbox_due_idx", "outbox_pkey", "saga_pkey"},
-    "finish": {"inbox_pkey", "subscription_pkey"},
-    "finish_sagas": {"inbox_pkey", "saga_pkey", "subscription_pkey"},
+    "finish": {"inbox_pkey", "inbox_ordering_idx", "subscription_pkey"},
+    "finish_sagas": {"inbox_pkey", "inbox_ordering_idx", "saga_pkey", "subscription_pkey"},
 }
 
 _SCAN = re.compile(

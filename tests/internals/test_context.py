@@ -84,7 +84,7 @@ class TestReactsTo:
         garden = Context("garden")
         garden.reacts_to(Painted)(function)
         garden.handles(Plant)(function)
-        assert garden.subscriptions == ("shed.painted",)
+        assert garden.subscriptions == (("shed.painted", None),)
 
     def test_one_reaction_a_context(self) -> None:
         garden = Context("garden")
