@@ -81,7 +81,7 @@ class Wood:
         self.broken: set[str] = set()
         self.stubborn: set[str] = set()
         #: Called with each node as it is handled.
-        self.seen: Callable[[Node], None] = lambda node: None
+        self.seen: Callable[[Node], None] = lambda _: None
         outside.execute(DDL)
         self.contexts = [self._context(name) for name in NAMES]
         self.saga = Saga(
