@@ -15,6 +15,7 @@ from internals.failures import is_transient
 from internals.hop import BATCH, Ring
 from internals.statements import Statements
 from internals.transactions import Boundary, transaction
+from internals.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,9 @@ _WINDOW = 2000
 #: Of one consumer's late deliveries the oldest so many, which its next hop would take, are counted
 #: as rung for: the others wait behind them, and say nothing about what they do to their worker.
 _HEAD = BATCH
+#: Each so manieth look is also for deliveries that wait for one of their key that is over: it was
+#: settled while they were being sent.
+_ORDERED_LOOKS = 8
 #: Seconds between two rings for the same delivery, at most.
 _LONGEST_GRACE = 60.0
 
@@ -66,6 +70,7 @@ class Relay:
         self._ring = ring
         self._answer = answer
         self._grace = grace
+        self._looks = 0
 
     def look(self) -> int:
         """Ring once for each consumer that has late deliveries and no doorbell waiting.
@@ -74,21 +79,24 @@ class Relay:
         """
         waiting = self._waiting(self._consumers)
         quiet = [name for name in self._consumers if waiting is None or not waiting.get(name)]
-        if not quiet:
+        also_ordered = self._looks % _ORDERED_LOOKS == 0
+        self._looks += 1
+        if not (quiet or also_ordered):
             return 0
         with transaction(self._database, Boundary.RELAY) as unit:
             rows = unit.run(
                 self._statements.ring,
                 {
                     "consumers": quiet,
-                    "limit": max(1, _PORTION // len(quiet)),
+                    "limit": max(1, _PORTION // max(len(quiet), 1)),
                     "window": _WINDOW,
                     "head": _HEAD,
                     "grace": self._grace,
                     "cap": _LONGEST_GRACE,
                 },
             )
-        late = frozenset(consumer for (consumer,) in rows)
+            woken = self._wake(unit) if also_ordered else set()
+        late = frozenset(consumer for (consumer,) in rows) | woken
         if waiting is None:
             # No doorbell can ring, so work goes on here, at the relay's pace.
             for consumer in late:
@@ -96,6 +104,14 @@ class Relay:
         elif late:
             self._ring(late)
         return len(rows)
+
+    def _wake(self, unit: UnitOfWork) -> set[str]:
+        """Let go on what is held up by nothing any more; returns the consumers that are here."""
+        keys = [key for (key,) in unit.run(self._statements.held_up, {})]
+        if not keys:
+            return set()
+        rows = unit.run(self._statements.wake, {"keys": keys, "grace": self._grace})
+        return {consumer for (consumer,) in rows} & set(self._consumers)
 
     def _answer_here(self, consumer: str) -> None:
         try:
