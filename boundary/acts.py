@@ -85,7 +85,7 @@ class Acts:
             raise ActRefused(f"saga {saga_id} cannot be {_PAST[act.kind]}: {decision.why}")
         woken = self._write(unit, name, message, decision)
         detail = {k: v for k, v in act.model_dump(mode="json").items() if k != "reason"}
-        self._audit(unit, actor, act.kind.partition(".")[2], _reason(act), detail, saga_id)
+        self.audit(unit, actor, act.kind.partition(".")[2], _reason(act), detail, saga_id)
         return Acted(
             saga_id,
             state.status,
@@ -136,7 +136,7 @@ class Acts:
         )
         woken = frozenset(self._outbox.send(unit, [message]))
         if actor is not None and woken:
-            self._audit(unit, actor, "signalled", reason, {"kind": event.kind}, saga_id, message.id)
+            self.audit(unit, actor, "signalled", reason, {"kind": event.kind}, saga_id, message.id)
         return woken
 
     def retry_parked(
@@ -238,9 +238,9 @@ class Acts:
                 "look at `saga parked list`"
             )
         for id in ids:
-            self._audit(unit, actor, f"parked {act}", reason, {}, message_id=id)
+            self.audit(unit, actor, f"parked {act}", reason, {}, message_id=id)
 
-    def _audit(
+    def audit(
         self,
         unit: UnitOfWork,
         actor: str,
@@ -250,6 +250,7 @@ class Acts:
         saga_id: UUID | None = None,
         message_id: UUID | None = None,
     ) -> None:
+        """Write down who did what and why; raises `PayloadError` for a reason that is blank."""
         if not reason.strip():
             raise PayloadError("give a reason: it is kept with the act")
         unit.run(

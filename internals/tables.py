@@ -57,8 +57,9 @@ outbox = Table(
     Index("outbox_saga_id_idx", "saga_id", postgresql_where=text("saga_id IS NOT NULL")),
     Index("outbox_causation_id_idx", "causation_id"),
     Index(
-        "outbox_seq_idx",
+        "outbox_log_idx",
         "seq",
+        "sent_at",
         postgresql_using="brin",
         postgresql_with={"autosummarize": "on"},
     ),

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from boundary.cli import acting, diagnosing, reading, running, signalling
+from boundary.cli import acting, backfilling, diagnosing, reading, running, signalling
 from boundary.cli.application import APP_VARIABLE
 from boundary.cli.desk import Desk
 from boundary.cli.parked import parked
@@ -43,6 +43,7 @@ _COMMANDS: tuple[Callable[..., None] | typer.Typer, ...] = (
     acting.cancel,
     signalling.signal,
     parked,
+    backfilling.backfill_,
     reading.export,
     diagnosing.doctor,
     running.demo,

@@ -53,11 +53,11 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def advance(self) -> None:
-        """One more is done."""
-        self._count += 1
+    def advance(self, count: int = 1) -> None:
+        """So many more are done."""
+        self._count += count
         if self._bar is not None:
-            self._bar.advance(self._task)
+            self._bar.advance(self._task, count)
         elif time.monotonic() - self._told >= _BETWEEN_LINES:
             self._told = time.monotonic()
             typer.echo(f"{self._what} {self._count:,} of {self._total:,}", err=True)

@@ -8,7 +8,7 @@ from boundary.doctor.definitions import check_definitions
 from boundary.doctor.finding import Finding, Verdict, wrong
 from boundary.doctor.reaching import database_problem, shown_url
 from boundary.doctor.servers import check_clock, check_postgres, check_redis, check_schema
-from boundary.doctor.store import check_parked, check_pending, check_stuck
+from boundary.doctor.store import check_backfills, check_parked, check_pending, check_stuck
 from boundary.embedded import EmbeddedServersError
 from boundary.runtime import Runtime
 
@@ -41,6 +41,7 @@ def _database(runtime: Runtime, application: bool) -> Iterator[Finding]:
                 return
             yield check_stuck(connection, schema)
             yield check_parked(connection, schema)
+            yield check_backfills(connection, schema)
             here = list(runtime.consumers) if application else None
             yield from check_pending(connection, schema, here)
             if application:

@@ -5,9 +5,10 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from boundary.doctor.finding import Finding, fine, wrong
+from boundary.doctor.finding import Finding, fine, note, wrong
 from boundary.operator.moments import duration
 from boundary.operator.query import query
+from internals.backfill import backfills
 from internals.unit_of_work import SqlAlchemyUnitOfWork
 
 #: What is due longer than this is overdue.
@@ -89,6 +90,16 @@ def check_pending(
         yield wrong("workers", f"no worker looks after {names}", remedy)
     else:
         yield fine("workers", "every inbox with work is looked after")
+
+
+def check_backfills(connection: Connection, schema: str) -> Finding:
+    """Look for contexts whose live events wait for past ones."""
+    begun = [b for b in backfills(SqlAlchemyUnitOfWork(connection), schema) if not b.finished_at]
+    if not begun:
+        return fine("backfills", "none under way")
+    found = ", ".join(f"{b.consumer} is read up to {b.reached:,} of {b.until:,}" for b in begun)
+    remedy = f"if it is not running, `saga backfill {begun[0].consumer}` goes on with it"
+    return note("backfills", f"live events wait: {found}", remedy)
 
 
 def _many(count: int, one: str, more: str | None = None) -> str:

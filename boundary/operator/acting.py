@@ -43,7 +43,7 @@ def act_on_saga(
         ActRefused: It cannot be done now.
         PayloadError: What the act brings, or what is stored, does not fit.
     """
-    with _transaction(runtime, dry_run) as unit:
+    with attempt(runtime, dry_run) as unit:
         acted = runtime.acts.act(unit, saga_id, act, actor=actor)
     if not dry_run:
         runtime.broker.ring(acted.woken)
@@ -67,7 +67,7 @@ def signal_saga(
     """
     message_id = id or uuid7()
     schema = runtime.settings.db_schema
-    with _transaction(runtime, dry_run) as unit:
+    with attempt(runtime, dry_run) as unit:
         before = query(unit, schema, _SENT, id=message_id)
         if before and before[0] != (saga_id, event.kind):
             raise ActRefused(f"{message_id} is the id of another message; give this one its own")
@@ -95,7 +95,7 @@ def retry_parked(
 
     Raises `ActRefused` if it is not parked.
     """
-    with _transaction(runtime, dry_run) as unit:
+    with attempt(runtime, dry_run) as unit:
         woken = runtime.acts.retry_parked(
             unit, [message_id], actor=actor, reason=reason, consumer=consumer
         )
@@ -113,7 +113,7 @@ def drop_parked(
     dry_run: bool = False,
 ) -> None:
     """Give up a parked message, as `retry_parked` delivers it again; the row stays."""
-    with _transaction(runtime, dry_run) as unit:
+    with attempt(runtime, dry_run) as unit:
         woken = runtime.acts.drop_parked(
             unit, [message_id], actor=actor, reason=reason, consumer=consumer
         )
@@ -126,7 +126,8 @@ class _DryRun(Exception):
 
 
 @contextmanager
-def _transaction(runtime: Runtime, dry_run: bool) -> Iterator[UnitOfWork]:
+def attempt(runtime: Runtime, dry_run: bool) -> Iterator[UnitOfWork]:
+    """A transaction of an operator's: committed at the end, or rolled back if only tried."""
     try:
         with transaction(runtime.database, Boundary.ACT) as unit:
             yield unit

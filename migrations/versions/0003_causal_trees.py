@@ -67,9 +67,9 @@ def upgrade() -> None:
     )
     # Next to nothing to keep, and enough to read the log in portions.
     op.create_index(
-        "outbox_seq_idx",
+        "outbox_log_idx",
         "outbox",
-        ["seq"],
+        ["seq", "sent_at"],
         schema=SCHEMA,
         postgresql_using="brin",
         postgresql_with={"autosummarize": "on"},
@@ -116,7 +116,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("backfill", schema=SCHEMA)
     op.drop_table("settling", schema=SCHEMA)
-    op.drop_index("outbox_seq_idx", "outbox", schema=SCHEMA)
+    op.drop_index("outbox_log_idx", "outbox", schema=SCHEMA)
     op.drop_column("subscription", "held", schema=SCHEMA)
     op.drop_column("subscription", "ordered_by", schema=SCHEMA)
     op.drop_index("inbox_ordering_idx", "inbox", schema=SCHEMA)

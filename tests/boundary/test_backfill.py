@@ -1,0 +1,221 @@
+"""A context that subscribes late is handed past events, and then the live ones: no gap, no repeat."""
+
+import random
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from counter import Ran
+from news import Paper, Printed
+
+from boundary.doctor import diagnose
+from boundary.operator.backfilling import BackfillStep, Stage, backfill, preview_backfill
+from internals import causal_sql
+from saga import ActRefused
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def paper(runtime: Any, outside: Any) -> Paper:
+    return Paper(runtime, outside)
+
+
+def begin(paper: Paper, since: timedelta | None = DAY, rate: float = 1e6) -> Iterator[BackfillStep]:
+    return backfill(paper.runtime, "readers", since, rate=rate, actor="ann", reason="new readers")
+
+
+def handing(steps: Iterator[BackfillStep]) -> BackfillStep:
+    """The first portion; transactions of other tests may be waited for before."""
+    return next(step for step in steps if step.stage is Stage.HANDING)
+
+
+def finish(steps: Iterator[BackfillStep]) -> BackfillStep:
+    *_, last = steps
+    return last
+
+
+def test_past_events_come_in_order_and_live_ones_after_them(paper: Paper) -> None:
+    paper.publish(1, 2, 3)
+    steps = begin(paper)
+    handing(steps)
+    paper.publish(4)  # live, and held
+    assert finish(steps).stage is Stage.FINISHED
+    paper.publish(5)
+    paper.answer()
+    assert paper.read() == [1, 2, 3, 4, 5]
+    assert paper.counts() == (3, 2)
+
+
+def test_live_events_wait_until_it_is_finished(paper: Paper) -> None:
+    paper.publish(1)
+    steps = begin(paper)
+    handing(steps)
+    paper.publish(2, 3)
+    paper.answer()
+    assert paper.read() == [1]
+    finish(steps)
+    paper.answer()
+    assert paper.read() == [1, 2, 3]
+
+
+def test_what_was_handled_live_before_is_not_handed_over_again(paper: Paper) -> None:
+    paper.publish(1, 2)
+    paper.runtime.subscribe()
+    paper.publish(3)
+    paper.answer()
+    assert paper.read() == [3]
+    finish(begin(paper))
+    paper.answer()
+    assert paper.read() == [3, 1, 2]
+
+
+def test_an_event_that_was_published_to_the_subscribers_of_before_is_not_missed(
+    paper: Paper,
+) -> None:
+    """Its number may be lower than that of one which is in the log already."""
+    with paper.runtime.engine.connect() as slow, slow.begin() as open_:
+        paper.runtime.publish(slow, Printed(page=1))
+        paper.publish(2)
+        steps = begin(paper)
+        assert [next(steps).stage for _ in range(3)] == [Stage.WAITING] * 3
+        open_.commit()
+    finish(steps)
+    paper.answer()
+    assert paper.read() == [1, 2]
+
+
+def test_a_transaction_that_has_only_read_yet_is_waited_for_too(paper: Paper) -> None:
+    paper.publish(1)
+    connection = paper.runtime.engine.connect()
+    with (
+        connection.execution_options(isolation_level="REPEATABLE READ") as old,
+        old.begin() as open_,
+    ):
+        old.exec_driver_sql("SELECT 1")  # it sees no subscription from here on
+        steps = begin(paper)
+        assert next(steps).stage is Stage.WAITING
+        paper.runtime.publish(old, Printed(page=2))
+        open_.commit()
+    finish(steps)
+    paper.answer()
+    assert paper.read() == [1, 2]
+
+
+def test_one_that_was_stopped_goes_on_where_it_was(paper: Paper) -> None:
+    paper.publish(*range(1, 8))
+    steps = begin(paper, rate=2)  # two events a portion
+    assert handing(steps).state.handed == 2
+    steps.close()  # type: ignore[attr-defined]
+    paper.publish(8)
+    with pytest.raises(ActRefused, match=r"is begun and not finished; leave --since out"):
+        finish(begin(paper, since=DAY))
+    last = finish(begin(paper, since=None))
+    assert last.state.handed == 7
+    paper.answer()
+    assert paper.read() == list(range(1, 9))
+
+
+def test_a_second_one_finds_what_the_first_left_out(paper: Paper) -> None:
+    paper.publish(1)
+    paper.outside.execute("UPDATE outbox SET sent_at = sent_at - interval '2 days'")
+    paper.publish(2)
+    assert finish(begin(paper)).state.handed == 1
+    assert finish(begin(paper, since=3 * DAY)).state.handed == 1
+    paper.answer()
+    assert sorted(paper.read()) == [1, 2]
+
+
+def test_no_gap_and_no_repeat_under_concurrent_publishers(paper: Paper) -> None:
+    stop = threading.Event()
+    published: list[int] = []
+
+    def publish(first: int) -> None:
+        page = first
+        while not stop.is_set():
+            with paper.runtime.engine.begin() as connection:
+                paper.runtime.publish(connection, Printed(page=page, topic=str(first)))
+                if random.random() < 0.2:
+                    connection.exec_driver_sql("SELECT pg_sleep(0.01)")
+            published.append(page)
+            page += 1
+
+    with ThreadPoolExecutor(4) as pool:
+        publishers = [pool.submit(publish, n * 1_000_000) for n in range(3)]
+        while len(published) < 60:
+            pass
+        finish(begin(paper))
+        while len(published) < 120:
+            pass
+        stop.set()
+        for publisher in publishers:
+            publisher.result()
+    relay = paper.runtime.relay()
+    held = f"SELECT count(*) FROM inbox WHERE state = 'pending' AND due_at = {causal_sql.NEVER}"
+    paper.answer()
+    while paper.outside.execute(held).fetchone() != (0,):
+        relay.look()
+        paper.answer()
+    assert sorted(paper.read()) == sorted(published)
+    for first in range(3):
+        topic = [page for page in paper.read() if page // 1_000_000 == first]
+        assert topic == sorted(topic)
+
+
+def test_a_preview_changes_nothing(paper: Paper) -> None:
+    paper.publish(1, 2)
+    assert preview_backfill(paper.runtime, "readers", DAY) == 2
+    assert paper.counts() == (0, 0)
+    [(subscriptions,)] = paper.outside.execute("SELECT count(*) FROM subscription").fetchall()
+    assert subscriptions == 0
+
+
+def test_a_context_that_is_not_here_is_refused(paper: Paper) -> None:
+    with pytest.raises(
+        ActRefused, match=r"no context 'writers' that reacts to events; it has read"
+    ):
+        finish(backfill(paper.runtime, "writers", DAY, rate=1, actor="ann", reason="why"))
+
+
+def test_nothing_is_gone_on_with_that_was_not_begun(paper: Paper) -> None:
+    with pytest.raises(ActRefused, match="no backfill of readers is begun; say --since when"):
+        finish(begin(paper, since=None))
+
+
+def test_the_doctor_tells_of_one_that_was_left(paper: Paper) -> None:
+    paper.publish(1, 2, 3)
+    handing(begin(paper, rate=1))
+    found = {finding.check: finding for finding in diagnose(paper.runtime, application=True)}
+    assert "live events wait: readers" in found["backfills"].found
+    assert found["backfills"].remedy is not None
+
+
+class TestCommand:
+    def test_it_hands_over_and_says_how_many(self, paper: Paper, call: Any) -> None:
+        paper.publish(1, 2, 3)
+        app = {"SAGA_APP": "news:make"}
+        words = ("backfill", "readers", "--since", "1d", "--reason", "new")
+        assert call(*words, "--dry-run", **app) == Ran(
+            0, "readers would be handed 3 past events\n", ""
+        )
+        ran = call(*words, **app)
+        assert ran.code == 0
+        assert ran.out.startswith("readers was handed 3 past events since ")
+        paper.answer()
+        assert paper.read() == [1, 2, 3]
+        [(act, reason)] = paper.outside.execute("SELECT act, reason FROM audit").fetchall()
+        assert (act, reason) == ("backfill", "new")
+
+    def test_json(self, paper: Paper, call: Any) -> None:
+        paper.publish(1)
+        words = ("backfill", "readers", "--since", "1d", "--reason", "new", "--json")
+        document = call(*words, SAGA_APP="news:make").document
+        assert (document["context"], document["handed"]) == ("readers", 1)
+
+    def test_it_refuses_in_words(self, paper: Paper, call: Any) -> None:
+        ran = call("backfill", "writers", "--since", "1d", "--reason", "x", SAGA_APP="news:make")
+        assert ran.code != 0
+        assert "no context 'writers'" in ran.err
