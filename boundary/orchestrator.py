@@ -12,7 +12,7 @@ from uuid import UUID
 
 from boundary.consequences import Consequences
 from boundary.saga_rows import StoredSaga, data_to_json, saving
-from internals.batch import Batch, finish
+from internals.batch import NOBODY, Batch, Folded, Folder, finish
 from internals.consumer import Handled
 from internals.database import Database
 from internals.failures import describe
@@ -25,12 +25,12 @@ from internals.inbox import (
     delivery,
 )
 from internals.leased import Leased
-from internals.outbox import Outbox
+from internals.outbox import Heard, Outbox
 from internals.statements import Statements
 from internals.unit_of_work import Row, UnitOfWork
-from saga.decide import Verdict, decide
+from saga.decide import Decision, Verdict, decide
 from saga.definition import Saga
-from saga.envelope import saga_consumer
+from saga.envelope import Envelope, saga_consumer
 from saga.errors import PayloadError
 from saga.state import SagaState, Status
 
@@ -49,6 +49,24 @@ class _Folding:
     def sagas(self) -> Iterator[tuple[SagaState[Any], str]]:
         """The sagas that were moved, with their data as it is stored."""
         return ((state, self.data[id]) for id, state in self.states.items())
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """A decision that can be stored."""
+
+    before: SagaState[Any]
+    decision: Decision[Any]
+    #: The data after it, as it is stored.
+    data: str
+
+
+class _UnknownVersion(Exception):
+    """Another worker may know it."""
+
+
+class _Unreadable(Exception):
+    """What is stored does not fit this worker's definition."""
 
 
 class Orchestrator:
@@ -75,9 +93,11 @@ class Orchestrator:
         self._outbox = outbox
         self._statements = statements
 
-    def handle(self, unit: UnitOfWork, limit: int) -> Handled:
+    def handle(
+        self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
+    ) -> Handled:
         rows = self._claim(unit, limit)
-        folding = _Folding(Batch(self.name), self._consequences())
+        folding = self._folding()
         absent: list[Delivery] = []
         for row in rows:
             stored = StoredSaga.from_row(row[DELIVERY_COLUMNS:])
@@ -89,13 +109,53 @@ class Orchestrator:
         self._park_orphans(unit, absent, batch)
         sagas = saving(self._saga, folding.sagas())
         woken = finish(unit, self._inbox, self._outbox, batch, sagas=sagas)
-        # Sent by now: what one message of the batch commands, a later one may take back.
-        woken |= self._outbox.send(unit, folding.consequences.carry_out(unit))
-        woken |= folding.consequences.woken
-        folding.consequences.clear_deadlines(unit)
+        woken |= self._follow_up(unit, folding)
         settled = len(batch.settlements)
         more = len(rows) >= limit or settled < len(rows)
         return Handled(len(rows), settled, more, woken)
+
+    def fold(self, unit: UnitOfWork, messages: Sequence[Envelope]) -> Folded | None:
+        """Consume what this transaction sends; the caller writes what becomes of it.
+
+        A message is left to be delivered, and told of then, where another hop holds the saga or
+        anything is wrong with it.
+        """
+        ids = list({message.saga_id for message in messages})
+        rows = unit.run(self._statements.hold_sagas, {"id": ids})
+        if not rows:
+            return None
+        held = {row[0]: StoredSaga(*row[1:]) for row in rows}
+        folding = self._folding()
+        heard = {}
+        for message in messages:
+            stored = None if message.saga_id is None else held.get(message.saga_id)
+            if stored is None:
+                continue
+            try:
+                decided = self._decide(message, stored, folding)
+            except Exception:
+                logger.debug("%s is delivered, and fails then", message.kind, exc_info=True)
+                continue
+            if decided.decision.verdict is not Verdict.UNEXPECTED:
+                position, note = self._take(decided, message, folding)
+                heard[message.id] = Heard(position, note)
+        return Folded(
+            heard,
+            folding.batch.messages,
+            saving(self._saga, folding.sagas()),
+            lambda: self._follow_up(unit, folding),
+        )
+
+    def _folding(self) -> _Folding:
+        return _Folding(Batch(self.name), self._consequences())
+
+    def _follow_up(self, unit: UnitOfWork, folding: _Folding) -> set[str]:
+        """Do what decisions want done to deliveries that exist; returns the consumers to ring."""
+        consequences = folding.consequences
+        # Sent by now: what one message of the batch commands, a later one may take back.
+        woken = self._outbox.send(unit, consequences.carry_out(unit))
+        consequences.clear_deadlines(unit)
+        return woken | consequences.woken
 
     def _consequences(self) -> Consequences:
         return Consequences(self.name, self._statements, self._outbox.settling)
@@ -119,50 +179,68 @@ class Orchestrator:
 
     def _fold(self, delivery: Delivery, stored: StoredSaga, folding: _Folding) -> None:
         message, batch = delivery.message, folding.batch
-        saga = self._definitions.get(stored.version)
-        if saga is None:
-            error = f"this worker does not know version {stored.version} of {self._saga}"
-            batch.leave(delivery, error)
+        try:
+            decided = self._decide(message, stored, folding)
+        except _UnknownVersion as error:
+            batch.leave(delivery, str(error))
             logger.warning("%s; saga %s is left for one that does", error, message.saga_id)
             return
-        assert message.saga_id is not None
-        try:
-            state = folding.states.get(message.saga_id) or stored.state(saga, message.saga_id)
-        except PayloadError as error:
+        except _Unreadable as error:
             # A release that changed the data without a new version: left for one that fits.
             batch.leave(delivery, str(error))
             logger.error("saga %s %s cannot be read here", self._saga, message.saga_id)  # noqa: TRY400
             return
-        try:
-            decision = decide(saga, state, message)
-            for sent in decision.send:
-                self._outbox.check(sent)
-            data = data_to_json(decision.state)
         except Exception as error:
             # One of the definition's functions raised.  They are pure, so it would raise again.
             batch.park(delivery, describe(error), attempts=delivery.attempts + 1)
             logger.exception("saga %s %s: %s parked", self._saga, message.saga_id, message.kind)
             return
-        if decision.verdict is Verdict.UNEXPECTED:
+        if decided.decision.verdict is Verdict.UNEXPECTED:
             why = f"unexpected: nothing that saga {message.saga_id} sent leads to it"
             batch.settlements.append(Settlement(message.id, DeliveryState.PARKED, error=why))
             logger.error("%s: %s %s is parked as unexpected", self.name, message.kind, message.id)
             return
-        if decision.state.status is not state.status:
-            _log_status(decision.state, saga)
-        folding.states[message.saga_id] = decision.state
-        folding.data[message.saga_id] = data
-        folding.consequences.note(decision, message)
-        batch.messages.extend(decision.send)
-        note = None if decision.verdict is Verdict.APPLIED else str(decision.verdict)
+        position, note = self._take(decided, message, folding)
         batch.settlements.append(
-            Settlement(
-                message.id,
-                error=note,
-                position=decision.state.consumed,
-                attempts=delivery.attempts,
-            )
+            Settlement(message.id, error=note, position=position, attempts=delivery.attempts)
         )
+
+    def _decide(self, message: Envelope, stored: StoredSaga, folding: _Folding) -> _Decided:
+        """Return what becomes of the saga, checked to be storable; nothing is done yet.
+
+        Raises `_UnknownVersion`, `_Unreadable`, and whatever the definition's functions raise.
+        """
+        assert message.saga_id is not None
+        saga = self._definitions.get(stored.version)
+        if saga is None:
+            raise _UnknownVersion(
+                f"this worker does not know version {stored.version} of {self._saga}"
+            )
+        state = folding.states.get(message.saga_id)
+        if state is None:
+            try:
+                state = stored.state(saga, message.saga_id)
+            except PayloadError as error:
+                raise _Unreadable(str(error)) from error
+        decision = decide(saga, state, message)
+        for sent in decision.send:
+            self._outbox.check(sent)
+        return _Decided(state, decision, data_to_json(decision.state))
+
+    def _take(
+        self, decided: _Decided, message: Envelope, folding: _Folding
+    ) -> tuple[int, str | None]:
+        """Gather what a decision wants stored and sent; returns the message's place and a note."""
+        assert message.saga_id is not None
+        decision = decided.decision
+        if decision.state.status is not decided.before.status:
+            _log_status(decision.state, self._saga)
+        folding.states[message.saga_id] = decision.state
+        folding.data[message.saga_id] = decided.data
+        folding.consequences.note(decision, message)
+        folding.batch.messages.extend(decision.send)
+        note = None if decision.verdict is Verdict.APPLIED else str(decision.verdict)
+        return decision.state.consumed, note
 
     def _park_orphans(self, unit: UnitOfWork, absent: Iterable[Delivery], batch: Batch) -> None:
         """Tell sagas that another transaction holds from sagas that do not exist."""
@@ -179,6 +257,6 @@ class Orchestrator:
             logger.error("%s: %s %s is parked: %s", self.name, message.kind, message.id, error)
 
 
-def _log_status(state: SagaState[Any], saga: Saga[Any]) -> None:
+def _log_status(state: SagaState[Any], saga: str) -> None:
     level = logging.WARNING if state.status is Status.STUCK else logging.DEBUG
-    logger.log(level, "saga %s %s is %s", saga.name, state.id, state.status)
+    logger.log(level, "saga %s %s is %s", saga, state.id, state.status)

@@ -2,13 +2,15 @@
 
 import logging
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
+from uuid import UUID
 
 from internals.failures import describe, storable
 from internals.ids import uuid7
 from internals.inbox import Delivery, DeliveryState, Inbox, Settlement
-from internals.outbox import Outbox, woken
+from internals.outbox import Heard, Outbox, woken
 from internals.settling import Closing
 from internals.undo import STANDS
 from internals.unit_of_work import UnitOfWork
@@ -197,6 +199,30 @@ class Batch:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What sagas made of messages that are sent by this transaction."""
+
+    #: Those that were consumed, and how.
+    heard: Mapping[UUID, Heard]
+    messages: Sequence[Envelope]
+    #: `saga_rows.saving` of the sagas.
+    sagas: Mapping[str, object]
+    #: To be called when all is written; returns further consumers that got something.
+    then: Callable[[], set[str]]
+
+
+class Folder(Protocol):
+    """The orchestrator of one saga, as the contexts of its process see it."""
+
+    def fold(self, unit: UnitOfWork, messages: Sequence[Envelope]) -> Folded | None:
+        """Consume what this transaction sends to sagas, as far as they can be locked now."""
+
+
+#: No saga is told at once.
+NOBODY: Mapping[str, Folder] = {}
+
+
 def finish(
     unit: UnitOfWork,
     inbox: Inbox,
@@ -204,15 +230,42 @@ def finish(
     batch: Batch,
     *,
     sagas: Mapping[str, object] | None = None,
+    folders: Mapping[str, Folder] = NOBODY,
 ) -> frozenset[str]:
     """Write a batch: settle, send, and save sagas, in one statement.
+
+    A saga in `folders` consumes what is sent to it at once: its deliveries are written as done.
 
     Returns the consumers that got something; their doorbells are to be rung after the commit.
     """
     if not (batch.settlements or batch.messages):
         return frozenset()
-    messages = outbox.parameters(batch.messages)
+    folded = _fold(unit, batch, folders) if folders else None
+    if folded is None:
+        messages = outbox.parameters(batch.messages)
+    else:
+        messages = outbox.parameters((*batch.messages, *folded.messages), folded.heard)
+        batch.messages.extend(folded.messages)
+        sagas = folded.sagas
     got = woken(inbox.finish(unit, batch.settlements, messages, sagas))
+    if folded is not None:
+        got |= folded.then()
     got |= outbox.settling.count(unit, batch.messages, batch.closed, consumer=batch.consumer)
     got |= outbox.settling.wake(unit, batch.keys)
     return frozenset(got)
+
+
+def _fold(unit: UnitOfWork, batch: Batch, folders: Mapping[str, Folder]) -> Folded | None:
+    """Let the saga of which there are messages consume them; those of others go the long way."""
+    for name, folder in folders.items():
+        sent = [message for message in batch.messages if _is_for(message, name)]
+        if sent:
+            return folder.fold(unit, sent)
+    return None
+
+
+def _is_for(message: Envelope, consumer: str) -> bool:
+    """Whether it goes to the saga of this name: a reply, or an event that its step awaits."""
+    if message.recipient is not None or message.saga is None:
+        return message.recipient == consumer
+    return message.kind in message.awaits and saga_consumer(message.saga) == consumer

@@ -1,13 +1,22 @@
 """Consumer: whoever has an inbox, and what one hop of it did."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
+from internals.batch import NOBODY, Folder
 from internals.database import Database
 from internals.unit_of_work import UnitOfWork
 
 if TYPE_CHECKING:
     from internals.leased import Leased
+
+
+class Unprotected(Exception):
+    """A handler that ran without a savepoint has written and then raised: the hop is run again.
+
+    The consumer takes care from now on.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +49,12 @@ class Consumer(Protocol):
     def name(self) -> str:
         """The consumer's name, and its queue's."""
 
-    def handle(self, unit: UnitOfWork, limit: int) -> Handled:
+    def handle(
+        self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
+    ) -> Handled:
         """Claim up to `limit` deliveries, handle and settle them, and write what they send.
 
-        Everything happens in this one transaction, which the caller commits.
+        What goes to sagas in `folders` is consumed by them at once.  Everything happens in this one transaction, which the caller commits.
         """
 
     def finish(self, database: Database, leased: "Leased") -> frozenset[str]:

@@ -2,9 +2,10 @@
 
 import logging
 import time
+from collections.abc import Mapping
 
-from internals.batch import Batch, finish
-from internals.consumer import Handled
+from internals.batch import NOBODY, Batch, Folder, finish
+from internals.consumer import Handled, Unprotected
 from internals.context import Context, Handler
 from internals.database import Database
 from internals.failures import is_server_trouble, is_transient
@@ -28,6 +29,9 @@ SUSPECT_RINGS = 3
 #: So often at least a suspect is started before it is parked: where workers are killed all the
 #: time, dying with one's worker a few times is no proof.
 SUSPECT_STARTS = 10
+
+#: For so many deliveries each handler has a savepoint, once one has raised that had written.
+_CAREFUL = 512
 
 #: Seconds for which a suspect is kept from other workers while it runs.
 _SUSPECT_LEASE = 30.0
@@ -65,8 +69,12 @@ class ContextConsumer:
         self._suspect_starts = suspect_starts
         self._around = around
         self._pace = _FASTEST
+        #: For so many deliveries more each handler has a savepoint.
+        self._careful = 0
 
-    def handle(self, unit: UnitOfWork, limit: int) -> Handled:
+    def handle(
+        self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
+    ) -> Handled:
         beside = 0 if self._pace >= limit else 1
         deliveries, size = self._inbox.claim(unit, min(limit, self._pace), beside=beside)
         if not size:
@@ -102,7 +110,7 @@ class ContextConsumer:
                 left += 1
         if full and not left:
             self._pace = min(2 * self._pace, _FASTEST)
-        woken = finish(unit, self._inbox, self._outbox, batch)
+        woken = finish(unit, self._inbox, self._outbox, batch, folders=folders)
         return Handled(
             len(deliveries), len(deliveries) - left, full or left > 0, woken, leased=leased
         )
@@ -113,28 +121,38 @@ class ContextConsumer:
     def _run(
         self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch, *, alone: bool
     ) -> None:
-        """Run one delivery within a savepoint; what it wrote stays only if it returned."""
+        """Run one delivery; what it wrote stays only if it returned.
+
+        A savepoint for each would cost as much as many a handler, and most return.  So there is
+        none, as long as none that has touched the database raises; then `Unprotected` is raised,
+        and the batch is run again with savepoints.
+        """
         message = delivery.message
         work = Work(message, consumer=self.name, emits=handler.emits, unit=unit)
         began = time.monotonic()
+        protected = True
         try:
-            with unit.handling(), self._around(work), work:
+            with unit.handling(careful=self._careful > 0) as protected, self._around(work), work:
                 handler.run(message, work)
                 work.finish()
                 for sent in work.sent:
                     self._outbox.check(sent)
-        except Rejected as rejection:
-            batch.reject(delivery, rejection, took=time.monotonic() - began)
         except Exception as error:
             if unit.lost or (is_transient(error) and not alone):
                 raise  # the batch is run again, one by one
-            if is_server_trouble(error):
+            if not protected and work.touched:
+                self._careful = _CAREFUL
+                raise Unprotected from error
+            if isinstance(error, Rejected):
+                batch.reject(delivery, error, took=time.monotonic() - began)
+            elif is_server_trouble(error):
                 batch.give_way(delivery, error)
             else:
                 attempts, took = delivery.attempts + 1, time.monotonic() - began
                 batch.fail(delivery, error, handler.retry, attempts=attempts, took=took)
         else:
             batch.succeed(delivery, work.sent, took=time.monotonic() - began)
+            self._careful -= self._careful > 0
 
     def _lease(
         self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch

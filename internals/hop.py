@@ -13,8 +13,10 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
-from internals.consumer import Consumer, Handled
+from internals.batch import Folder
+from internals.consumer import Consumer, Handled, Unprotected
 from internals.database import Database
 from internals.failures import is_conflict, is_transient
 from internals.transactions import Boundary, transaction
@@ -42,24 +44,40 @@ _LONGEST_PAUSE = 0.064
 
 Ring = Callable[[frozenset[str]], None]
 
-_NOBODY: Mapping[str, Consumer] = {}
+
+class Colocated(Consumer, Folder, Protocol):
+    """An orchestrator of this process."""
+
+
+_NOBODY: Mapping[str, Colocated] = {}
 
 
 def hop(
     database: Database,
     consumer: Consumer,
     limit: int = BATCH,
-    colocated: Mapping[str, Consumer] = _NOBODY,
+    colocated: Mapping[str, Colocated] = _NOBODY,
 ) -> Handled:
     """Run one hop and commit it; returns what it did.
 
-    Of the consumers that got something, those in `colocated` handle it in the same transaction:
-    a saga hears of a step at once, for half the commits.  What is stored is the same.
+    The sagas in `colocated` consume what is sent to them in the same transaction: they hear of a
+    step at once, for half the commits.  What is stored is the same.
 
     Raises whatever the database raises; nothing is half done then.
     """
+    while True:
+        try:
+            return _hop(database, consumer, limit, colocated)
+        except Unprotected as error:  # not from the next run, where it takes care
+            logger.debug("%s: run again with savepoints: %r", consumer.name, error.__cause__)
+
+
+def _hop(
+    database: Database, consumer: Consumer, limit: int, colocated: Mapping[str, Colocated]
+) -> Handled:
     with transaction(database, Boundary.HOP) as unit:
-        done = consumer.handle(unit, limit)
+        done = consumer.handle(unit, limit, colocated)
+        # Those of other names, or that came while another hop held the saga.
         for name in sorted(done.woken & colocated.keys()):
             done = done.followed_by(name, colocated[name].handle(unit, limit))
         return done
@@ -73,7 +91,7 @@ def drain(
     limit: int = BATCH,
     turn: float = _TURN,
     hopping: Callable[[], None] = lambda: None,
-    colocated: Mapping[str, Consumer] = _NOBODY,
+    colocated: Mapping[str, Colocated] = _NOBODY,
     follow: Ring | None = None,
 ) -> int:
     """Answer a doorbell: hop until nothing is due, then return the deliveries settled.

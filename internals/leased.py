@@ -61,7 +61,8 @@ def run_leased(
         except Exception as error:  # the pool's trouble, or the server's, and not the handler's
             no_connection.append(error)
             raise
-        handling.enter_context(unit.handling())
+        # What it writes is all that there is in this transaction, which is rolled back whole.
+        handling.enter_context(unit.handling(careful=False))
         return unit
 
     began = time.monotonic()

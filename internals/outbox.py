@@ -1,8 +1,10 @@
 """Outbox: messages are sent by writing them down, in the transaction of what caused them."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from uuid import UUID
 
 from internals.records import Raw, Value, records
 from internals.settling import Settling
@@ -14,6 +16,19 @@ from saga.retry import Retry
 
 #: Bytes of JSON that one payload may have, unless the settings say otherwise.
 DEFAULT_MAX_PAYLOAD = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """How a saga consumed a message in the transaction that sends it."""
+
+    #: How-manieth message the saga consumed.
+    position: int
+    #: What is to be said of it, such as that it came late.
+    note: str | None
+
+
+_NOTHING: Mapping[UUID, Heard] = {}
 
 
 class Outbox:
@@ -45,15 +60,20 @@ class Outbox:
         got = woken(unit.run(self._send, self.parameters(messages)))
         return got | self.settling.count(unit, messages, ())
 
-    def parameters(self, messages: Iterable[Envelope]) -> dict[str, object]:
+    def parameters(
+        self, messages: Iterable[Envelope], heard: Mapping[UUID, Heard] = _NOTHING
+    ) -> dict[str, object]:
         """Return what the statements that send these messages take.
 
-        Raises `PayloadError` for one that is too large.
+        Of those in `heard` the saga's delivery is done with the sending.  Raises `PayloadError` for one that is too large.
         """
         once = {message.id: message for message in messages}.values()
         for message in once:
             self.check(message)
-        return {"messages": records(_record(message) for message in once), "grace": self._grace}
+        return {
+            "messages": records(_record(message, heard) for message in once),
+            "grace": self._grace,
+        }
 
     def check(self, message: Envelope) -> None:
         """Raise `PayloadError` if the payload has more bytes than the limit."""
@@ -70,9 +90,12 @@ def woken(rows: Iterable[Row]) -> set[str]:
     return {consumer for (consumer,) in rows if consumer is not None}
 
 
-def _record(message: Envelope) -> dict[str, Value]:
+def _record(message: Envelope, heard: Mapping[UUID, Heard]) -> dict[str, Value]:
     retry = retry_to_json(message.retry)
+    by_now = heard.get(message.id) if heard else None
     return {
+        "position": None if by_now is None else by_now.position,
+        "note": None if by_now is None else by_now.note,
         "id": message.id,
         "kind": message.kind,
         "category": message.category.value,

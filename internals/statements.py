@@ -102,7 +102,7 @@ m AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(messages)s::json)
         AS m (id uuid, kind text, category text, payload jsonb, saga_id uuid, saga text,
               causation_id uuid, root_id uuid, recipient text, sender text, awaits text,
-              retry jsonb, delay float8)
+              retry jsonb, delay float8, position int, note text)
 ), ordered AS MATERIALIZED (
     SELECT m.id, s.consumer, s.consumer || ':'
         || (m.payload #>> string_to_array(s.ordered_by, '.')) AS key
@@ -131,8 +131,12 @@ m AS MATERIALIZED (
     WHERE category = 'event' AND saga IS NOT NULL AND kind = ANY (awaits)
 )
 INSERT INTO {schema}.inbox
-    (message_id, consumer, saga_id, due_at, ring_at, ordering_key, ordering_no)
+    (message_id, consumer, saga_id, state, position, last_error, done_at, due_at, ring_at,
+     ordering_key, ordering_no)
 SELECT addressed.id, addressed.consumer, addressed.saga_id,
+       CASE WHEN heard THEN 'done' ELSE 'pending' END,
+       CASE WHEN heard THEN m.position END, CASE WHEN heard THEN m.note END,
+       CASE WHEN heard THEN clock_timestamp() END,
        CASE WHEN addressed.held OR o.key IS NOT NULL AND EXISTS (
            SELECT FROM {schema}.inbox AS e
            WHERE e.ordering_key = o.key AND e.state IN ('pending', 'parked')
@@ -141,8 +145,11 @@ SELECT addressed.id, addressed.consumer, addressed.saga_id,
        clock_timestamp() + coalesce(m.delay, %(grace)s) * interval '1 second',
        o.key, CASE WHEN o.key IS NOT NULL THEN addressed.seq END
 FROM addressed JOIN m ON m.id = addressed.id
+CROSS JOIN LATERAL (
+    SELECT m.position IS NOT NULL AND addressed.consumer = 'saga.' || m.saga AS heard
+) AS by_now
 LEFT JOIN ordered AS o ON o.id = addressed.id AND o.consumer = addressed.consumer
-RETURNING CASE WHEN due_at <= now() THEN consumer END
+RETURNING CASE WHEN state = 'pending' AND due_at <= now() THEN consumer END
 """.replace("{never}", NEVER)
 
 # The state in the WHERE clause is what keeps a late worker from overwriting a settled delivery.
@@ -308,6 +315,16 @@ WHERE i.message_id = late.message_id AND i.consumer = late.consumer AND i.state 
 RETURNING i.consumer
 """
 
+# Sagas, to consume what is being sent to them; those that another hop holds are left out.
+_HOLD_SAGAS = """
+SELECT s.id, s.version, s.status, s.direction, s.data::text, s.steps::text, s.course::text,
+    s.consumed
+FROM (SELECT DISTINCT id FROM unnest(%(id)s::uuid[]) AS ids (id) ORDER BY id) AS d
+CROSS JOIN LATERAL (
+    SELECT * FROM {schema}.saga WHERE id = d.id FOR UPDATE SKIP LOCKED
+) AS s
+"""
+
 _IN_STATES = """
 SELECT message_id FROM {schema}.inbox
 WHERE message_id = ANY (%(id)s::uuid[]) AND state = ANY (%(state)s)
@@ -355,6 +372,7 @@ class Statements:
     retry_parked: str = _RETRY_PARKED
     drop_parked: str = _DROP_PARKED
     lock_saga: str = _LOCK_SAGA
+    hold_sagas: str = _HOLD_SAGAS
     record_act: str = _RECORD_ACT
     audit: str = _AUDIT
     save_sagas: str = _SAVE_SAGAS

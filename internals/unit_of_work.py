@@ -47,8 +47,12 @@ class UnitOfWork(Protocol):
     def savepoint(self) -> AbstractContextManager[None]:
         """Undo what is done inside if it raises; the transaction stays usable."""
 
-    def handling(self) -> AbstractContextManager[None]:
-        """A savepoint for a user's handler, in which committing is an error."""
+    def handling(self, *, careful: bool = True) -> AbstractContextManager[bool]:
+        """A user's handler runs inside, where committing is an error.
+
+        Says whether what it writes is undone if it raises; without `careful` perhaps it is not,
+        and the transaction is good for nothing then.
+        """
 
     def on_commit(self, call: Callable[[], None]) -> None:
         """Call this after the commit.  It is a hint and may be lost: only doorbells use it."""
@@ -94,14 +98,10 @@ class SqlAlchemyUnitOfWork:
             raise
 
     @contextmanager
-    def handling(self) -> Iterator[None]:
-        # Of many handlers in a row, each takes over from the last: one round trip a handler.
-        if self._driver.pgconn.transaction_status == TransactionStatus.IDLE:
-            self.run("SAVEPOINT saga_handler", {})  # the transaction begins with it
-        else:
-            release = b"RELEASE SAVEPOINT saga_handler;" if self._kept else b""
-            self._control(release + b"SAVEPOINT saga_handler")
-        self._kept = self._handling = True
+    def handling(self, *, careful: bool = True) -> Iterator[bool]:
+        if careful:
+            self._set_savepoint()
+        self._handling = True
         connection: Any = self.connection
         info = connection.info  # cannot be asked for once the connection is lost
         try:
@@ -109,7 +109,7 @@ class SqlAlchemyUnitOfWork:
             connection.commit = connection.rollback = connection.get_transaction = _refuse
             info[_HANDLING] = True
             try:
-                yield
+                yield careful
             finally:
                 info.pop(_HANDLING, None)
                 del connection.commit, connection.rollback, connection.get_transaction
@@ -119,10 +119,20 @@ class SqlAlchemyUnitOfWork:
                     "around what may fail"
                 )
         except BaseException:
-            self._control(b"ROLLBACK TO SAVEPOINT saga_handler")
+            if careful:
+                self._control(b"ROLLBACK TO SAVEPOINT saga_handler")
             raise
         finally:
             self._handling = False
+
+    def _set_savepoint(self) -> None:
+        # Of many handlers in a row, each takes over from the last: one round trip a handler.
+        if self._driver.pgconn.transaction_status == TransactionStatus.IDLE:
+            self.run("SAVEPOINT saga_handler", {})  # the transaction begins with it
+        else:
+            release = b"RELEASE SAVEPOINT saga_handler;" if self._kept else b""
+            self._control(release + b"SAVEPOINT saga_handler")
+        self._kept = True
 
     @cached_property
     def _driver(self) -> psycopg.Connection[Any]:

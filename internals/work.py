@@ -49,6 +49,8 @@ class Work:
         self._emits = emits
         self._new_id = new_id
         self._session: Session | None = None
+        #: Whether the handler may have written anything.
+        self.touched = False
 
     @property
     def connection(self) -> Any:
@@ -62,6 +64,7 @@ class Work:
                 f"the handler of {self.message.kind} is external, so no transaction is open while "
                 "it calls out; call work.begin() after the call, then write"
             )
+        self.touched = True
         return self._unit.connection
 
     @property

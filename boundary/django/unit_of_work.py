@@ -42,11 +42,11 @@ class DjangoUnitOfWork:
             yield
 
     @contextmanager
-    def handling(self) -> Iterator[None]:
+    def handling(self, *, careful: bool = True) -> Iterator[bool]:
         with self.savepoint():
             self._forbid_ending()
             try:
-                yield
+                yield True
                 if self.connection.needs_rollback:
                     # Django would undo the handler's writes here and say nothing, and the
                     # delivery would count as done.

@@ -85,6 +85,7 @@ def test_a_saga_that_cannot_be_moved_is_no_trouble_of_the_context(
         raise ZeroDivisionError("the orchestrator is broken")
 
     monkeypatch.setattr(Orchestrator, "handle", fail)
+    monkeypatch.setattr(Orchestrator, "fold", fail)
     work(busy)
     states = {row["kind"]: row["state"] for row in busy.deliveries("van")}
     assert states == {"van.load": "done"}

@@ -328,8 +328,8 @@ class TestHeld:
         looks: list[Any] = []
         handle = orchestrator.handle
 
-        def look(unit: Any, limit: int) -> Any:
-            looks.append(handle(unit, limit))
+        def look(unit: Any, limit: int, *folders: Any) -> Any:
+            looks.append(handle(unit, limit, *folders))
             return looks[-1]
 
         monkeypatch.setattr(orchestrator, "handle", look)

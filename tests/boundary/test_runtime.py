@@ -222,9 +222,9 @@ class TestAnswer:
         consumer = one.consumers["porch"]
         handle = consumer.handle
 
-        def watched(unit: Any, limit: int) -> Any:
+        def watched(unit: Any, limit: int, *folders: Any) -> Any:
             limits.append(limit)
-            return handle(unit, limit)
+            return handle(unit, limit, *folders)
 
         monkeypatch.setattr(consumer, "handle", watched)
         assert one.answer("porch") == 7

@@ -475,7 +475,7 @@ class TestConflicts:
             if next(conflicts, False):
                 raise psycopg.errors.DeadlockDetected("deadlock detected")
 
-        conflicts = iter([True, True])
+        conflicts = iter([True] * 4)  # each hop runs it once more, with a savepoint
         message = command(Pack(n=1), retry=Retry(attempts=1))
         store.send(message)
         for _ in range(2):
@@ -629,9 +629,9 @@ class _Recorded:
         self.name = consumer.name
         self.limits: list[int] = []
 
-    def handle(self, unit: Any, limit: int) -> Handled:
+    def handle(self, unit: Any, limit: int, *folders: Any) -> Handled:
         self.limits.append(limit)
-        handled: Handled = self._consumer.handle(unit, limit)
+        handled: Handled = self._consumer.handle(unit, limit, *folders)
         return handled
 
 
@@ -642,7 +642,7 @@ class _Raising:
         self._error = error
         self.calls = 0
 
-    def handle(self, unit: Any, limit: int) -> Handled:
+    def handle(self, unit: Any, limit: int, *_: Any) -> Handled:
         self.calls += 1
         raise self._error
 
