@@ -724,7 +724,7 @@ def test_help_is_short_and_needs_no_server(call: Callable[..., Ran]) -> None:
             "cancel",
             "signal",
             "parked",
-        "backfill",
+            "backfill",
             "export",
             "doctor",
             "demo",

@@ -2,6 +2,7 @@
 
 from tests.mutants.plant import Plant
 from tests.mutants.planted.acting import ACTS
+from tests.mutants.planted.causal import CAUSAL
 from tests.mutants.planted.claiming import CLAIMS
 from tests.mutants.planted.deciding import SAGAS
 from tests.mutants.planted.handling import HANDLERS
@@ -9,4 +10,13 @@ from tests.mutants.planted.leasing import LEASES
 from tests.mutants.planted.relaying import RELAY
 from tests.mutants.planted.sending import SENDS
 
-PLANTS: tuple[Plant, ...] = (*CLAIMS, *SENDS, *HANDLERS, *LEASES, *RELAY, *SAGAS, *ACTS)
+PLANTS: tuple[Plant, ...] = (
+    *CLAIMS,
+    *SENDS,
+    *HANDLERS,
+    *LEASES,
+    *RELAY,
+    *SAGAS,
+    *ACTS,
+    *CAUSAL,
+)

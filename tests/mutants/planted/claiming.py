@@ -12,12 +12,8 @@ CLAIMS = (
         "claim-of-settled",
         "each doorbell does again what was done before",
         _STATEMENTS,
-        "due_at FROM {{schema}}.inbox\n"
-        "    WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now()\n"
-        "    ORDER BY due_at\n    LIMIT (SELECT",
-        "due_at FROM {{schema}}.inbox\n"
-        "    WHERE consumer = %(consumer)s AND due_at <= now()\n"
-        "    ORDER BY due_at\n    LIMIT (SELECT",
+        "    WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now() AND {FIRST",
+        "    WHERE consumer = %(consumer)s AND due_at <= now() AND {FIRST",
         f"{_HOP}::TestClaim::test_a_repeated_doorbell_finds_nothing",
     ),
     Plant(
@@ -32,8 +28,8 @@ CLAIMS = (
         "claim-before-due",
         "a retry does not wait: a system that is down is hammered",
         _STATEMENTS,
-        "state = 'pending' AND due_at <= now()\n    ORDER BY due_at\n    LIMIT (SELECT",
-        "state = 'pending'\n    ORDER BY due_at\n    LIMIT (SELECT",
+        "state = 'pending' AND due_at <= now() AND {FIRST",
+        "state = 'pending' AND {FIRST",
         f"{_HOP}::TestRetries::test_what_waits_is_not_run_before_it_is_due",
     ),
     Plant(

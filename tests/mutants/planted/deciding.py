@@ -106,7 +106,7 @@ SAGAS = (
         "taken-back-in-words",
         "a charge that was given up is made all the same, after the trip was undone",
         "boundary/consequences.py",
-        "        taken = {id for (id,) in rows}\n",
+        "        taken = {id for id, _, _ in rows}\n",
         "        taken = {root for root, _, _ in self._revoke}\n",
         f"{_CONSEQUENCES}::TestRevocation"
         "::test_what_is_being_handled_is_not_and_its_late_success_is_undone",

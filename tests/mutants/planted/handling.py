@@ -11,8 +11,8 @@ HANDLERS = (
         "no-savepoint",
         "what a failed handler wrote stays, and is written again",
         _CONSUMER,
-        "            with unit.handling(), self._around(work), work:\n",
-        "            with self._around(work), work:\n",
+        "            if not protected and work.touched:\n",
+        "            if not protected and not work.touched:\n",
         f"{_HOP}::TestBatch::test_a_failing_handler_is_undone_alone",
     ),
     Plant(
@@ -27,8 +27,8 @@ HANDLERS = (
         "conflict-alone-is-counted",
         "a delivery that loses against another transaction uses up its attempts",
         _CONSUMER,
-        "            if is_server_trouble(error):\n",
-        "            if is_server_trouble(error) and not alone:\n",
+        "            elif is_server_trouble(error):\n",
+        "            elif is_server_trouble(error) and not alone:\n",
         f"{_HOP}::TestConflicts"
         "::test_one_that_gives_way_alone_is_run_again_and_no_failure_is_counted",
     ),
@@ -36,13 +36,9 @@ HANDLERS = (
         "corrupted-body",
         "one payload that cannot be read stops everything that is claimed with it",
         _CONSUMER,
-        "        try:\n"
-        "            with unit.handling(), self._around(work), work:\n"
-        "                handler.function(handler.message.from_json(message.payload), work)\n",
-        "        body = handler.message.from_json(message.payload)\n"
-        "        try:\n"
-        "            with unit.handling(), self._around(work), work:\n"
-        "                handler.function(body, work)\n",
+        "        began = time.monotonic()\n        protected = True\n",
+        "        handler.message.from_json(message.payload)\n"
+        "        began = time.monotonic()\n        protected = True\n",
         f"{_HOP}::TestBatch::test_a_payload_that_does_not_fit_its_message_is_the_delivery_s_fault",
     ),
     Plant(
@@ -57,8 +53,9 @@ HANDLERS = (
         "unknown-version-parked",
         "during a deploy the old workers park the outcomes of the new sagas",
         _ORCHESTRATOR,
-        "            batch.leave(delivery, error)\n",
-        "            batch.park(delivery, error, attempts=delivery.attempts)\n",
+        "            batch.leave(delivery, str(error))\n            logger.warning(",
+        "            batch.park(delivery, str(error), attempts=delivery.attempts)\n"
+        "            logger.warning(",
         "tests/boundary/test_orchestrator.py::TestUnknownVersion"
         "::test_it_is_left_where_it_is_visibly_until_a_worker_knows_it",
     ),

@@ -11,9 +11,8 @@ LEASES = (
         "lease-never-ends",
         "a call that was under way when its worker died is never made again",
         _STATEMENTS,
-        "state = 'pending' AND due_at <= now()\n    ORDER BY due_at\n    LIMIT (SELECT",
-        "state = 'pending' AND due_at <= now() AND lease IS NULL\n"
-        "    ORDER BY due_at\n    LIMIT (SELECT",
+        "state = 'pending' AND due_at <= now() AND {FIRST",
+        "state = 'pending' AND due_at <= now() AND lease IS NULL AND {FIRST",
         f"{_LEASED}::TestExternal"
         "::test_one_whose_worker_is_gone_is_run_again_with_the_same_key_when_its_lease_ends",
     ),

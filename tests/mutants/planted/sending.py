@@ -23,7 +23,7 @@ SENDS = (
         "send-outside-transaction",
         "a trip goes on to a hotel that was never booked, since only the message was committed",
         _CONSUMER,
-        "        woken = finish(unit, self._inbox, self._outbox, batch)\n",
+        "        woken = finish(unit, self._inbox, self._outbox, batch, folders=folders)\n",
         "        with unit.connection.engine.begin() as connection:\n"
         "            woken = frozenset(self._outbox.send(type(unit)(connection), batch.messages))\n"
         "        self._inbox.settle(unit, batch.settlements)\n",
@@ -34,8 +34,8 @@ SENDS = (
         "one-subscriber",
         "of two contexts that listen to an event only one hears it",
         _STATEMENTS,
-        "    SELECT sent.id, sent.saga_id, s.consumer\n",
-        "    SELECT DISTINCT ON (sent.id) sent.id, sent.saga_id, s.consumer\n",
+        "    SELECT sent.id, sent.seq, sent.saga_id, s.consumer, s.held\n",
+        "    SELECT DISTINCT ON (sent.id) sent.id, sent.seq, sent.saga_id, s.consumer, s.held\n",
         "tests/internals/test_outbox.py::TestRouting"
         "::test_an_event_goes_to_everyone_who_subscribed_and_nobody_else",
     ),
