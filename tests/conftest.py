@@ -29,6 +29,7 @@ from boundary.embedded import EmbeddedServers
 from boundary.migration import migrate
 from boundary.runtime import Runtime
 from boundary.settings import Settings
+from tests.packaged import installed, packaged, wheel  # noqa: F401 - fixtures
 
 ROOT = Path(__file__).parents[1]
 

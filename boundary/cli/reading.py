@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from boundary.cli.complaint import Complaint
 from boundary.cli.desk import Desk
 from boundary.cli.options import Json, Reference, read_age
 from boundary.cli.printing import show as print_text
@@ -31,6 +32,7 @@ def list_(
         str | None, typer.Option(metavar="NAME", help="Only sagas of this name.")
     ] = None,
     status: Annotated[Status | None, typer.Option(help="Only those in this status.")] = None,
+    stuck: Annotated[bool, typer.Option("--stuck", help="The same as --status stuck.")] = False,
     since: Annotated[
         str | None, typer.Option(metavar="AGE", help="Only those started in the last 30s, 2h, 7d.")
     ] = None,
@@ -43,6 +45,9 @@ def list_(
     """List sagas, the newest first."""
     desk: Desk = context.obj
     age = read_age(since)
+    if stuck and status not in (None, Status.STUCK):
+        raise Complaint(f"--stuck and --status {status} contradict each other")
+    status = Status.STUCK if stuck else status
     with desk.reading() as unit:
         sagas = list_sagas(
             unit,

@@ -6,5 +6,6 @@ processes may do so over one directory; the servers stop when the last one has l
 
 from boundary.embedded.host import EmbeddedServersError
 from boundary.embedded.servers import EmbeddedServers
+from boundary.embedded.urls import embedded_urls
 
-__all__ = ["EmbeddedServers", "EmbeddedServersError"]
+__all__ = ["EmbeddedServers", "EmbeddedServersError", "embedded_urls"]

@@ -180,6 +180,7 @@ def test_list_as_json_is_an_array(call: Callable[..., Ran], orders: Orders) -> N
     ("options", "keys"),
     [
         (["--status", "stuck"], ["stuck"]),
+        (["--stuck"], ["stuck"]),
         (["--name", "checkout", "--limit", "2"], ["waiting", "stuck"]),
         (["--name", "other"], []),
         (["--key", "un"], ["undone"]),
@@ -517,6 +518,7 @@ def test_durations_have_the_digits_that_matter(seconds: float, words: str) -> No
         (["frobnicate"], "No such command 'frobnicate'; see `saga --help`"),
         (["list", "--app", "x:y"], "--app goes before the command: saga --app module:attribute"),
         (["list", "--loud"], "No such option: --loud"),
+        (["list", "--stuck", "--status", "running"], "--stuck and --status running contradict"),
         (["list", "--status", "lost"], "'lost' is not one of 'running', 'compensating', 'stuck'"),
         (["list", "--since", "soon"], "--since 'soon' must be a number and a unit: 30s, 15m, 2h"),
         (["list", "--limit", "0"], "'--limit'"),

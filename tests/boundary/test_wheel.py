@@ -1,18 +1,13 @@
 """The wheel: built from this checkout, installed elsewhere, and migrating from there."""
 
 import json
-import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from sqlalchemy import Engine, inspect
 
 from boundary.settings import Settings
-
-ROOT = Path(__file__).parents[2]
+from tests.packaged import ROOT, run
 
 # Runs where only the installed wheel and the dependencies can be imported.
 MIGRATE = """
@@ -31,39 +26,11 @@ print(json.dumps([m.__file__ for m in (boundary, internals, saga)]
 """
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built without network from a copy that holds what a checkout holds."""
-    top = tmp_path_factory.mktemp("wheel")
-    source = top / "source"
-    source.mkdir()
-    for name in ("saga", "internals", "boundary", "migrations"):
-        ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, source / name, ignore=ignore)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source / name)
-    _run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", top, cwd=source)
-    (built,) = top.glob("*.whl")
-    return built
-
-
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the installed wheel and nothing else."""
-    target = tmp_path_factory.mktemp("installed")
-    _run(
-        *(sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--quiet"),
-        *("--disable-pip-version-check", "--target", target, wheel),
-        cwd=target,
-    )
-    return target
-
-
 def test_it_brings_its_migrations_and_migrates_a_fresh_schema(
     installed: Path, empty_settings: Settings, owner: Engine, tmp_path: Path
 ) -> None:
     assert empty_settings.database_url is not None
-    printed = _run(
+    printed = run(
         *(sys.executable, "-c", MIGRATE, installed),
         cwd=tmp_path,
         env={
@@ -98,17 +65,3 @@ def test_it_takes_no_name_that_is_not_its_own(installed: Path) -> None:
 def test_it_is_typed(installed: Path) -> None:
     for package in ("saga", "internals", "boundary"):
         assert (installed / package / "py.typed").is_file(), package
-
-
-def _run(*command: object, cwd: Path, env: dict[str, str] | None = None) -> str:
-    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
-    ran = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env=kept | (env or {}),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout

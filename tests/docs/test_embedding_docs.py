@@ -1,4 +1,4 @@
-"""The listings of docs/flask.md and docs/embedding.md are programs, which do what the pages say."""
+"""The listing of docs/embedding.md is a program, which does what the page says."""
 
 import os
 import re
@@ -10,7 +10,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
 
 from boundary import Settings
 from tests.conftest import ROOT, worker_environment
@@ -25,13 +24,9 @@ def listing(page: str, name: str, folder: Path) -> None:
 
 @pytest.fixture
 def environment(settings: Settings) -> dict[str, str]:
-    assert settings.database_url is not None
-    url = make_url(settings.database_url.get_secret_value())
-    url = url.update_query_dict({"options": f"-csearch_path={settings.db_schema}"})
     return {
         **{k: v for k, v in os.environ.items() if not k.startswith("SAGA_")},
         **worker_environment(settings),
-        "FLASK_SQLALCHEMY_DATABASE_URI": url.render_as_string(hide_password=False),
     }
 
 
@@ -70,16 +65,6 @@ def run(environment: dict[str, str], folder: Path, code: str) -> str:
     return done.stdout
 
 
-ORDERS = """
-from shop import create_app, db
-app = create_app()
-with app.app_context():
-    db.create_all()
-client = app.test_client()
-for number, cents in (("A-1", 1200), ("A-2", 990000)):
-    assert client.post("/orders", json={"number": number, "cents": cents}).status_code == 201
-"""
-
 PLACED = """
 import warnings
 warnings.simplefilter("ignore")
@@ -88,17 +73,6 @@ from api import app
 answer = TestClient(app).post("/orders", json={"number": "A-1"})
 assert answer.status_code == 202 and answer.json()["saga"], answer.text
 """
-
-
-def test_the_flask_page(
-    environment: dict[str, str], started: Any, eventually: Any, tmp_path: Path, outside: Any
-) -> None:
-    listing("flask.md", "shop.py", tmp_path)
-    run(environment, tmp_path, ORDERS)
-    started("flask", "--app", "shop", "saga", "worker", "--processes", "1")
-    eventually(lambda: statuses(outside) == {"A-1": "completed", "A-2": "compensated"}, 60)
-    paid = outside.execute('SELECT number, paid FROM "order" ORDER BY 1').fetchall()
-    assert paid == [("A-1", True), ("A-2", False)]
 
 
 def test_the_fastapi_listing(

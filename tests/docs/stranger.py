@@ -1,43 +1,45 @@
-"""The page for Django is a transcript: what it says is saved and typed, in an empty folder."""
+"""A stranger, who does what a page says: saves its listings and types its commands."""
 
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from test_operating import alike, commands
-
-from boundary.embedded import EmbeddedServers
-from tests.conftest import ROOT
-
-PAGE = (ROOT / "docs" / "django.md").read_text()
-
-
-def blocks() -> Iterator[tuple[str, str]]:
-    yield from re.findall(r"```(\w+)\n(.*?)```", PAGE, re.DOTALL)
 
 
 class Stranger:
     """Somebody who does what the page says."""
 
-    def __init__(self, folder: Path, eventually: Callable[..., Any]) -> None:
+    def __init__(self, folder: Path, bin: Path, eventually: Callable[..., Any]) -> None:
         self._folder = folder
         self._eventually = eventually
-        plain = {k: v for k, v in os.environ.items() if not k.startswith(("SAGA_", "DJANGO_"))}
-        here = str(Path(sys.executable).parent)
+        foreign = ("SAGA_", "DJANGO_", "FLASK_", "PYTHON")
+        plain = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
         self._environment = plain | {
-            "PATH": f"{here}{os.pathsep}{plain['PATH']}",
+            "PATH": f"{bin}{os.pathsep}{plain['PATH']}",
             "COLUMNS": "300",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         self._worker: subprocess.Popen[bytes] | None = None
+
+    def follow(self, page: Path) -> None:
+        """Do all that a page says, in its order; fails where it is not so."""
+        try:
+            for language, text in re.findall(r"```(\w+)\n(.*?)```", page.read_text(), re.DOTALL):
+                if language == "python":
+                    self.save(text)
+                elif language == "diff":
+                    self.change(text)
+                else:
+                    for command, printed in commands(text):
+                        self.type(command, printed)
+        finally:
+            self.stop(signal.SIGKILL)
 
     def save(self, text: str) -> None:
         heading, _, rest = text.partition("\n")
@@ -97,24 +99,3 @@ class Stranger:
             print(self._printed)  # noqa: T201 - shown when the test fails
             return "manage.py test" in command and "Ran 1 test" in self._printed and ok
         return ok
-
-
-@pytest.mark.timeout(600)
-def test_the_transcript_is_what_happens(
-    tmp_path: Path, eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    stranger = Stranger(tmp_path, eventually)
-    with EmbeddedServers() as servers:  # kept running between the commands, which is faster
-        try:
-            for language, text in blocks():
-                if language == "python":
-                    stranger.save(text)
-                elif language == "diff":
-                    stranger.change(text)
-                else:
-                    for command, printed in commands(text):
-                        stranger.type(command, printed)
-        finally:
-            stranger.stop(signal.SIGKILL)
-    shutil.rmtree(servers.directory)
