@@ -228,6 +228,8 @@ class _FlaskDesk(Desk):
     """What the commands of ``flask saga`` work with: the application's runtime."""
 
     program = "flask saga"
+    database_setting = 'app.config["SQLALCHEMY_DATABASE_URI"]'
+    redis_setting = 'app.config["SAGA_REDIS_URL"]'
 
     def __init__(self, app: Flask) -> None:
         super().__init__(_WORKER_APP)

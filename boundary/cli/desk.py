@@ -34,6 +34,8 @@ class Desk:
     program = "saga"
     #: Where the database is configured.
     database_setting = "SAGA_DATABASE_URL"
+    #: Where Redis is.
+    redis_setting = "SAGA_REDIS_URL"
 
     def __init__(self, app: str | None) -> None:
         self.app = app

@@ -7,7 +7,7 @@ import typer
 from boundary.cli.desk import Desk
 from boundary.cli.options import Json
 from boundary.cli.printing import show, show_json
-from boundary.doctor import Verdict, diagnose
+from boundary.doctor import Verdict, Words, diagnose
 from boundary.embedded import EmbeddedServersError
 from boundary.rendering import doctor_document, render_checks
 
@@ -20,8 +20,9 @@ def doctor(context: typer.Context, json: Json = False) -> None:
     desk: Desk = context.obj
     with suppress(EmbeddedServersError):  # is a finding
         _ = desk.engine
+    words = Words(desk.program, desk.database_setting, desk.redis_setting)
     with desk.database_errors():
-        findings = diagnose(desk.runtime, application=desk.app is not None)
+        findings = diagnose(desk.runtime, application=desk.app is not None, words=words)
     if json:
         show_json(doctor_document(findings))
     else:

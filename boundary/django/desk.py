@@ -19,6 +19,7 @@ class ProjectDesk(Desk):
     """The desk of a Django project."""
 
     program = "manage.py saga"
+    redis_setting = 'SAGA["REDIS_URL"]'
 
     def __init__(self) -> None:
         super().__init__(WORKER_APP)

@@ -5,56 +5,59 @@ from collections.abc import Iterator
 from sqlalchemy.exc import SQLAlchemyError
 
 from boundary.doctor.definitions import check_definitions
-from boundary.doctor.finding import Finding, Verdict, wrong
+from boundary.doctor.finding import Finding, Verdict, Words, wrong
 from boundary.doctor.reaching import database_problem, shown_url
 from boundary.doctor.servers import check_clock, check_postgres, check_redis, check_schema
 from boundary.doctor.store import check_backfills, check_parked, check_pending, check_stuck
 from boundary.embedded import EmbeddedServersError
 from boundary.runtime import Runtime
 
+_PLAIN = Words()
 
-def diagnose(runtime: Runtime, *, application: bool) -> list[Finding]:
+
+def diagnose(runtime: Runtime, *, application: bool, words: Words = _PLAIN) -> list[Finding]:
     """Look at the servers, the tables and the definitions; changes nothing, raises for no server.
 
     Args:
         runtime: Where the servers are.
         application: Whether it is a whole application, whose contexts and sagas are to be
             compared with the tables, or just the settings.
+        words: For the ways out.
     """
-    return [*_database(runtime, application), *_redis(runtime)]
+    return [*_database(runtime, application, words), *_redis(runtime, words)]
 
 
-def _database(runtime: Runtime, application: bool) -> Iterator[Finding]:
+def _database(runtime: Runtime, application: bool, words: Words) -> Iterator[Finding]:
     try:
         where = shown_url(runtime.engine.url.render_as_string())
     except EmbeddedServersError as error:
-        yield wrong("postgres", str(error).rstrip("."), "or set SAGA_DATABASE_URL")
+        yield wrong("postgres", str(error).rstrip("."), f"or set {words.database}")
         return
     schema = runtime.settings.db_schema
     try:
         with runtime.engine.connect() as connection:
             yield from check_postgres(connection, where)
             yield check_clock(connection)
-            tables = check_schema(connection, schema)
+            tables = check_schema(connection, schema, words)
             yield tables
             if tables.verdict is Verdict.WRONG:
                 return
-            yield check_stuck(connection, schema)
-            yield check_parked(connection, schema)
-            yield check_backfills(connection, schema)
+            yield check_stuck(connection, schema, words)
+            yield check_parked(connection, schema, words)
+            yield check_backfills(connection, schema, words)
             here = list(runtime.consumers) if application else None
-            yield from check_pending(connection, schema, here)
+            yield from check_pending(connection, schema, here, words)
             if application:
                 yield from check_definitions(connection, runtime)
     except SQLAlchemyError as error:
         found = f"{where} does not answer: {database_problem(error)}"
-        yield wrong("postgres", found, "see SAGA_DATABASE_URL")
+        yield wrong("postgres", found, f"see {words.database}")
 
 
-def _redis(runtime: Runtime) -> Iterator[Finding]:
+def _redis(runtime: Runtime, words: Words) -> Iterator[Finding]:
     try:
         url = runtime.servers.redis_url
     except EmbeddedServersError as error:
-        yield wrong("redis", str(error).rstrip("."), "or set SAGA_REDIS_URL")
+        yield wrong("redis", str(error).rstrip("."), f"or set {words.redis}")
         return
-    yield from check_redis(url)
+    yield from check_redis(url, words)

@@ -14,6 +14,17 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Words:
+    """How things are called where the doctor was called."""
+
+    #: The command line's program.
+    program: str = "saga"
+    #: Where the servers are configured.
+    database: str = "SAGA_DATABASE_URL"
+    redis: str = "SAGA_REDIS_URL"
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """What was looked at, what was found, and what to do about it."""
 

@@ -8,7 +8,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy import Connection, text
 
-from boundary.doctor.finding import Finding, fine, note, wrong
+from boundary.doctor.finding import Finding, Words, fine, note, wrong
 from boundary.doctor.reaching import redis_problem, shown_url
 
 #: Oldest Postgres and Redis that are supported.
@@ -64,23 +64,24 @@ def check_clock(connection: Connection) -> Finding:
     return fine("clock", f"{abs(skew) * 1000:.0f} ms from Postgres")
 
 
-def check_schema(connection: Connection, schema: str) -> Finding:
+def check_schema(connection: Connection, schema: str, words: Words) -> Finding:
     """Look whether the tables are those that this release works with."""
     # Alembic is slow to import, and no other command that reads needs it.
     from boundary.migration import revisions  # noqa: PLC0415
 
     current, head, known = revisions(connection, schema)
+    migrate = f"run `{words.program} migrate`"
     if current == head:
         return fine("schema", f"{schema!r} is at {current}, the newest")
     if current is None:
-        return wrong("schema", f"{schema!r} has no tables", "run `saga migrate`")
+        return wrong("schema", f"{schema!r} has no tables", migrate)
     if current not in known:
         found = f"{schema!r} is at {current}, which this release does not know"
         return wrong("schema", found, "install the release that migrated it")
-    return wrong("schema", f"{schema!r} is at {current} and {head} is newer", "run `saga migrate`")
+    return wrong("schema", f"{schema!r} is at {current} and {head} is newer", migrate)
 
 
-def check_redis(url: str) -> Iterator[Finding]:
+def check_redis(url: str, words: Words) -> Iterator[Finding]:
     """Look whether doorbells can ring.  Work goes on without Redis, at the relay's pace."""
     where = shown_url(url)
     try:
@@ -93,7 +94,7 @@ def check_redis(url: str) -> Iterator[Finding]:
             info = client.info()
     except (redis.RedisError, OSError, ValueError) as error:
         yield wrong(
-            "redis", f"{where} does not answer: {redis_problem(error)}", "see SAGA_REDIS_URL"
+            "redis", f"{where} does not answer: {redis_problem(error)}", f"see {words.redis}"
         )
         return
     product = "Valkey" if "valkey_version" in info else "Redis"

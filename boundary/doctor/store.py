@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from boundary.doctor.finding import Finding, fine, note, wrong
+from boundary.doctor.finding import Finding, Words, fine, note, wrong
 from boundary.operator.moments import duration
 from boundary.operator.query import query
 from internals.backfill import backfills
@@ -41,27 +41,29 @@ GROUP BY consumer ORDER BY min(due_at)
 """
 
 
-def check_stuck(connection: Connection, schema: str) -> Finding:
+def check_stuck(connection: Connection, schema: str, words: Words) -> Finding:
     """Look for sagas that wait for a person."""
     [(count, first, since)] = query(SqlAlchemyUnitOfWork(connection), schema, _STUCK)
     if not count:
         return fine("stuck sagas", "none")
     found = f"{_many(count, 'saga')} stuck, {first} for {duration(since)}"
-    return wrong("stuck sagas", found, f"`saga show {first}` says why")
+    return wrong("stuck sagas", found, f"`{words.program} show {first}` says why")
 
 
-def check_parked(connection: Connection, schema: str) -> Finding:
+def check_parked(connection: Connection, schema: str, words: Words) -> Finding:
     """Look for deliveries that failed for good."""
     rows = query(SqlAlchemyUnitOfWork(connection), schema, _PARKED)
     if not rows:
         return fine("parked deliveries", "none")
     counts = ", ".join(f"{count:,} at {consumer}" for consumer, count, *_ in rows)
     _, _, kind, id = rows[0]
-    return wrong("parked deliveries", counts, f"`saga trace {id}` shows why {kind} failed")
+    return wrong(
+        "parked deliveries", counts, f"`{words.program} trace {id}` shows why {kind} failed"
+    )
 
 
 def check_pending(
-    connection: Connection, schema: str, here: Sequence[str] | None
+    connection: Connection, schema: str, here: Sequence[str] | None, words: Words
 ) -> Iterator[Finding]:
     """Look for work that nobody does.
 
@@ -84,7 +86,7 @@ def check_pending(
     if left:
         names = ", ".join(left)
         foreign = [name for name in left if here is not None and name not in here]
-        remedy = "start one with `saga worker`"
+        remedy = f"start one with `{words.program} worker`"
         if foreign:
             remedy = f"{', '.join(foreign)} is not part of this app: start the one that has it"
         yield wrong("workers", f"no worker looks after {names}", remedy)
@@ -92,13 +94,13 @@ def check_pending(
         yield fine("workers", "every inbox with work is looked after")
 
 
-def check_backfills(connection: Connection, schema: str) -> Finding:
+def check_backfills(connection: Connection, schema: str, words: Words) -> Finding:
     """Look for contexts whose live events wait for past ones."""
     begun = [b for b in backfills(SqlAlchemyUnitOfWork(connection), schema) if not b.finished_at]
     if not begun:
         return fine("backfills", "none under way")
     found = ", ".join(f"{b.consumer} is read up to {b.reached:,} of {b.until:,}" for b in begun)
-    remedy = f"if it is not running, `saga backfill {begun[0].consumer}` goes on with it"
+    remedy = f"if it is not running, `{words.program} backfill {begun[0].consumer}` goes on with it"
     return note("backfills", f"live events wait: {found}", remedy)
 
 

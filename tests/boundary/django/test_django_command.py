@@ -177,6 +177,18 @@ def test_a_database_out_of_reach_is_told_in_one_line(manage) -> None:
         assert "hidden" not in line
 
 
+def test_the_doctor_names_ways_out_that_django_has(manage) -> None:
+    url = "postgresql+psycopg://saga:hidden@127.0.0.1:1/x"
+    remedies = {
+        check["check"]: check["remedy"]
+        for changes in ({"DJT_DATABASE_URL": url}, {"DJT_REDIS_URL": "redis://127.0.0.1:1/0"})
+        for check in json.loads(manage("saga", "doctor", "--json", **changes).out)["checks"]
+        if check["verdict"] == "wrong"
+    }
+    assert remedies["postgres"] == "see DATABASES['default']"
+    assert remedies["redis"] == 'see SAGA["REDIS_URL"]'
+
+
 def test_djangos_own_options_and_help_work(
     manage, project_environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from boundary.flask import Saga
 from internals import Context, Work
-from saga import Command, Event, Rejected, Retry, Step
+from saga import Command, Event, Rejected, Retry, Step, Wait
 from saga import Saga as Definition
 
 
@@ -28,7 +28,12 @@ class Charged(Event, kind="till.charged"):
     number: int
 
 
+class Approved(Event, kind="desk.approved"):
+    pass
+
+
 SALE = Definition("sale", Sale, (Step("charge", lambda s: Charge(number=s.number, then=s.then)),))
+LOAN = Definition("loan", Sale, (Wait("approval", until=Approved),))
 
 db = SQLAlchemy()
 
@@ -69,7 +74,7 @@ def charge(command: Charge, work: Work) -> None:
         raise Rejected("no cash")
 
 
-sagas = Saga(sagas=[SALE], contexts=[till], db=db)
+sagas = Saga(sagas=[SALE, LOAN], contexts=[till], db=db)
 
 
 def create_app(**config: Any) -> Flask:

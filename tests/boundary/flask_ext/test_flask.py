@@ -77,6 +77,29 @@ def statuses(outside: psycopg.Connection[Any]) -> list[str]:
     return [s for (s,) in outside.execute("SELECT status FROM saga ORDER BY started_at").fetchall()]
 
 
+def start(_: Any) -> object:
+    return sagas.start(SALE, Sale(number=2))
+
+
+def start_many(_: Any) -> object:
+    return sagas.start_many(SALE, [Sale(number=2), Sale(number=3)])
+
+
+def publish(_: Any) -> object:
+    return sagas.publish(flask_shop.Charged(number=1))
+
+
+def signal(id: Any) -> object:
+    return sagas.signal(id, flask_shop.Approved())
+
+
+def cancel(id: Any) -> object:
+    return sagas.cancel(id, reason="a mistake", actor="ann")
+
+
+SENDS = (start, start_many, publish, signal, cancel)
+
+
 class TestStarting:
     def test_it_begins_with_the_session_s_commit(self, app: Flask, outside: Any) -> None:
         db.session.add(Charges(number=0))
@@ -102,6 +125,35 @@ class TestStarting:
         savepoint.rollback()
         db.session.commit()
         assert statuses(outside) == ["running"]
+
+    @pytest.mark.parametrize("send", SENDS, ids=lambda send: send.__name__)
+    @pytest.mark.parametrize(
+        ("end", "kept"),
+        [
+            (lambda: db.session.commit(), True),
+            (lambda: db.session.rollback(), False),
+            (lambda: db.session.remove(), False),
+        ],
+        ids=["commit", "rollback", "teardown"],
+    )
+    def test_whatever_is_sent_is_there_as_the_session_s_own_writes_are(
+        self, app: Flask, outside: Any, send: Callable[[Any], object], end: Any, kept: bool
+    ) -> None:
+        id = sagas.start(flask_shop.LOAN, Sale(number=1))
+        db.session.commit()
+        before = outside.execute("SELECT count(*) FROM outbox").fetchone()
+        for nested in (True, False):
+            if nested:
+                savepoint = db.session.begin_nested()
+                send(id)
+                savepoint.rollback()
+            else:
+                db.session.add(Charges(number=7))
+                send(id)
+        end()
+        assert (numbers(outside) == [7]) is kept
+        after = outside.execute("SELECT count(*) FROM outbox").fetchone()
+        assert (after != before) is kept
 
     def test_another_session_may_be_given(self, app: Flask, outside: Any) -> None:
         with Session(db.engine) as session, session.begin():
@@ -219,10 +271,10 @@ class TestWiring:
 class TestCommand:
     @pytest.fixture
     def flask(self, app: Flask, environment: dict[str, str], tmp_path: Path) -> Callable[..., Any]:
-        def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        def run(*arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
             return subprocess.run(
                 [sys.executable, "-m", "flask", "--app", "flask_shop", "saga", *arguments],
-                env=environment,
+                env=environment | changes,
                 cwd=tmp_path,
                 capture_output=True,
                 text=True,
@@ -243,6 +295,21 @@ class TestCommand:
         assert refused.stderr.startswith("saga: ")
         assert refused.stderr.count("\n") == 1
         assert "Usage: flask saga" in flask("--help").stdout
+
+    def test_the_doctor_names_ways_out_that_flask_has(self, flask: Callable[..., Any]) -> None:
+        remedies = {
+            check["check"]: check["remedy"]
+            for changes in (
+                {"SAGA_SCHEMA": "saga_test_nowhere"},
+                {"SAGA_REDIS_URL": "redis://127.0.0.1:1/0"},
+                {"SHOP_DATABASE_URI": "postgresql+psycopg://nobody@127.0.0.1:1/x"},
+            )
+            for check in json.loads(flask("doctor", "--json", **changes).stdout)["checks"]
+            if check["verdict"] == "wrong"
+        }
+        assert remedies["schema"] == "run `flask saga migrate`"
+        assert remedies["redis"] == 'see app.config["SAGA_REDIS_URL"]'
+        assert remedies["postgres"] == 'see app.config["SQLALCHEMY_DATABASE_URI"]'
 
     def test_a_worker_that_is_killed_and_the_next_do_all_of_it_once(
         self, app: Flask, environment: dict[str, str], outside: Any, eventually: Any, tmp_path: Path
