@@ -19,8 +19,9 @@ MAX_MESSAGES = 10_000
 
 _READ = """
 SELECT t.id, t.kind, t.category, t.saga_id, t.causation_id, t.root_id, t.sender, t.sent_at,
+    CASE WHEN t.kind = 'saga.undo' THEN t.payload ->> 'message_kind' END,
     i.consumer, i.state, i.attempts, i.rings, i.last_error, i.due_at, i.done_at, i.position,
-    clock_timestamp()
+    i.took, i.ordering_key, i.backfill, clock_timestamp()
 FROM told AS t LEFT JOIN {schema}.inbox AS i ON i.message_id = t.id
 ORDER BY t.seq, i.done_at NULLS LAST, i.consumer
 """
@@ -49,7 +50,7 @@ WITH RECURSIVE origin AS (
 """
 
 #: Columns of a row that are the message's; its delivery's come after them.
-_MESSAGE_COLUMNS = 8
+_MESSAGE_COLUMNS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,12 @@ class TracedDelivery:
     done_at: datetime | None
     #: How-manieth message its saga consumed.
     position: int | None
+    #: Seconds that its handler ran, the last time; None where none did.
+    took: float | None = None
+    #: Those of one key go one after the other.
+    ordering_key: str | None = None
+    #: Whether it is a past event that a new subscriber was handed.
+    backfill: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,8 @@ class Node:
     sent_at: datetime
     deliveries: tuple[TracedDelivery, ...]
     children: tuple["Node", ...]
+    #: Of an order to undo, the kind of the message whose handling is undone.
+    undoes: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +153,7 @@ def _tree(messages: Sequence[Sequence[Row]]) -> tuple[Node, ...]:
     children: dict[UUID | None, list[Node]] = {}
     for place in range(len(messages) - 1, -1, -1):
         rows = messages[place]
-        id, kind, category, saga_id, causation_id, root_id, sender, sent_at = rows[0][
+        id, kind, category, saga_id, causation_id, root_id, sender, sent_at, undoes = rows[0][
             :_MESSAGE_COLUMNS
         ]
         node = Node(
@@ -158,6 +167,7 @@ def _tree(messages: Sequence[Sequence[Row]]) -> tuple[Node, ...]:
             sent_at=sent_at,
             deliveries=tuple(_delivery(row) for row in rows if row[_MESSAGE_COLUMNS] is not None),
             children=tuple(reversed(children.pop(id, ()))),
+            undoes=undoes,
         )
         known = places.get(causation_id, place) < place
         children.setdefault(causation_id if known else None, []).append(node)

@@ -4,7 +4,7 @@ Counts, samples, questions and progress go to stderr, so that stdout holds the r
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -14,7 +14,15 @@ from boundary.cli.complaint import Complaint
 from boundary.cli.desk import Desk
 from boundary.cli.printing import show, show_json
 from boundary.cli.progress import Progress
-from boundary.operator.bulk import Act, Report, Target, do_next, watch_canaries
+from boundary.operator.bulk import (
+    Act,
+    Look,
+    Report,
+    Target,
+    do_next,
+    look_at_sagas,
+    watch_canaries,
+)
 from boundary.rendering import render_report, report_document
 from boundary.rendering.words import one_line
 
@@ -48,6 +56,8 @@ class Canaries:
 
     count: int = 0
     wait: float = 0.0
+    #: Sees what has become of them.
+    look: Callable[..., Sequence[Look]] = look_at_sagas
 
 
 def confirm(deed: Deed, targets: Sequence[Target], what: str, *, yes: bool) -> None:
@@ -128,7 +138,7 @@ def _go_ahead(desk: Desk, deed: Deed, report: Report, act: Act, canaries: Canari
         return
     first = [done.target for done in report.done]
     typer.echo(f"{deed.past} first: {_sample(first)}; waiting for what becomes of it", err=True)
-    watch_canaries(desk.runtime, report, canaries.wait)
+    watch_canaries(desk.runtime, report, canaries.wait, canaries.look)
 
 
 def _do_rest(deed: Deed, report: Report, act: Act) -> None:

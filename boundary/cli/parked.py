@@ -6,7 +6,7 @@ from uuid import UUID
 
 import typer
 
-from boundary.cli.bulk import Deed, carry_out, confirm, unique
+from boundary.cli.bulk import Canaries, Deed, carry_out, confirm, unique
 from boundary.cli.complaint import Complaint
 from boundary.cli.desk import Desk
 from boundary.cli.options import Actor, DryRun, Json, Reason, Yes, read_actor, read_age, read_reason
@@ -16,15 +16,18 @@ from boundary.operator import (
     ParkedFilter,
     count_parked,
     drop_parked,
+    group_parked,
     list_parked,
     retry_parked,
     show_message,
 )
-from boundary.operator.bulk import Target
+from boundary.operator.bulk import Target, look_at_deliveries
 from boundary.operator.reference import as_uuid
 from boundary.rendering import (
+    group_document,
     message_document,
     parked_document,
+    render_groups,
     render_message,
     render_parked,
 )
@@ -45,6 +48,10 @@ _SagaName = Annotated[
 _Since = Annotated[
     str | None, typer.Option(metavar="AGE", help="Only those parked in the last 30s, 2h, 7d.")
 ]
+_Group = Annotated[
+    str | None,
+    typer.Option("--group", metavar="ID", help="Only those of this cause; see `parked groups`."),
+]
 _MessageIds = Annotated[
     list[str] | None, typer.Argument(metavar="MESSAGE_ID", help="Messages, by id.")
 ]
@@ -57,12 +64,13 @@ def list_(
     kind: _Kind = None,
     saga: _SagaName = None,
     since: _Since = None,
+    group: _Group = None,
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="How many at most.")] = 50,
     json: Json = False,
 ) -> None:
     """List parked deliveries, the one parked last first."""
     desk: Desk = context.obj
-    which = ParkedFilter(consumer, kind, saga, read_age(since))
+    which = ParkedFilter(consumer, kind, saga, read_age(since), group)
     with desk.reading() as unit:
         found = list_parked(unit, desk.schema, which, limit=limit)
         count = count_parked(unit, desk.schema, which)
@@ -70,6 +78,26 @@ def list_(
         show_json([parked_document(delivery) for delivery in found])
     else:
         print_text(render_parked(found, count))
+
+
+@parked.command("groups")
+def groups(
+    context: typer.Context,
+    consumer: _Consumer = None,
+    kind: _Kind = None,
+    saga: _SagaName = None,
+    since: _Since = None,
+    json: Json = False,
+) -> None:
+    """Group parked deliveries by cause, the most frequent one first."""
+    desk: Desk = context.obj
+    which = ParkedFilter(consumer, kind, saga, read_age(since))
+    with desk.reading() as unit:
+        found = group_parked(unit, desk.schema, which)
+    if json:
+        show_json([group_document(group) for group in found])
+    else:
+        print_text(render_groups(found))
 
 
 @parked.command("show")
@@ -103,20 +131,32 @@ def retry(
     kind: _Kind = None,
     saga: _SagaName = None,
     since: _Since = None,
+    group: _Group = None,
+    canary: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="So many first, and the rest only if none is parked again."
+        ),
+    ] = 0,
+    wait: Annotated[
+        float,
+        typer.Option(min=0, metavar="SECONDS", help="How long to wait for the canaries."),
+    ] = 60.0,
     actor: Actor = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Deliver parked messages again, as they are.
+    """Deliver parked messages again, as they are, perhaps some of them first.
 
     With all their attempts before them.  Name the messages, or say which ones fit.
     """
     deed = Deed(
         "parked retry", "retry", "retried", read_actor(actor), read_reason(reason), dry_run, json
     )
-    which = ParkedFilter(consumer, kind, saga, read_age(since))
-    _do(context.obj, deed, retry_parked, message_ids, which, yes=yes)
+    which = ParkedFilter(consumer, kind, saga, read_age(since), group)
+    canaries = Canaries(canary, wait, look_at_deliveries)
+    _do(context.obj, deed, retry_parked, message_ids, which, yes=yes, canaries=canaries)
 
 
 @parked.command("drop")
@@ -128,6 +168,7 @@ def drop(
     kind: _Kind = None,
     saga: _SagaName = None,
     since: _Since = None,
+    group: _Group = None,
     actor: Actor = None,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -140,8 +181,11 @@ def drop(
     deed = Deed(
         "parked drop", "drop", "dropped", read_actor(actor), read_reason(reason), dry_run, json
     )
-    which = ParkedFilter(consumer, kind, saga, read_age(since))
+    which = ParkedFilter(consumer, kind, saga, read_age(since), group)
     _do(context.obj, deed, drop_parked, message_ids, which, yes=yes)
+
+
+_NONE = Canaries()
 
 
 def _do(
@@ -152,6 +196,7 @@ def _do(
     which: ParkedFilter,
     *,
     yes: bool,
+    canaries: Canaries = _NONE,
 ) -> None:
     desk.prepare_to_act(deed.name)
     if message_ids and which.given:
@@ -167,7 +212,8 @@ def _do(
         confirm(deed, targets, what, yes=yes)
     else:
         raise Complaint(
-            f"say which messages to {deed.verb}: ids, or --consumer, --kind, --saga or --since"
+            f"say which messages to {deed.verb}: ids, or --group, --consumer, --kind, --saga or "
+            "--since"
         )
 
     def do(id: UUID) -> None:
@@ -180,7 +226,7 @@ def _do(
             dry_run=deed.dry_run,
         )
 
-    carry_out(desk, deed, targets, do, nothing="no parked message fits")
+    carry_out(desk, deed, targets, do, nothing="no parked message fits", canaries=canaries)
 
 
 def _label(kind: str, id: UUID) -> str:

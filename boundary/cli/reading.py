@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from boundary.cli import following
 from boundary.cli.complaint import Complaint
 from boundary.cli.desk import Desk
 from boundary.cli.options import Json, Reference, read_age
@@ -20,6 +21,7 @@ from boundary.rendering import (
     summary_document,
     trace_json,
 )
+from boundary.rendering.mermaid import mermaid as mermaid_text
 from internals.trace import Trace, trace_message
 from internals.trace import trace as trace_saga
 from saga.errors import UnknownSaga
@@ -87,6 +89,15 @@ def trace(
             metavar="ID|NAME:KEY", help="The saga's id or business key, or a message's id."
         ),
     ],
+    times: Annotated[
+        bool, typer.Option("--times", help="How long each waited, and how long its handler ran.")
+    ] = False,
+    mermaid: Annotated[
+        bool, typer.Option("--mermaid", help="Print a Mermaid sequence diagram.")
+    ] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Tell what happens until all is over.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Draw who caused what in a saga.
@@ -94,6 +105,32 @@ def trace(
     For a message, draws the tree that it is part of: its root, and all that the root set off.
     """
     desk: Desk = context.obj
+    if mermaid and (json or follow or times):
+        raise Complaint("--mermaid is a form of its own: leave --json, --times and --follow out")
+    if follow and times:
+        raise Complaint("--follow tells what happens as it does: leave --times out")
+    if follow:
+        following.follow(desk, lambda: _followed(desk, reference), json=json)
+        return
+    found, saga = _traced(desk, reference)
+    if json:
+        typer.echo(trace_json(found, saga))
+    elif mermaid:
+        typer.echo(mermaid_text(found), nl=False)
+    else:
+        print_text(render_trace(found, saga, times=times))
+
+
+def _followed(desk: Desk, reference: str) -> tuple[Trace, bool]:
+    found, saga = _traced(desk, reference)
+    return found, saga is None or saga.saga.status.final
+
+
+def _traced(desk: Desk, reference: str) -> tuple[Trace, SagaDetail | None]:
+    """Return a trace and the saga that it belongs to, if any.
+
+    Raises `UnknownSaga` if nothing has that name.
+    """
     saga: SagaDetail | None = None
     with desk.reading() as unit:
         try:
@@ -110,10 +147,7 @@ def trace(
             saga = show_saga(unit, desk.schema, found.roots[0].saga_id)
     if saga is None and not found.roots:
         raise UnknownSaga(f"no saga and no message has the id {reference}")
-    if json:
-        typer.echo(trace_json(found, saga))
-    else:
-        print_text(render_trace(found, saga))
+    return found, saga
 
 
 def _order(desk: Desk, detail: SagaDetail) -> tuple[str, ...]:

@@ -13,7 +13,16 @@ from boundary.operator.acting import (
     signal_saga,
 )
 from boundary.operator.auditing import AuditEntry, message_audit, saga_audit
-from boundary.operator.bulk import Done, Refusal, Report, Target, do_next, watch_canaries
+from boundary.operator.bulk import (
+    Done,
+    Refusal,
+    Report,
+    Target,
+    do_next,
+    look_at_deliveries,
+    look_at_sagas,
+    watch_canaries,
+)
 from boundary.operator.listing import SagaSummary, choose_sagas, count_sagas, list_sagas, saga_names
 from boundary.operator.parked import (
     MessageDelivery,
@@ -21,6 +30,7 @@ from boundary.operator.parked import (
     ParkedFilter,
     ParkedSummary,
     count_parked,
+    group_parked,
     list_parked,
     show_message,
 )
@@ -44,6 +54,7 @@ __all__ = [
     # Parked deliveries
     "list_parked",
     "count_parked",
+    "group_parked",
     "ParkedFilter",
     "ParkedSummary",
     "show_message",
@@ -65,4 +76,6 @@ __all__ = [
     "Refusal",
     "do_next",
     "watch_canaries",
+    "look_at_sagas",
+    "look_at_deliveries",
 ]

@@ -11,6 +11,7 @@ from uuid import UUID
 from boundary.acts import Acted
 from boundary.operator.query import query
 from boundary.runtime import Runtime
+from internals.unit_of_work import Row
 from saga.errors import SagaError
 from saga.state import Status
 
@@ -18,6 +19,10 @@ from saga.state import Status
 _BETWEEN_LOOKS = 0.2
 
 _STATUSES = "SELECT id, status, reason FROM {schema}.saga WHERE id = ANY (%(ids)s)"
+_DELIVERED = """
+SELECT message_id, state, last_error FROM {schema}.inbox
+WHERE message_id = ANY (%(ids)s) AND consumer NOT LIKE 'saga.%%'
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,29 +91,57 @@ def do_next(report: Report, act: Act, count: int | None = None) -> Iterable[Targ
         yield target
 
 
-def watch_canaries(runtime: Runtime, report: Report, wait: float) -> None:
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is seen of one canary."""
+
+    id: UUID
+    #: Why it has gone wrong; None if it has not.
+    wrong: str | None
+    over: bool
+
+
+def look_at_sagas(runtime: Runtime, ids: Sequence[UUID]) -> list[Look]:
+    """See what has become of sagas."""
+    return [
+        Look(
+            id,
+            f"got stuck again ({reason})" if status == Status.STUCK else None,
+            Status(status).final,
+        )
+        for id, status, reason in _read(runtime, _STATUSES, ids)
+    ]
+
+
+def look_at_deliveries(runtime: Runtime, ids: Sequence[UUID]) -> list[Look]:
+    """See what has become of messages' deliveries."""
+    return [
+        Look(id, f"is parked again ({error})" if state == "parked" else None, state != "pending")
+        for id, state, error in _read(runtime, _DELIVERED, ids)
+    ]
+
+
+def watch_canaries(
+    runtime: Runtime, report: Report, wait: float, look: Callable[..., Sequence[Look]]
+) -> None:
     """Wait until what was done so far is over; sets `report.stopped` if it goes wrong.
 
     Args:
         runtime: Knows the database.
-        report: Of the sagas that were acted on.
+        report: Of what was acted on.
         wait: Seconds after which a canary that is still under way has shown nothing.
+        look: `look_at_sagas` or `look_at_deliveries`.
     """
     labels = {done.target.id: done.target.label for done in report.done}
     deadline = time.monotonic() + wait
     while True:
-        opened = runtime.database.open()
-        try:
-            rows = query(opened.unit, runtime.settings.db_schema, _STATUSES, ids=list(labels))
-        finally:
-            opened.roll_back()
-        for id, status, reason in rows:
-            if status == Status.STUCK:
-                report.stopped = (
-                    f"{labels[id]} got stuck again ({reason}), so {_others(report)} not touched"
-                )
+        seen = look(runtime, list(labels))
+        for canary in seen:
+            if canary.wrong is not None:
+                label = labels[canary.id]
+                report.stopped = f"{label} {canary.wrong}, so {_others(report)} not touched"
                 return
-        under_way = [labels[id] for id, status, _ in rows if not Status(status).final]
+        under_way = [labels[canary.id] for canary in seen if not canary.over]
         if not under_way:
             return
         if time.monotonic() >= deadline:
@@ -118,6 +151,14 @@ def watch_canaries(runtime: Runtime, report: Report, wait: float) -> None:
             )
             return
         _pause()
+
+
+def _read(runtime: Runtime, sql: str, ids: Sequence[UUID]) -> Sequence[Row]:
+    opened = runtime.database.open()
+    try:
+        return query(opened.unit, runtime.settings.db_schema, sql, ids=list(ids))
+    finally:
+        opened.roll_back()
 
 
 def _others(report: Report) -> str:

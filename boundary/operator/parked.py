@@ -12,12 +12,24 @@ from boundary.operator.query import query
 from internals.inbox import DeliveryState
 from internals.unit_of_work import UnitOfWork
 
-_FITS = """
+# What deliveries of one cause have in common: where they failed, at what, and the first line of the
+# error without the words and numbers that differ from one to the next.
+_CAUSE = r"""
+    regexp_replace(regexp_replace(regexp_replace(
+        left(split_part(coalesce(i.last_error, ''), E'\n', 1), 300),
+        '[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}', '…', 'g'),
+        '''[^'']*''|"[^"]*"', '…', 'g'),
+        '[0-9]+', '…', 'g')""".replace("{", "{{").replace("}", "}}")
+
+_GROUP = f"left(md5(i.consumer || ' ' || o.kind || ' ' || {_CAUSE}), 8)"
+
+_FITS = f"""
     i.state = 'parked'
     AND (%(consumer)s::text IS NULL OR i.consumer = %(consumer)s)
     AND (%(kind)s::text IS NULL OR o.kind = %(kind)s)
     AND (%(saga)s::text IS NULL OR o.saga = %(saga)s)
-    AND (%(since)s::interval IS NULL OR i.done_at >= now() - %(since)s::interval)"""
+    AND (%(since)s::interval IS NULL OR i.done_at >= now() - %(since)s::interval)
+    AND (%(group)s::text IS NULL OR {_GROUP} = %(group)s)"""
 
 _LIST = f"""
 SELECT i.message_id, o.kind, i.consumer, o.saga_id, o.saga, s.key, i.attempts, i.last_error,
@@ -32,6 +44,15 @@ LIMIT %(limit)s
 _COUNT = f"""
 SELECT count(*) FROM {{schema}}.inbox AS i JOIN {{schema}}.outbox AS o ON o.id = i.message_id
 WHERE {_FITS}
+"""
+
+_GROUPS = f"""
+SELECT {_GROUP}, i.consumer, o.kind, {_CAUSE}, count(*), min(i.done_at), max(i.done_at),
+    (array_agg(i.last_error ORDER BY i.done_at DESC))[1], clock_timestamp()
+FROM {{schema}}.inbox AS i JOIN {{schema}}.outbox AS o ON o.id = i.message_id
+WHERE {_FITS}
+GROUP BY 1, 2, 3, 4
+ORDER BY count(*) DESC, 2, 3, 1
 """
 
 _MESSAGE = """
@@ -57,6 +78,8 @@ class ParkedFilter:
     saga: str | None = None
     #: How long ago they were parked at most, by Postgres' clock.
     since: timedelta | None = None
+    #: The id of their cause, as `group_parked` tells it.
+    group: str | None = None
 
     @property
     def given(self) -> bool:
@@ -84,6 +107,25 @@ class ParkedSummary:
     def saga_reference(self) -> str | None:
         """What an operator may call the saga that it belongs to, if any."""
         return saga_reference(self.saga_id, self.saga, self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedGroup:
+    """Parked deliveries that failed for the same cause, as far as can be told."""
+
+    #: Stays the same as long as the cause does.
+    id: str
+    consumer: str
+    kind: str
+    #: The error without what differs from one delivery to the next.
+    cause: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+    #: The error of the one that was parked last, as it is.
+    example: str | None
+    #: When this was read, by Postgres' clock.
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +176,11 @@ def list_parked(
     return [ParkedSummary(*row) for row in rows]
 
 
+def group_parked(unit: UnitOfWork, schema: str, which: ParkedFilter) -> list[ParkedGroup]:
+    """Return the causes of parked deliveries, the most frequent one first."""
+    return [ParkedGroup(*row) for row in query(unit, schema, _GROUPS, **_parameters(which))]
+
+
 def count_parked(unit: UnitOfWork, schema: str, which: ParkedFilter) -> int:
     """Return how many deliveries are parked."""
     [(count,)] = query(unit, schema, _COUNT, **_parameters(which))
@@ -174,4 +221,5 @@ def _parameters(which: ParkedFilter) -> dict[str, Any]:
         "kind": which.kind,
         "saga": which.saga,
         "since": which.since,
+        "group": which.group,
     }

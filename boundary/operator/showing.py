@@ -14,6 +14,7 @@ from boundary.operator.query import query
 from boundary.operator.reference import find_saga
 from boundary.operator.waiting import OpenDelivery, StepDetail, waits_for
 from internals.inbox import DeliveryState
+from internals.undo import STANDS
 from internals.unit_of_work import Row, UnitOfWork
 from saga.state import IN_FLIGHT, Phase, SagaState
 
@@ -34,6 +35,28 @@ LIMIT 100
 """
 
 
+# Orders to undo that undid nothing: nobody can, or nobody is to any more.
+_STANDING = """
+SELECT i.consumer, o.payload ->> 'message_kind', (o.payload ->> 'message_id')::uuid, i.last_error
+FROM {schema}.outbox AS o JOIN {schema}.inbox AS i ON i.message_id = o.id
+WHERE o.saga_id = %(id)s AND o.kind = 'saga.undo' AND i.state IN ('done', 'revoked')
+  AND i.last_error IS NOT NULL
+ORDER BY o.seq
+LIMIT 100
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a causal compensation left as it is."""
+
+    #: Whose handler did it, of which message.
+    consumer: str
+    kind: str
+    message_id: UUID
+    why: str
+
+
 @dataclass(frozen=True, slots=True)
 class SagaDetail:
     """One saga with all that an operator asks about it."""
@@ -49,6 +72,8 @@ class SagaDetail:
     waits_for: str | None
     #: Ids of all commands that its steps may have sent, with the step and what they were for.
     commands: Mapping[UUID, tuple[str, Phase]]
+    #: What its causal compensations could not undo, a hundred at most.
+    standing: tuple[Standing, ...]
     #: What was done to it by hand, the first act first.
     audit: tuple[AuditEntry, ...]
 
@@ -95,6 +120,10 @@ def show_saga(
         deliveries=deliveries,
         waits_for=None if saga.status.final else waits_for(details, deliveries, saga.at),
         commands=commands,
+        standing=tuple(
+            Standing(consumer, kind, message, why.removeprefix(STANDS))
+            for consumer, kind, message, why in query(unit, schema, _STANDING, id=id)
+        ),
         audit=saga_audit(unit, schema, id),
     )
 

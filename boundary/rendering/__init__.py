@@ -10,13 +10,14 @@ from boundary.rendering.audit import render_audit
 from boundary.rendering.documents import (
     detail_document,
     doctor_document,
+    group_document,
     message_document,
     parked_document,
     summary_document,
     trace_json,
 )
 from boundary.rendering.lists import render_checks, render_sagas
-from boundary.rendering.parked_pages import render_message, render_parked
+from boundary.rendering.parked_pages import render_groups, render_message, render_parked
 from boundary.rendering.saga_page import render_saga
 from boundary.rendering.trace_tree import TraceText, render_trace
 
@@ -28,6 +29,7 @@ __all__ = [
     "TraceText",
     "render_parked",
     "render_message",
+    "render_groups",
     "render_audit",
     "render_report",
     "render_signal",
@@ -37,6 +39,7 @@ __all__ = [
     "detail_document",
     "trace_json",
     "parked_document",
+    "group_document",
     "message_document",
     "report_document",
     "signal_document",

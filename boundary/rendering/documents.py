@@ -9,7 +9,7 @@ from uuid import UUID
 
 from boundary.doctor import Finding, Verdict
 from boundary.operator.listing import SagaSummary
-from boundary.operator.parked import MessageDetail, ParkedSummary
+from boundary.operator.parked import MessageDetail, ParkedGroup, ParkedSummary
 from boundary.operator.showing import SagaDetail
 from internals.trace import Node, Trace
 from saga.state import Phase
@@ -29,6 +29,7 @@ def detail_document(detail: SagaDetail) -> dict[str, Any]:
         "waits_for": detail.waits_for,
         "steps": [_plain(asdict(step)) for step in detail.steps],
         "deliveries": [_plain(asdict(delivery)) for delivery in detail.deliveries],
+        "standing": [_plain(asdict(effect)) for effect in detail.standing],
         "audit": [_plain(asdict(entry)) for entry in detail.audit],
         "data": detail.data,
     }
@@ -37,6 +38,13 @@ def detail_document(detail: SagaDetail) -> dict[str, Any]:
 def parked_document(delivery: ParkedSummary) -> dict[str, Any]:
     """Return one parked delivery of a list."""
     document = _plain(asdict(delivery))
+    del document["at"]
+    return dict(document)
+
+
+def group_document(group: ParkedGroup) -> dict[str, Any]:
+    """Return the parked deliveries of one cause."""
+    document = _plain(asdict(group))
     del document["at"]
     return dict(document)
 
@@ -83,6 +91,7 @@ def _node(node: Node, saga: SagaDetail | None) -> dict[str, Any]:
     return {
         "id": str(node.id),
         "kind": node.kind,
+        "undoes": node.undoes,
         "category": node.category.value,
         "sender": node.sender,
         "sent_at": _plain(node.sent_at),

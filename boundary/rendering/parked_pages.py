@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from boundary.operator.moments import clock
-from boundary.operator.parked import MessageDelivery, MessageDetail, ParkedSummary
+from boundary.operator.parked import MessageDelivery, MessageDetail, ParkedGroup, ParkedSummary
 from boundary.rendering.audit import render_audit
 from boundary.rendering.words import DELIVERY_MARKS, one_line
 
@@ -33,6 +33,29 @@ def render_parked(deliveries: Sequence[ParkedSummary], count: int) -> Renderable
             Text(one_line(delivery.last_error or "")),
         )
     return Group(table, Text(f"in all: {count:,} parked", "dim"))
+
+
+def render_groups(groups: Sequence[ParkedGroup]) -> RenderableType:
+    """Draw the causes for which deliveries are parked, with an example of each."""
+    if not groups:
+        return Text("no parked delivery fits", "dim")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("GROUP", no_wrap=True)
+    table.add_column("PARKED", justify="right", no_wrap=True)
+    for heading in ("CONSUMER", "KIND", "FIRST", "LAST"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("SUCH AS", overflow="fold")
+    for group in groups:
+        table.add_row(
+            group.id,
+            f"{group.count:,}",
+            Text(one_line(group.consumer)),
+            Text(one_line(group.kind)),
+            clock(group.first_at, group.at),
+            clock(group.last_at, group.at),
+            Text(one_line(group.example or "")),
+        )
+    return table
 
 
 def render_message(detail: MessageDetail, *, payload: bool) -> RenderableType:

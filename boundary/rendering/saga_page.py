@@ -46,6 +46,8 @@ def render_saga(detail: SagaDetail, *, program: str = "saga") -> RenderableType:
         parts += [Text(), _steps(detail)]
     if detail.parked:
         parts += [Text(), _parked(detail)]
+    if detail.standing:
+        parts += [Text(), _standing(detail)]
     if detail.audit:
         parts += [Text(), render_audit(detail.audit, saga.at)]
     parts += [Text(), Text("data", "dim")]
@@ -72,6 +74,16 @@ def _parked(detail: SagaDetail) -> Table:
         table.add_row(
             str(delivery.message_id), delivery.kind, delivery.consumer, str(delivery.attempts)
         )
+    return table
+
+
+def _standing(detail: SagaDetail) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for heading in ("STILL STANDING", "DONE ON"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("WHY", overflow="fold")
+    for effect in detail.standing:
+        table.add_row(effect.consumer, effect.kind, Text(one_line(effect.why)))
     return table
 
 

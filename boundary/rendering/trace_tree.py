@@ -8,7 +8,7 @@ book_trip TRIP-00012 · compensated · 1.24 s · step payment: payments.declined
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
@@ -18,6 +18,7 @@ from boundary.operator.showing import SagaDetail
 from boundary.rendering.words import DELIVERY_MARKS, STATUS_STYLES, one_line
 from internals.inbox import DeliveryState
 from internals.trace import Node, Trace, TracedDelivery
+from internals.undo import STANDS
 from saga.envelope import Category
 from saga.messages import Started
 from saga.state import Phase
@@ -31,6 +32,11 @@ _GLUE = "\ue000"
 #: What the store notes with a delivery that was answered by "no", and with one without effect.
 _REJECTED = "rejected: "
 _STALE = "stale"
+
+#: A year that stands for a time nobody knows yet.
+_NEVER = 9000
+_HELD_UP = ", behind another one of its key"
+_HELD = ", held until past events are there"
 
 _KIND_STYLES: Mapping[Category, str] = {
     Category.COMMAND: "bold",
@@ -62,16 +68,20 @@ class TraceText:
                 guide = rest
 
 
-def render_trace(trace: Trace, saga: SagaDetail | None = None) -> TraceText:
+def render_trace(trace: Trace, saga: SagaDetail | None = None, *, times: bool = False) -> TraceText:
     """Draw a trace.
 
     Args:
         trace: Of the saga, or of any message.
         saga: The saga it belongs to; makes the headline and marks compensations.
+        times: Whether to say how long each delivery waited and how long its handler ran.
     """
     lines = [("", "  ", _saga_headline(saga) if saga else _headline(trace))]
     at = trace.at or datetime.now(UTC)
-    lines.extend((first, rest, _label(node, saga, at)) for first, rest, node in _with_guides(trace))
+    lines.extend(
+        (first, rest, _label(node, saga, at, times=times))
+        for first, rest, node in _with_guides(trace)
+    )
     if trace.truncated:
         lines.append(("", "", Text("The rest is left out: it is too long to draw.", "yellow")))
     return TraceText(tuple(lines))
@@ -126,12 +136,12 @@ def _headline(trace: Trace) -> Text:
     return line
 
 
-def _label(node: Node, saga: SagaDetail | None, at: datetime) -> Text:
+def _label(node: Node, saga: SagaDetail | None, at: datetime, *, times: bool) -> Text:
     line = Text()
     _, phase = saga.commands.get(node.id, ("", None)) if saga else ("", None)
-    if phase is Phase.COMPENSATING:
+    if phase is Phase.COMPENSATING or node.undoes:
         line.append("↩ ", "magenta")
-    line.append(node.kind, _KIND_STYLES[node.category])
+    line.append(f"undo {node.undoes}" if node.undoes else node.kind, _KIND_STYLES[node.category])
     if node.kind == Started.kind and all(_is_plain(d) for d in node.deliveries):
         return line
     line.append(" → ", "dim")
@@ -140,11 +150,11 @@ def _label(node: Node, saga: SagaDetail | None, at: datetime) -> Text:
     for place, delivery in enumerate(node.deliveries):
         if place:
             line.append(", ", "dim")
-        line.append_text(_delivery(delivery, node, at))
+        line.append_text(_delivery(delivery, node, at, times=times))
     return line
 
 
-def _delivery(delivery: TracedDelivery, node: Node, at: datetime) -> Text:
+def _delivery(delivery: TracedDelivery, node: Node, at: datetime, *, times: bool) -> Text:
     mark, style = DELIVERY_MARKS[delivery.state]
     error = one_line(delivery.last_error or "")
     rejected = delivery.state is DeliveryState.DONE and error.startswith(_REJECTED)
@@ -153,28 +163,70 @@ def _delivery(delivery: TracedDelivery, node: Node, at: datetime) -> Text:
         text.append(f"✗ {error} ", "red")
     else:
         text.append(f"{mark}{_GLUE}", style)
-    took = duration((delivery.done_at or at) - node.sent_at).replace(" ", _GLUE)
     tried = f"{delivery.attempts} attempt{'s' * (delivery.attempts != 1)}"
     if delivery.state is DeliveryState.DONE:
-        text.append(took, "dim")
-        if delivery.attempts:
-            text.append(f" after {tried} that failed", "yellow")
-        if error == _STALE:
-            text.append(" no effect: came late or twice", "dim")
+        took = _times(delivery, node) if times else _took(delivery, node, at)
+        text.append_text(_done(delivery, took, error, tried))
     elif delivery.state is DeliveryState.PARKED:
         text.append("parked" + (f" after {tried}" if delivery.attempts else ""), style)
         text.append(f": {error}" if error else "", "red")
     elif delivery.state is DeliveryState.PENDING:
-        text.append(f"pending for {took}", style)
-        if delivery.attempts:
-            text.append(f", {tried} failed", "yellow")
-        if delivery.due_at > at:
-            text.append(f", next in {duration(delivery.due_at - at)}", "yellow")
-        text.append(f": {error}" if error else "", "red")
+        text.append(f"pending for {_took(delivery, node, at)}", style)
+        text.append_text(_pending(delivery, at, error, tried))
     else:
         text.append("revoked", style)
     if delivery.rings:
         text.append(f" (rung {delivery.rings} more time{'s' * (delivery.rings != 1)})", "dim")
+    return text
+
+
+def _done(delivery: TracedDelivery, took: str, error: str, tried: str) -> Text:
+    text = Text(took, "dim")
+    if error.startswith(STANDS):
+        text.append(f" {error}", "yellow")
+    if delivery.backfill:
+        text.append(" backfill", "cyan")
+    if delivery.attempts:
+        text.append(f" after {tried} that failed", "yellow")
+    if error == _STALE:
+        text.append(" no effect: came late or twice", "dim")
+    return text
+
+
+def _pending(delivery: TracedDelivery, at: datetime, error: str, tried: str) -> Text:
+    text = Text()
+    if delivery.due_at.year >= _NEVER:
+        text.append(_HELD_UP if delivery.ordering_key else _HELD)
+        return text
+    if delivery.attempts:
+        text.append(f", {tried} failed", "yellow")
+    if delivery.due_at > at:
+        text.append(f", next in {duration(delivery.due_at - at)}", "yellow")
+    text.append(f": {error}" if error else "", "red")
+    return text
+
+
+def _took(delivery: TracedDelivery, node: Node, at: datetime) -> str:
+    return duration((delivery.done_at or at) - node.sent_at).replace(" ", _GLUE)
+
+
+def _times(delivery: TracedDelivery, node: Node) -> str:
+    """How long it waited to be handled, and how long its handler ran."""
+    assert delivery.done_at is not None
+    ran = timedelta(seconds=delivery.took or 0)
+    waited = max(delivery.done_at - node.sent_at - ran, timedelta())
+    said = f"waited {duration(waited)}"
+    if delivery.took is not None:
+        said += f", ran {duration(ran)}"
+    return said.replace(" ", _GLUE)
+
+
+def delivery_text(delivery: TracedDelivery, node: Node, at: datetime) -> Text:
+    """Say in one line what a message is and what became of one delivery of it."""
+    text = Text(f"undo {node.undoes}" if node.undoes else node.kind, _KIND_STYLES[node.category])
+    text.append(" → ", "dim")
+    text.append_text(_delivery(delivery, node, at, times=False))
+    text.plain = text.plain.replace(_GLUE, " ")
     return text
 
 

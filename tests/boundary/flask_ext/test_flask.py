@@ -130,9 +130,9 @@ class TestStarting:
     @pytest.mark.parametrize(
         ("end", "kept"),
         [
-            (lambda: db.session.commit(), True),
-            (lambda: db.session.rollback(), False),
-            (lambda: db.session.remove(), False),
+            (db.session.commit, True),
+            (db.session.rollback, False),
+            (db.session.remove, False),
         ],
         ids=["commit", "rollback", "teardown"],
     )
