@@ -32,6 +32,17 @@ _CONFLICT_DELAY = 0.2
 _MAX_REASON = 2000
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one run of a handler ended."""
+
+    #: Seconds.
+    took: float
+    sent: Sequence[Envelope] = ()
+    #: What it raised.
+    error: Exception | None = None
+
+
 @dataclass(slots=True)
 class Batch:
     """The settlements of one consumer's deliveries, and the messages that go with them."""
@@ -43,6 +54,9 @@ class Batch:
     closed: list[Closing] = field(default_factory=list)
     #: Ordering keys of deliveries that are over, so that the next may go on.
     keys: set[str] = field(default_factory=set)
+    #: Handlers that raised without a savepoint, by the messages' ids: they are not run again where
+    #: the batch is.
+    known: dict[UUID, Outcome] = field(default_factory=dict)
 
     def succeed(
         self, delivery: Delivery, sent: Iterable[Envelope], *, took: float | None = None

@@ -1,10 +1,12 @@
 """The consumer of a context: runs its handlers over a claimed batch."""
 
 import logging
+import threading
 import time
 from collections.abc import Mapping
+from uuid import UUID
 
-from internals.batch import NOBODY, Batch, Folder, finish
+from internals.batch import NOBODY, Batch, Folder, Outcome, finish
 from internals.consumer import Handled, Unprotected
 from internals.context import Context, Handler
 from internals.database import Database
@@ -71,6 +73,7 @@ class ContextConsumer:
         self._pace = _FASTEST
         #: For so many deliveries more each handler has a savepoint.
         self._careful = 0
+        self._undone = threading.local()
 
     def handle(
         self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
@@ -80,7 +83,7 @@ class ContextConsumer:
         if not size:
             return Handled(more=True, missed=True)
         full = len(deliveries) >= size
-        batch = Batch(self.name)
+        batch = Batch(self.name, known=self._undone_outcomes())
         leased: Leased | None = None
         left = 0
         alone = len(deliveries) == 1
@@ -121,38 +124,57 @@ class ContextConsumer:
     def _run(
         self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch, *, alone: bool
     ) -> None:
-        """Run one delivery; what it wrote stays only if it returned.
+        """Run one delivery, unless it raised in a run that was undone for that; note its outcome."""
+        outcome = batch.known.get(delivery.message.id)
+        if outcome is None:
+            outcome = self._call(unit, delivery, handler, batch, alone=alone)
+        error, took = outcome.error, outcome.took
+        if error is None:
+            batch.succeed(delivery, outcome.sent, took=took)
+            self._careful -= self._careful > 0
+        elif isinstance(error, Rejected):
+            batch.reject(delivery, error, took=took)
+        elif is_server_trouble(error):
+            batch.give_way(delivery, error)
+        else:
+            attempts = delivery.attempts + 1
+            batch.fail(delivery, error, handler.retry, attempts=attempts, took=took)
 
-        A savepoint for each would cost as much as many a handler, and most return.  So there is
-        none, as long as none that has touched the database raises; then `Unprotected` is raised,
-        and the batch is run again with savepoints.
+    def _call(
+        self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch, *, alone: bool
+    ) -> Outcome:
+        """Call a handler; what it wrote stays only if it returned.
+
+        In a batch a savepoint for each would cost as much as many a handler, and most return.  So
+        there is none, as long as none that has touched the database raises; then `Unprotected` is
+        raised, and the batch is run again with savepoints.
         """
-        message = delivery.message
-        work = Work(message, consumer=self.name, emits=handler.emits, unit=unit)
+        work = Work(delivery.message, consumer=self.name, emits=handler.emits, unit=unit)
         began = time.monotonic()
-        protected = True
+        protected, careful = True, alone or self._careful > 0
         try:
-            with unit.handling(careful=self._careful > 0) as protected, self._around(work), work:
-                handler.run(message, work)
+            with unit.handling(careful=careful) as protected, self._around(work), work:
+                handler.run(delivery.message, work)
                 work.finish()
                 for sent in work.sent:
                     self._outbox.check(sent)
         except Exception as error:
             if unit.lost or (is_transient(error) and not alone):
                 raise  # the batch is run again, one by one
-            if not protected and work.touched:
-                self._careful = _CAREFUL
-                raise Unprotected from error
-            if isinstance(error, Rejected):
-                batch.reject(delivery, error, took=time.monotonic() - began)
-            elif is_server_trouble(error):
-                batch.give_way(delivery, error)
-            else:
-                attempts, took = delivery.attempts + 1, time.monotonic() - began
-                batch.fail(delivery, error, handler.retry, attempts=attempts, took=took)
-        else:
-            batch.succeed(delivery, work.sent, took=time.monotonic() - began)
-            self._careful -= self._careful > 0
+            outcome = Outcome(time.monotonic() - began, error=error)
+            if not protected:
+                batch.known[delivery.message.id] = outcome
+                if work.touched:
+                    self._careful = _CAREFUL
+                    self._undone.outcomes = batch.known
+                    raise Unprotected from error
+            return outcome
+        return Outcome(time.monotonic() - began, work.sent)
+
+    def _undone_outcomes(self) -> dict[UUID, Outcome]:
+        """Return what raised in this thread's last run, if that was undone, and forget it."""
+        outcomes: dict[UUID, Outcome] = self._undone.__dict__.pop("outcomes", {})
+        return outcomes
 
     def _lease(
         self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch

@@ -262,6 +262,49 @@ class TestBatch:
         assert states == [("done", 0), ("done", 0), ("pending", 1), ("done", 0), ("done", 0)]
         assert store.deliveries("depot")[2]["last_error"] == "ValueError: no such shelf"
 
+    def test_one_that_has_written_and_raised_ran_once_and_those_before_it_again(
+        self, store: Any, command: Any, note: Any
+    ) -> None:
+        runs: list[int] = []
+
+        def handle(message: Pack, work: Work) -> None:
+            runs.append(message.n)
+            if message.n == 0:
+                raise Rejected("before it has written anything")
+            note(work, message.n)
+            if message.n in (2, 3):
+                raise Rejected("after it has")
+
+        consumer = store.consumer(depot(handle))
+        store.send(*(command(Pack(n=n)) for n in range(5)))
+        assert hop(store.database, consumer).settled == 5
+        # Without savepoints up to the first that raised; then with them, and what is known stays.
+        assert runs == [0, 1, 2, 1, 3, 4]
+        assert store.effects() == [1, 4]
+        assert [row["last_error"] is not None for row in store.deliveries("depot")] == [
+            *(True, False, True, True, False)
+        ]
+        runs.clear()
+        store.send(*(command(Pack(n=n)) for n in (5, 2, 6)))
+        hop(store.database, consumer)
+        assert runs == [5, 2, 6]  # it takes care now
+        assert store.effects() == [1, 4, 5, 6]
+
+    def test_handlers_that_return_cost_no_savepoint(
+        self, store: Any, command: Any, note: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def handle(message: Pack, work: Work) -> None:
+            note(work, message.n)
+
+        controlled: list[bytes] = []
+        monkeypatch.setattr(
+            SqlAlchemyUnitOfWork, "_control", lambda _, statements: controlled.append(statements)
+        )
+        store.send(*(command(Pack(n=n)) for n in range(3)))
+        store.hop(depot(handle))
+        assert store.effects() == [0, 1, 2]
+        assert controlled == []
+
     def test_a_handler_that_swallows_a_database_error_is_undone_alone(
         self, store: Any, command: Any, note: Any
     ) -> None:
@@ -475,7 +518,7 @@ class TestConflicts:
             if next(conflicts, False):
                 raise psycopg.errors.DeadlockDetected("deadlock detected")
 
-        conflicts = iter([True] * 4)  # each hop runs it once more, with a savepoint
+        conflicts = iter([True, True])
         message = command(Pack(n=1), retry=Retry(attempts=1))
         store.send(message)
         for _ in range(2):

@@ -34,7 +34,7 @@ CAUSAL = (
         f"{_SETTLING}::test_what_is_dropped_is_not_waited_for",
     ),
     Plant(
-        "undone-in-order",
+        "caused-and-undone-in-order",
         "the seat is given back before the boarding pass for it is",
         _SQL,
         "%(key)s, -seq FROM sent",

@@ -11,8 +11,8 @@ HANDLERS = (
         "no-savepoint",
         "what a failed handler wrote stays, and is written again",
         _CONSUMER,
-        "            if not protected and work.touched:\n",
-        "            if not protected and not work.touched:\n",
+        "                if work.touched:\n",
+        "                if not work.touched:\n",
         f"{_HOP}::TestBatch::test_a_failing_handler_is_undone_alone",
     ),
     Plant(
@@ -27,8 +27,8 @@ HANDLERS = (
         "conflict-alone-is-counted",
         "a delivery that loses against another transaction uses up its attempts",
         _CONSUMER,
-        "            elif is_server_trouble(error):\n",
-        "            elif is_server_trouble(error) and not alone:\n",
+        "        elif is_server_trouble(error):\n",
+        "        elif is_server_trouble(error) and delivery.attempts:\n",
         f"{_HOP}::TestConflicts"
         "::test_one_that_gives_way_alone_is_run_again_and_no_failure_is_counted",
     ),
@@ -36,9 +36,9 @@ HANDLERS = (
         "corrupted-body",
         "one payload that cannot be read stops everything that is claimed with it",
         _CONSUMER,
-        "        began = time.monotonic()\n        protected = True\n",
-        "        handler.message.from_json(message.payload)\n"
-        "        began = time.monotonic()\n        protected = True\n",
+        "        began = time.monotonic()\n        protected, careful",
+        "        handler.message.from_json(delivery.message.payload)\n"
+        "        began = time.monotonic()\n        protected, careful",
         f"{_HOP}::TestBatch::test_a_payload_that_does_not_fit_its_message_is_the_delivery_s_fault",
     ),
     Plant(
