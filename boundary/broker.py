@@ -57,13 +57,24 @@ class DoorbellBroker(RedisBroker):
         self._doorbells: set[str] = set()
         self._ring = self.client.register_script(_RING)
 
-    def declare_doorbell(self, consumer: str) -> None:
-        """Declare the doorbell queue of a consumer; workers started from now on listen to it."""
+    @property
+    def carrier(self) -> dramatiq.Broker:
+        """The broker that the `dramatiq` command runs: itself."""
+        return self
+
+    def declare_doorbell(self, consumer: str) -> str:
+        """Declare the doorbell queue of a consumer and return its name; workers started from now on
+        listen to it."""
         if consumer not in self._doorbells:
             self.emit_before("declare_queue", consumer)
             self._doorbells.add(consumer)
             self.queues.add(consumer)
             self.emit_after("declare_queue", consumer)
+        return consumer
+
+    def close(self) -> None:
+        super().close()
+        self.client.close()
 
     def ring(self, consumers: Iterable[str]) -> None:
         """Ring these consumers' doorbells, in one round trip.
@@ -156,8 +167,8 @@ class _DoorbellConsumer(dramatiq.Consumer):
             logger.warning("doorbells not given back (%s)", type(error).__name__)
 
 
-def doorbell(consumer: str) -> "dramatiq.Message[None]":
+def doorbell(consumer: str, queue: str | None = None) -> "dramatiq.Message[None]":
     """Return the Dramatiq message that says: this consumer may have deliveries."""
     return dramatiq.Message(
-        queue_name=consumer, actor_name=DOORBELL, args=(consumer,), kwargs={}, options={}
+        queue_name=queue or consumer, actor_name=DOORBELL, args=(consumer,), kwargs={}, options={}
     )

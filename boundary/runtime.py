@@ -21,6 +21,7 @@ from boundary.orchestrator import Orchestrator
 from boundary.servers import Servers
 from boundary.settings import Settings
 from boundary.starting import Starter, business_key
+from boundary.stock_broker import StockDoorbells
 from boundary.worker import install_worker
 from internals.consumer import Consumer
 from internals.context import Context
@@ -61,6 +62,8 @@ class Runtime:
         settings: Read from the environment if not given.
         engine: The host's own SQLAlchemy engine (Postgres through psycopg); made from the
             settings if not given.
+        broker: A Dramatiq broker of the host's that is to carry the doorbells (RabbitMQ, say), and
+            whose workers run this runtime; one over Redis of its own if not given.
         database: Opens the hops' transactions, in a host whose connections are not SQLAlchemy's.
         around: Entered around each run of a handler, such as an application context of the host.
         execution_options: For the engine that is made, such as a `schema_translate_map` for the
@@ -77,6 +80,7 @@ class Runtime:
         contexts: Iterable[Context] = (),
         settings: Settings | None = None,
         engine: Engine | None = None,
+        broker: dramatiq.Broker | None = None,
         database: Database | None = None,
         around: Around = nothing_around,
         execution_options: Mapping[str, Any] | None = None,
@@ -87,6 +91,7 @@ class Runtime:
         self.servers = Servers(self.settings)
         self._given_engine = engine
         self._given_database = database
+        self._given_broker = broker
         self._around = around
         self._execution_options = dict(execution_options or {})
         self._stopping = False
@@ -109,8 +114,10 @@ class Runtime:
         return self._given_database or SqlAlchemyDatabase(self.engine)
 
     @cached_property
-    def broker(self) -> DoorbellBroker:
-        """The Dramatiq broker of this runtime; never the global one."""
+    def broker(self) -> DoorbellBroker | StockDoorbells:
+        """Where this runtime's doorbells are rung; never the global broker unless it was given."""
+        if self._given_broker is not None:
+            return StockDoorbells(self._given_broker, self.settings.namespace)
         return DoorbellBroker(url=self.servers.redis_url, namespace=self.settings.namespace)
 
     @cached_property
@@ -236,7 +243,7 @@ class Runtime:
         Hand it to Dramatiq as ``dramatiq yourapp.worker:broker`` or with `dramatiq.set_broker`.
         """
         install_worker(self)
-        return self.broker
+        return self.broker.carrier
 
     def relay(self) -> Relay:
         """Return a relay over the consumers of this process."""
@@ -321,7 +328,6 @@ class Runtime:
         """Close connections and leave the embedded servers."""
         if "broker" in self.__dict__:
             self.broker.close()
-            self.broker.client.close()
         if "engine" in self.__dict__ and self._given_engine is None:
             self.engine.dispose()
         self.servers.stop()

@@ -28,15 +28,13 @@ def install_worker(runtime: "Runtime") -> None:
             "Dramatiq is set to pickle its messages, which lets anyone who can write to Redis "
             "run code here; use dramatiq.set_encoder(JSONEncoder())"
         )
-    broker = runtime.broker
+    broker = runtime.broker.carrier
     if DOORBELL in broker.get_declared_actors():
         return
-    names = list(runtime.consumers)
-    for name in names:
-        broker.declare_doorbell(name)
-    if names:
+    queues = [runtime.broker.declare_doorbell(name) for name in runtime.consumers]
+    if queues:
 
-        @dramatiq.actor(broker=broker, actor_name=DOORBELL, queue_name=names[0])
+        @dramatiq.actor(broker=broker, actor_name=DOORBELL, queue_name=queues[0])
         def answer(consumer: str) -> None:
             try:
                 runtime.answer(consumer, follow=True)

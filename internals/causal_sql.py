@@ -74,7 +74,7 @@ WITH opened AS (
     SELECT * FROM json_to_recordset(%(closed)s::json)
         AS c (root uuid, cause uuid, n int, quiet bool)
 ), change AS (
-    SELECT root_id, sum(n) AS n, (array_agg(cause) FILTER (WHERE cause IS NOT NULL))[1] AS cause,
+    SELECT root_id, sum(n) AS n, max(cause::text)::uuid AS cause,
            bool_or(quiet) AS quiet
     FROM (
         SELECT root_id, n, NULL::uuid AS cause, false AS quiet FROM opened

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from boundary import Runtime
+from boundary.broker import DoorbellBroker
 from examples.travel.booking import BOOK_TRIP
 from examples.travel.interruption import Interruption
 from examples.travel.progress import Progress
@@ -53,6 +54,7 @@ class Faults:
 
     def wipe(self, runtime: Runtime) -> None:
         """Wipe Redis; on a server that is not ours alone, every key of the demo and no other."""
+        assert isinstance(runtime.broker, DoorbellBroker)
         client = runtime.broker.client
         if self.whole_server:
             client.flushall()

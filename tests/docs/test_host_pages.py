@@ -1,5 +1,4 @@
-"""The pages for Django and for Flask are transcripts: each is followed, in an empty folder, with the
-package as users get it."""
+"""Pages that are transcripts: each is followed, in an empty folder, with the package as users get it."""
 
 import shutil
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from tests.conftest import ROOT
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", ["django.md", "flask.md"])
+@pytest.mark.parametrize("page", ["django.md", "flask.md", "choreography.md"])
 def test_the_transcript_is_what_happens(
     page: str,
     packaged: Path,

@@ -1,0 +1,190 @@
+"""Random causal trees on real Postgres, against what must hold of any: settled, undone, counted.
+
+Many trees go through the store at once, while workers crash around their commits, doorbells come
+again, and deliveries are shuffled.  ``SAGA_MODEL_EXAMPLES`` says how many examples of up to 40 trees
+there are; `make models` runs enough for 10,000 trees.
+"""
+
+import os
+import random
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+from tree import NAMES, Node, Wood
+
+from boundary.history import differences
+from internals.transactions import watch
+from internals.unit_of_work import joined
+
+EXAMPLES = int(os.environ.get("SAGA_MODEL_EXAMPLES", "12"))
+
+WHY = "the model"
+
+
+class Crash(BaseException):
+    """The worker is gone."""
+
+
+#: What a node does: most grow; some refuse, and some fall until somebody mends them.
+DOES = st.sampled_from(["grow"] * 12 + ["refuse", "fall"])
+
+BARE = st.builds(
+    lambda context, does: Node(name="", context=context, does=does), st.sampled_from(NAMES), DOES
+)
+NODES = st.recursive(
+    BARE,
+    lambda below: st.builds(
+        lambda node, branches: node.model_copy(update={"branches": tuple(branches)}),
+        BARE,
+        st.lists(below, min_size=1, max_size=3),
+    ),
+    max_leaves=6,
+)
+TREES = st.lists(st.tuples(NODES, st.booleans()), min_size=20, max_size=40)
+
+
+def named(node: Node, numbers: Iterator[int]) -> Node:
+    """The tree with a name of its own for each node; the root is where the command goes."""
+    name = f"n{next(numbers)}"
+    branches = tuple(named(branch, numbers) for branch in node.branches)
+    return node.model_copy(update={"name": name, "branches": branches})
+
+
+@pytest.fixture
+def wood(runtime: Any, outside: psycopg.Connection[Any]) -> Iterator[Wood]:
+    yield Wood(runtime, outside)
+    watch(None)
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    trees=TREES,
+    rng=st.randoms(use_true_random=False),
+    drops=st.booleans(),
+    crashes=st.sampled_from([0.0, 0.05, 0.2]),
+)
+def test_whatever_happens_each_tree_is_settled_or_undone(
+    wood: Wood, trees: list[tuple[Node, bool]], rng: random.Random, drops: bool, crashes: float
+) -> None:
+    numbers = count()
+    run = uuid4().hex[:8]
+    planted: dict[UUID, tuple[Node, bool]] = {}
+    for tree, fell in trees:
+        root = named(tree.model_copy(update={"context": "ash"}), numbers)
+        planted[wood.plant(root, fell=fell)] = (root, fell)
+    note(f"run {run}: {len(planted)} trees, crashes {crashes}, drops {drops}")
+    falling = {n.name for root, _ in planted.values() for n in root.walk() if n.does == "fall"}
+    wood.broken = set(falling)
+
+    _drive(wood, rng, crashes)
+    for _ in range(100):
+        if not (parked := wood.parked()):
+            break
+        _operate(wood, parked, drops=drops)
+        _drive(wood, rng, crashes)
+    for id, (root, fell) in planted.items():
+        _check(wood, id, root, fell=fell, fallen=falling if drops else set())
+    with wood.runtime.engine.begin() as connection:
+        unit, known = joined(connection), wood.runtime
+        assert list(differences(unit, known.statements, known.sagas)) == []
+    assert set(wood.open().values()) <= {0}
+    wood.outside.execute("TRUNCATE ran, undone")
+
+
+def _drive(wood: Wood, rng: random.Random, crashes: float) -> None:
+    """Let workers come and go until nothing is due; the last of them live."""
+
+    def crash(*_: object) -> None:
+        if rng.random() < crashes:
+            raise Crash
+
+    consumers = [*NAMES, "saga.wood"]
+    watch(crash)
+    try:
+        for _ in range(60):
+            if rng.random() < 0.3:
+                wood.outside.execute(
+                    "UPDATE inbox SET due_at = now() - random() * interval '1 hour' "
+                    "WHERE state = 'pending' AND due_at <= now()"
+                )
+            try:
+                if not wood.runtime.answer(rng.choice(consumers), follow=rng.random() < 0.5):
+                    continue
+            except Crash:
+                continue
+    finally:
+        watch(None)
+    wood.settle()
+
+
+def _operate(wood: Wood, parked: list[UUID], *, drops: bool) -> None:
+    acts = wood.runtime.acts
+    with wood.runtime.engine.begin() as connection:
+        if drops:
+            acts.drop_parked(joined(connection), parked, actor="ann", reason=WHY)
+        else:
+            wood.broken = set()
+            acts.retry_parked(joined(connection), parked, actor="ann", reason=WHY)
+
+
+def _check(wood: Wood, id: UUID, root: Node, *, fell: bool, fallen: set[str]) -> None:
+    nodes = {node.name: node for node in root.walk()}
+    ran = _of(wood, "ran", id)
+    undone = _of(wood, "undone", id)
+    refused = any(node.does == "refuse" for node in root.walk())
+    assert len(ran) == len(set(ran)), "a handler's effect is there twice"
+    assert len(undone) == len(set(undone)), "something is undone twice"
+    assert {nodes[name].does for name in ran} <= {"grow", "fall"}
+    status = wood.status(id)
+    if status == "completed":
+        assert not fell
+        assert set(ran) == set(_reached(root, fallen)), "it was over before all was done"
+        assert undone == []
+    else:
+        assert status == "compensated"
+        assert fell or refused
+        stands = {name for name in ran if nodes[name].context == "dogwood"}
+        stands -= {root.name}
+        assert set(undone) == set(ran) - stands, "what ran is undone, and nothing else"
+        assert _stands(wood, id) == len(stands)
+        places = {name: place for place, name in enumerate(undone)}
+        for node in root.walk():
+            for branch in node.branches:
+                if branch.name in places and node.name in places:
+                    assert places[branch.name] < places[node.name], "a cause before its effect"
+    if not (fell or refused):
+        assert status == "completed"
+
+
+def _reached(node: Node, fallen: set[str]) -> Iterator[str]:
+    """The nodes that run if nothing is given up; below a refusal, or a drop, nothing does."""
+    if node.does == "refuse" or node.name in fallen:
+        return
+    yield node.name
+    for branch in node.branches:
+        yield from _reached(branch, fallen)
+
+
+def _of(wood: Wood, table: str, id: UUID) -> list[str]:
+    rows = wood.outside.execute(f"SELECT node FROM {table} WHERE tree = %s ORDER BY id", [str(id)])
+    return [name for (name,) in rows]
+
+
+def _stands(wood: Wood, id: UUID) -> int:
+    [(count_,)] = wood.outside.execute(
+        "SELECT count(*) FROM outbox o JOIN inbox i ON i.message_id = o.id "
+        "WHERE o.saga_id = %s AND o.kind = 'saga.undo' AND i.last_error LIKE 'stands: %%'",
+        [id],
+    ).fetchall()
+    return int(count_)
