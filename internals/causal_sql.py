@@ -72,15 +72,15 @@ WITH opened AS (
     ON CONFLICT (root_id) DO NOTHING
 ), closed AS (
     SELECT * FROM json_to_recordset(%(closed)s::json)
-        AS c (root uuid, cause uuid, n int, quiet bool)
+        AS c (root uuid, cause uuid, n int, quiet bool, place int)
 ), change AS (
-    SELECT root_id, sum(n) AS n, max(cause::text)::uuid AS cause,
+    SELECT root_id, sum(n) AS n, (array_agg(cause ORDER BY place DESC NULLS LAST))[1] AS cause,
            bool_or(quiet) AS quiet
     FROM (
-        SELECT root_id, n, NULL::uuid AS cause, false AS quiet FROM opened
+        SELECT root_id, n, NULL::uuid AS cause, false AS quiet, NULL::int AS place FROM opened
         WHERE root_id <> ALL (%(sent)s::uuid[])
         UNION ALL
-        SELECT root, -n, cause, coalesce(quiet, false) FROM closed
+        SELECT root, -n, cause, coalesce(quiet, false), place FROM closed
     ) AS each GROUP BY root_id
 ), held AS MATERIALIZED (
     SELECT s.root_id FROM {{schema}}.settling AS s

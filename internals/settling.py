@@ -71,8 +71,9 @@ class Settling:
                         "cause": closing.cause,
                         "n": int(closing.closes),
                         "quiet": closing.quiet or None,
+                        "place": place,
                     }
-                    for closing in closed
+                    for place, closing in enumerate(closed)
                 ),
                 "consumer": consumer,
                 "grace": self._grace,

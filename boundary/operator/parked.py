@@ -48,7 +48,7 @@ WHERE {_FITS}
 
 _GROUPS = f"""
 SELECT {_GROUP}, i.consumer, o.kind, {_CAUSE}, count(*), min(i.done_at), max(i.done_at),
-    (array_agg(i.last_error ORDER BY i.done_at DESC))[1], clock_timestamp()
+    (array_agg(i.last_error ORDER BY o.seq))[1], clock_timestamp()
 FROM {{schema}}.inbox AS i JOIN {{schema}}.outbox AS o ON o.id = i.message_id
 WHERE {_FITS}
 GROUP BY 1, 2, 3, 4
@@ -122,7 +122,7 @@ class ParkedGroup:
     count: int
     first_at: datetime
     last_at: datetime
-    #: The error of the one that was parked last, as it is.
+    #: The error of the one that was sent first, as it is.
     example: str | None
     #: When this was read, by Postgres' clock.
     at: datetime
