@@ -1,10 +1,14 @@
 """`saga parked`: deliveries that failed for good are listed, shown, retried and dropped."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+import shop
 from counter import NOWHERE, Orders, Ran
 from sqlalchemy import text
 
@@ -246,7 +250,7 @@ def test_each_act_needs_a_reason_an_application_and_a_choice(
     bare = act("parked", command, id, "--reason", WHY, SAGA_APP="")
     assert bare.complaint.startswith(f"`saga parked {command}` needs your application")
     neither = act("parked", command, "--reason", WHY)
-    assert neither.complaint.startswith(f"say which messages to {command}: ids, or --consumer")
+    assert neither.complaint.startswith(f"say which messages to {command}: ids, or --group, ")
     both = act("parked", command, id, "--kind", "payments.charge", "--reason", WHY)
     assert both.complaint == "name messages, or say which ones fit; not both"
     wrong = act("parked", command, "stuck-0", "--reason", WHY)
@@ -298,3 +302,86 @@ def test_a_message_that_is_parked_twice_is_acted_on_at_the_consumer_that_is_name
         "SELECT consumer, state FROM inbox WHERE consumer IN ('ledger', 'payments')"
     )
     assert dict(found) == {"ledger": state, "payments": "parked"}
+
+
+# --- groups
+
+
+def test_groups_are_by_cause_whatever_numbers_and_words_differ(
+    orders: Orders, call: Callable[..., Ran]
+) -> None:
+    ids = orders.stuck(5)
+    errors = [
+        f"ValueError: no order {ids[0]} of 'ann' in 12 places",
+        f"ValueError: no order {ids[1]} of 'bob smith' in 7 places\nat line 4",
+        'KeyError: "x"',
+        'KeyError: "yz"',
+        "KeyError: gone",
+    ]
+    with orders.runtime.engine.begin() as connection:
+        for id, error in zip(parked(orders), errors, strict=True):
+            connection.execute(
+                text("UPDATE inbox SET last_error = :error WHERE message_id = :id"),
+                {"error": error, "id": UUID(id)},
+            )
+    groups = call("parked", "groups", "--json").document
+    assert sorted(group["count"] for group in groups) == [1, 2, 2]
+    assert {(group["consumer"], group["kind"]) for group in groups} == {
+        ("payments", "payments.charge")
+    }
+    [first] = [group for group in groups if "order" in group["cause"]]
+    assert first["cause"] == "ValueError: no order … of … in … places"
+    assert first["example"] == errors[0]
+    listed = call("parked", "list", "--group", first["id"], "--json").document
+    assert len(listed) == 2
+    assert first["id"] in call("parked", "groups").out
+
+
+def test_a_group_is_retried_with_a_canary_first(
+    orders: Orders, act: Callable[..., Ran], call: Callable[..., Ran]
+) -> None:
+    park(orders, 3)
+    [group] = call("parked", "groups", "--json").document
+    assert group["count"] == 3
+    words = ("parked", "retry", "--group", group["id"], "--canary", "1", "--yes", "--reason", WHY)
+
+    with working(orders, broken=True):
+        ran = act(*words)
+    assert ran.code == 1
+    assert "is parked again" in ran.err
+    assert "the other 2 are not touched" in ran.err
+    assert len(parked(orders)) == 3
+
+    with working(orders, broken=False):
+        ran = act(*words)
+    assert ran.code == 0
+    assert parked(orders) == []
+
+
+def test_no_group_no_retry(orders: Orders, act: Callable[..., Ran]) -> None:
+    park(orders, 1)
+    ran = act("parked", "retry", "--group", "00000000", "--yes", "--reason", WHY)
+    assert (ran.code, ran.out) == (0, "nothing to do: no parked message fits\n")
+    assert len(parked(orders)) == 1
+
+
+@contextmanager
+def working(orders: Orders, *, broken: bool) -> Iterator[None]:
+    """Somebody works while the command waits, with the bug or without."""
+    stop = threading.Event()
+    handler = shop.payments.handlers["payments.charge"]
+    mended = replace(handler, function=handler.function if broken else lambda *_: None)
+
+    def work() -> None:
+        while not stop.is_set():
+            orders.runtime.answer("payments")
+
+    shop.payments.handlers["payments.charge"] = mended
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        worker.join()
+        shop.payments.handlers["payments.charge"] = handler
