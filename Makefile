@@ -11,10 +11,10 @@ TRIPS ?= 500
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo flask-demo django-demo django-versions test check chaos mutants format bench bench-quick bench-commits bench-size clean
+.PHONY: help venv demo flask-demo django-demo django-versions test check chaos mutants models format bench bench-quick bench-commits bench-size bench-processes bench-endurance clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## Make the environment alone
 
@@ -70,6 +70,12 @@ bench-quick: $(STAMP) ## The same in five minutes
 
 bench-size: $(STAMP) ## Measure beside a million finished sagas and 100,000 waiting ones
 	$(BIN)/python -m benchmarks.size
+
+bench-processes: $(STAMP) ## Measure with 1, 2 and 4 worker processes
+	@$(BIN)/python -m benchmarks.processes
+
+bench-endurance: $(STAMP) ## Measure an hour at full load: rows, sizes, vacuums, looks for what is due
+	@$(BIN)/python -m benchmarks.endurance
 
 bench-commits: $(STAMP) ## Measure commits per delivery, idle and busy
 	$(BIN)/python -m benchmarks.commits

@@ -79,6 +79,15 @@ def measure(peer: Peer, settings: Settings, size: Size) -> dict[str, float]:
     return found
 
 
+def busy_figures(peer: Peer, settings: Settings, size: Size) -> dict[str, float]:
+    """Run a peer for throughput alone, and return all figures of that.
+
+    Raises `Lost` if an effect is missing or there twice.
+    """
+    with ledger(settings) as connection:
+        return _throughput(peer, settings, size.of(peer), connection)
+
+
 def busy_per_second(peer: Peer, settings: Settings, size: Size) -> float:
     """Return the throughput alone, to choose a configuration by."""
     size = size.of(peer)

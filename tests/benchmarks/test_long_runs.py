@@ -1,0 +1,52 @@
+"""The benchmarks of many processes and of a long time, run for real and small."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import endurance, processes
+
+
+@pytest.fixture(autouse=True)
+def own_results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """What the checkout holds is of a whole run, and stays."""
+    monkeypatch.setattr(endurance, "RESULTS", tmp_path / "endurance.md")
+    monkeypatch.setattr(processes, "RESULTS", tmp_path / "processes.md")
+    return tmp_path
+
+
+@pytest.fixture
+def on_the_tests_servers(servers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGA_DATABASE_URL", servers.database_url)
+    monkeypatch.setenv("SAGA_REDIS_URL", servers.redis_url)
+
+
+def test_endurance_tells_twelve_times_how_it_is(
+    on_the_tests_servers: None, own_results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endurance.main(["--seconds", "3", "--processes", "1", "--json"])
+    slices = json.loads(capsys.readouterr().out)["slices"]
+    assert len(slices) == endurance.SLICES
+    assert sum(each["sagas_per_second"] for each in slices) > 0
+    assert slices[-1]["table_bytes_per_saga"] > 0
+    assert slices[-1]["due_p99_ms"] >= slices[-1]["due_p50_ms"] > 0
+    assert (own_results / "endurance.md").read_text().count("\n|") == 2 + endurance.SLICES
+
+
+def test_processes_tells_what_each_number_of_them_does(
+    on_the_tests_servers: None,
+    own_results: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(processes, "COUNTS", (1, 2))
+    processes.main(["--sagas", "40", "--repeats", "1", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["1", "2"]
+    for figures in found.values():
+        assert figures["ok_per_second"] > 0
+        assert figures["wal_bytes_per_saga"] > 0
+        assert "%" in figures["waits"]
+    assert "| 2 |" in (own_results / "processes.md").read_text()
