@@ -111,6 +111,10 @@ def demo(
         float, typer.Option(min=0, metavar="SECONDS", help="Wipe Redis so often; 0 never.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(metavar="N", help="Makes the same trips again.")] = 20130208,
+    disruption: Annotated[
+        bool,
+        typer.Option("--disruption", help="Cancel flights that were booked, and rebook."),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Book a day's trips while workers are killed.
@@ -136,6 +140,7 @@ def demo(
         kill_every=kill_every,
         flush_every=flush_every,
         seed=seed,
+        disruption=disruption,
         json=json,
     )
     raise typer.Exit(module.run_demo(options))

@@ -6,6 +6,7 @@ from boundary import Runtime, Settings
 from examples.travel.booking import BOOK_TRIP
 from examples.travel.contexts import ALL_CONTEXTS
 from examples.travel.contexts.schema import SCHEMA
+from examples.travel.disruption import REBOOK_TRIP
 
 
 def build_runtime(settings: Settings | None = None, schema: str | None = None) -> Runtime:
@@ -18,7 +19,7 @@ def build_runtime(settings: Settings | None = None, schema: str | None = None) -
     """
     schema = schema or os.environ.get("TRAVEL_SCHEMA", SCHEMA)
     return Runtime(
-        sagas=[BOOK_TRIP],
+        sagas=[BOOK_TRIP, REBOOK_TRIP],
         contexts=ALL_CONTEXTS,
         settings=settings,
         execution_options={"schema_translate_map": {SCHEMA: schema}},

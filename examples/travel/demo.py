@@ -7,7 +7,7 @@ leaves can be looked at with ``SAGA_SCHEMA=saga_demo saga list``.
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,15 @@ from sqlalchemy.schema import DropSchema
 from boundary import Runtime, Settings
 from boundary.servers import Servers
 from examples.travel.app import build_runtime
+from examples.travel.booking import BOOK_TRIP
 from examples.travel.checks import check
 from examples.travel.contexts import create_tables
-from examples.travel.day import FLIGHTS_FILE, Day, FlightsFileError, read_day
+from examples.travel.day import FLIGHTS_FILE, Day, Flight, FlightsFileError, read_day
+from examples.travel.disrupted import check_disrupted, read_disrupted, still_booked
+from examples.travel.disruption import REBOOK_TRIP, disruption_of, hold_back
 from examples.travel.drive import Faults, drive
 from examples.travel.interruption import Interrupted, Interruption
+from examples.travel.messages import FlightCancelled
 from examples.travel.progress import Progress
 from examples.travel.record import check_record, read_rejections, read_statuses
 from examples.travel.report import Report, write_json, write_report
@@ -46,6 +50,8 @@ class DemoOptions:
     flush_every: float = 0.0
     seed: int = 20130208
     json: bool = False
+    #: Whether flights are cancelled that have been booked, and their travellers rebooked.
+    disruption: bool = False
 
 
 class _Refused(Exception):
@@ -64,7 +70,10 @@ def run_demo(options: DemoOptions) -> int:
         interruption = Interruption()
         with interruption.listening():
             trips = make_trips(day, options.trips, options.seed)
-            report = _run(options, day, trips, interruption)
+            late: tuple[Flight, ...] = ()
+            if options.disruption:
+                day, late = hold_back(day)
+            report = _run(options, day, trips, late, interruption)
     except (FlightsFileError, _Refused) as error:
         _say(str(error))
         return 2
@@ -81,7 +90,13 @@ def _check_options(options: DemoOptions) -> None:
             raise _Refused(f"--{flag} must be {least} or more, not {getattr(options, name)}.")
 
 
-def _run(options: DemoOptions, day: Day, trips: list[Trip], interruption: Interruption) -> Report:
+def _run(
+    options: DemoOptions,
+    day: Day,
+    trips: list[Trip],
+    late: Sequence[Flight],
+    interruption: Interruption,
+) -> Report:
     given = Settings()
     servers = Servers(given)
     try:
@@ -105,7 +120,7 @@ def _run(options: DemoOptions, day: Day, trips: list[Trip], interruption: Interr
                 )
                 faults.wipe(runtime)
                 interruption.check()
-                return _book(options, runtime, trips, faults, interruption)
+                return _book(options, runtime, trips, late, faults, interruption)
         finally:
             runtime.close()
     finally:
@@ -141,6 +156,7 @@ def _book(
     options: DemoOptions,
     runtime: Runtime,
     trips: list[Trip],
+    late: Sequence[Flight],
     faults: Faults,
     interruption: Interruption,
 ) -> Report:
@@ -152,13 +168,27 @@ def _book(
         try:
             workers.start()
             with progress:
-                drive(runtime, trips, workers, faults, progress, interruption)
+                crew = (workers, faults, progress, interruption)
+                drive(runtime, BOOK_TRIP, trips, *crew)
+                disrupted: list[Trip] = []
+                if late:
+                    _cancel(runtime, late)
+                    drive(runtime, REBOOK_TRIP, [], *crew)
+                    with runtime.engine.connect() as connection:
+                        numbers = [flight.number for flight in late]
+                        disrupted = still_booked(connection, numbers, trips)
+                    drive(runtime, REBOOK_TRIP, [disruption_of(t) for t in disrupted], *crew)
             seconds = time.monotonic() - started
         finally:
             workers.stop()
     schema = runtime.settings.db_schema
     with runtime.engine.connect() as connection:
         statuses = read_statuses(connection, schema)
+        found = read_disrupted(connection, schema, disrupted) if options.disruption else None
+        booked = trips if found is None else found.as_booked_now(trips)
+        checks = [*check(connection, booked, statuses), *check_record(connection, schema)]
+        if found is not None:
+            checks += check_disrupted(connection, found)
         report = Report(
             trips=len(trips),
             statuses=statuses,
@@ -166,13 +196,21 @@ def _book(
             kills=workers.kills,
             flushes=faults.flushes,
             seconds=seconds,
-            checks=(*check(connection, trips, statuses), *check_record(connection, schema)),
+            checks=tuple(checks),
+            disrupted=found,
         )
         if options.json:
             write_json(report)
         else:
             write_report(report, connection, schema)
     return report
+
+
+def _cancel(runtime: Runtime, late: Sequence[Flight]) -> None:
+    """The airline cancels flights, hour by hour."""
+    for flight in late:
+        with runtime.engine.begin() as connection:
+            runtime.publish(connection, FlightCancelled(flight=flight.number))
 
 
 def _environment(settings: Settings) -> dict[str, str]:

@@ -3,15 +3,19 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
+
+from pydantic import BaseModel
 
 from boundary import Runtime
 from boundary.broker import DoorbellBroker
-from examples.travel.booking import BOOK_TRIP
 from examples.travel.interruption import Interruption
 from examples.travel.progress import Progress
 from examples.travel.record import read_standing
-from examples.travel.trips import Trip
 from examples.travel.workers import Workers
+from saga import Saga
+
+D = TypeVar("D", bound=BaseModel)
 
 #: Trips that are started in one transaction.
 _PORTION = 100
@@ -66,13 +70,14 @@ class Faults:
 
 def drive(
     runtime: Runtime,
-    trips: Sequence[Trip],
+    saga: Saga[D],
+    trips: Sequence[D],
     workers: Workers,
     faults: Faults,
     progress: Progress,
     interruption: Interruption,
 ) -> None:
-    """Start all trips and return when each is over and every delivery done.
+    """Start a saga for each of all trips, and return when all are over and every delivery done.
 
     Returns too when nothing has moved for a minute, so that what is stuck can be reported.
     Raises `Interrupted` when the user wants to end.
@@ -86,7 +91,7 @@ def drive(
         interruption.check()
         if waiting:
             with runtime.engine.begin() as connection:
-                runtime.start_many(connection, BOOK_TRIP, waiting.pop())
+                runtime.start_many(connection, saga, waiting.pop())
         faults.strike(runtime, workers)
         workers.revive()
         with runtime.engine.connect() as connection:

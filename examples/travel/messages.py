@@ -163,3 +163,44 @@ class DocumentsIssued(Event, kind="documents.issued"):
 
     trip_id: UUID
     tickets: tuple[str, ...]
+
+
+class ReissueDocuments(Command, kind="documents.reissue"):
+    """Write new tickets for a trip in place of those that it has."""
+
+    trip_id: UUID
+    flight: str
+    seats: tuple[str, ...]
+
+
+# A flight that is cancelled after it was booked
+
+
+class FlightCancelled(Event, kind="airline.flight_cancelled"):
+    """It will not leave; the airline says so, to whoever wants to know."""
+
+    flight: str
+
+
+class Disrupt(Command, kind="flights.disrupt"):
+    """A trip's flight will not leave: tell everybody who is concerned."""
+
+    trip_id: UUID
+    traveller: str
+    flight: str
+
+
+class TripDisrupted(Event, kind="flights.trip_disrupted"):
+    """The travellers are late, by a night at least."""
+
+    trip_id: UUID
+    traveller: str
+    flight: str
+
+
+class Rebook(Command, kind="flights.rebook"):
+    """Keep seats on a later flight instead; rejected when none has so many."""
+
+    trip_id: UUID
+    flight: str
+    seats: int

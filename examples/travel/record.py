@@ -8,6 +8,7 @@ from sqlalchemy import Connection, text
 from boundary.history import differences
 from examples.travel.booking import BOOK_TRIP
 from examples.travel.checks import Check, judge
+from examples.travel.disruption import REBOOK_TRIP
 from internals.statements import statements
 from internals.unit_of_work import SqlAlchemyUnitOfWork
 
@@ -24,7 +25,7 @@ SELECT rejection, count(*) AS trips FROM (
     JOIN {schema}.inbox AS i ON i.saga_id = s.id AND i.position IS NOT NULL
     JOIN {schema}.outbox AS m ON m.id = i.message_id
     LEFT JOIN {schema}.outbox AS cause ON cause.id = m.causation_id
-    WHERE s.status = 'compensated' AND m.kind = ANY (:kinds)
+    WHERE s.name = :name AND s.status = 'compensated' AND m.kind = ANY (:kinds)
     ORDER BY s.id, i.position
 ) AS first GROUP BY rejection ORDER BY rejection
 """
@@ -55,25 +56,29 @@ def read_standing(connection: Connection, schema: str) -> Standing:
 
 def read_statuses(connection: Connection, schema: str) -> dict[str, str]:
     """Return the status of each trip's saga, by the trip's reference."""
-    rows = connection.execute(text(f"SELECT key, status FROM {schema}.saga"))
+    rows = connection.execute(
+        text(f"SELECT key, status FROM {schema}.saga WHERE name = :name"), {"name": BOOK_TRIP.name}
+    )
     return {row.key: row.status for row in rows}
 
 
 def read_rejections(connection: Connection, schema: str) -> dict[str, int]:
     """Return how many trips were compensated, by what was refused first."""
     kinds = ["saga.rejected", *(event.kind for step in BOOK_TRIP for event in step.rejections)]
-    rows = connection.execute(text(_REJECTIONS.format(schema=schema)), {"kinds": kinds})
+    rows = connection.execute(
+        text(_REJECTIONS.format(schema=schema)), {"kinds": kinds, "name": BOOK_TRIP.name}
+    )
     return {row.rejection: row.trips for row in rows}
 
 
-def read_example(connection: Connection, schema: str, status: str) -> str | None:
-    """Return the key of the saga of this status with the most messages, for its trace."""
+def read_example(connection: Connection, schema: str, name: str, status: str) -> str | None:
+    """Return the key of the saga of this name and status with the most messages, for its trace."""
     key: str | None = connection.scalar(
         text(
-            f"""SELECT key FROM {schema}.saga WHERE status = :status
+            f"""SELECT key FROM {schema}.saga WHERE name = :name AND status = :status
                 ORDER BY consumed DESC, key LIMIT 1"""
         ),
-        {"status": status},
+        {"name": name, "status": status},
     )
     return key
 
@@ -89,7 +94,7 @@ def check_record(connection: Connection, schema: str) -> tuple[Check, ...]:
     history = differences(
         SqlAlchemyUnitOfWork(connection),
         statements(schema),
-        {BOOK_TRIP.name: {BOOK_TRIP.version: BOOK_TRIP}},
+        {saga.name: {saga.version: saga} for saga in (BOOK_TRIP, REBOOK_TRIP)},
     )
     return (
         judge(
@@ -116,7 +121,7 @@ def check_record(connection: Connection, schema: str) -> tuple[Check, ...]:
                    LEFT JOIN {s}.outbox AS o ON o.id = i.message_id
                    LEFT JOIN {s}.outbox AS cause ON cause.id = o.causation_id
                    LEFT JOIN {s}.saga AS g ON g.id = o.saga_id
-                   WHERE o.id IS NULL OR g.id IS NULL
+                   WHERE o.id IS NULL OR (o.saga_id IS NOT NULL AND g.id IS NULL)
                       OR (o.causation_id IS NOT NULL AND cause.id IS NULL)""",
                 "deliveries without message, cause or saga",
             ),

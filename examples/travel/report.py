@@ -15,6 +15,8 @@ from boundary.operator import show_saga
 from boundary.rendering import render_trace
 from examples.travel.booking import BOOK_TRIP
 from examples.travel.checks import Check
+from examples.travel.disrupted import Disrupted
+from examples.travel.disruption import REBOOK_TRIP
 from examples.travel.record import read_example
 from internals.trace import trace
 from internals.unit_of_work import SqlAlchemyUnitOfWork
@@ -34,6 +36,8 @@ class Report:
     flushes: int
     seconds: float
     checks: tuple[Check, ...]
+    #: What became of trips whose flight was cancelled, if that was played.
+    disrupted: Disrupted | None = None
 
     @property
     def ok(self) -> bool:
@@ -76,6 +80,14 @@ def write_json(report: Report) -> None:
     }
     if report.flushes:
         summary["flushes"] = report.flushes
+    if report.disrupted is not None:
+        summary |= {
+            "disrupted": len(report.disrupted.trips),
+            "rebooked": len(report.disrupted.rebooked),
+            "settled": report.disrupted.settled,
+            "causally_undone": len(report.disrupted.undone),
+            "still_standing": report.disrupted.still_standing,
+        }
     json.dump(summary, sys.stdout, indent=2)
     sys.stdout.write("\n")
 
@@ -96,6 +108,13 @@ def write_report(report: Report, connection: Connection, schema: str) -> None:
         table.add_row("", f"{count:,}", rejection)
     table.add_row("Stuck", _alarming(counts[Status.STUCK]))
     table.add_row("Unfinished", _alarming(report.unfinished))
+    if (found := report.disrupted) is not None:
+        table.add_row("Disrupted", f"{len(found.trips):,}", "by a flight that was cancelled later")
+        table.add_row("", f"[green]{len(found.rebooked):,}[/]", "rebooked to a later flight")
+        table.add_row("", f"[yellow]{len(found.undone):,}[/]", "found none: reactions undone")
+        table.add_row(
+            "", f"{found.still_standing:,}", "reactions stand: a message cannot be unsent"
+        )
     table.add_row("Sagas per second", f"{report.sagas_per_second:,.0f}", f"{report.seconds:.1f} s")
     table.add_row("Workers killed", f"{report.kills:,}", "with SIGKILL, at work")
     if report.flushes:
@@ -114,12 +133,18 @@ def _alarming(count: int) -> str:
 
 
 def _write_traces(console: Console, connection: Connection, schema: str) -> None:
-    for status in (Status.COMPLETED, Status.COMPENSATED):
-        key = read_example(connection, schema, status)
+    examples = (
+        (BOOK_TRIP, Status.COMPLETED, "A trip that was completed"),
+        (BOOK_TRIP, Status.COMPENSATED, "A trip that was compensated"),
+        (REBOOK_TRIP, Status.COMPLETED, "A trip that was rebooked"),
+        (REBOOK_TRIP, Status.COMPENSATED, "A trip for which no later flight had seats"),
+    )
+    for saga, status, heading in examples:
+        key = read_example(connection, schema, saga.name, status)
         if key is None:
             continue
         unit = SqlAlchemyUnitOfWork(connection)
-        detail = show_saga(unit, schema, f"{BOOK_TRIP.name}:{key}")
-        console.print(f"\n[bold]A trip that was {status}[/]")
+        detail = show_saga(unit, schema, f"{saga.name}:{key}")
+        console.print(f"\n[bold]{heading}[/]")
         console.print(render_trace(trace(unit, schema, detail.saga.id), detail))
     console.print(f"\nLook closer: SAGA_SCHEMA={schema} saga list, show or trace TRIP-…")

@@ -3,7 +3,7 @@
 - `flights` keeps seats on flights; `seating` says which ones.
 - `hotels` books rooms and `cars` rents cars at the destination.
 - `payments` charges cards; `loyalty` credits miles for what was paid.
-- `documents` writes tickets.
+- `documents` writes tickets; `notifications` tells travellers what concerns them.
 
 What can run out is one row for each seat, room and car, and a booking takes rows that nobody else
 has locked.  So two bookings never wait for each other, in whatever order a batch of them runs, and
@@ -13,7 +13,17 @@ nothing can be sold twice.  What another transaction is about to take counts as 
 from sqlalchemy import Connection
 from sqlalchemy.schema import CreateSchema
 
-from examples.travel.contexts import cars, documents, flights, hotels, loyalty, payments, seating
+from examples.travel.contexts import (
+    cars,
+    documents,
+    flights,
+    hotels,
+    loyalty,
+    notifications,
+    payments,
+    rebooking,
+    seating,
+)
 from examples.travel.contexts.schema import SCHEMA
 from examples.travel.day import Day
 from internals import Context
@@ -21,17 +31,28 @@ from internals import Context
 __all__ = ["ALL_CONTEXTS", "create_tables", "drop_tables"]
 
 ALL_CONTEXTS: tuple[Context, ...] = (
-    flights.flights,
+    rebooking.flights,
     seating.seating,
     hotels.hotels,
     cars.cars,
     payments.payments,
     loyalty.loyalty,
     documents.documents,
+    notifications.notifications,
 )
 
 _METADATA = tuple(
-    module.metadata for module in (flights, seating, hotels, cars, payments, loyalty, documents)
+    module.metadata
+    for module in (
+        flights,
+        seating,
+        hotels,
+        cars,
+        payments,
+        loyalty,
+        documents,
+        notifications,
+    )
 )
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 from examples.travel.contexts.schema import SCHEMA
 from examples.travel.day import Day
-from examples.travel.messages import CancelCar, RentCar
+from examples.travel.messages import CancelCar, RentCar, TripDisrupted
 from internals import Context, Work
 from saga import Rejected
 
@@ -45,6 +45,12 @@ Index(
 )
 
 cars = Context("cars")
+
+_CHANGE_RENT = (
+    update(fleet)
+    .where(fleet.c.trip_id == bindparam("of_trip"))
+    .values(days=fleet.c.days + bindparam("by"))
+)
 
 _free = (
     select(fleet.c.destination, fleet.c.plate)
@@ -79,6 +85,17 @@ def rent(command: RentCar, work: Work) -> None:
 def cancel(command: CancelCar, work: Work) -> None:
     """Give the car back."""
     work.connection.execute(_GIVE_BACK, {"of_trip": command.trip_id})
+
+
+def shorten(event: TripDisrupted, work: Work) -> None:
+    """Back to the days that were rented."""
+    work.connection.execute(_CHANGE_RENT, {"of_trip": event.trip_id, "by": -1})
+
+
+@cars.reacts_to(TripDisrupted, undo=shorten)
+def prolong(event: TripDisrupted, work: Work) -> None:
+    """Keep the car for a day more."""
+    work.connection.execute(_CHANGE_RENT, {"of_trip": event.trip_id, "by": 1})
 
 
 def stock(connection: Connection, day: Day) -> None:

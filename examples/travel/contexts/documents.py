@@ -1,9 +1,9 @@
 """Documents: writes one ticket for each seat."""
 
-from sqlalchemy import BigInteger, Column, Identity, MetaData, Table, Text, Uuid, insert
+from sqlalchemy import BigInteger, Column, Identity, MetaData, Table, Text, Uuid, delete, insert
 
 from examples.travel.contexts.schema import SCHEMA
-from examples.travel.messages import DocumentsIssued, IssueDocuments
+from examples.travel.messages import DocumentsIssued, IssueDocuments, ReissueDocuments
 from internals import Context, Work
 
 metadata = MetaData(schema=SCHEMA)
@@ -25,6 +25,17 @@ _ISSUE = insert(tickets).returning(tickets.c.number, sort_by_parameter_order=Tru
 @documents.handles(IssueDocuments, emits=(DocumentsIssued,))
 def issue(command: IssueDocuments, work: Work) -> None:
     """Write the tickets."""
+    _write(command, work)
+
+
+@documents.handles(ReissueDocuments, emits=(DocumentsIssued,))
+def reissue(command: ReissueDocuments, work: Work) -> None:
+    """Write new tickets; the old ones are void."""
+    work.connection.execute(delete(tickets).where(tickets.c.trip_id == command.trip_id))
+    _write(command, work)
+
+
+def _write(command: IssueDocuments | ReissueDocuments, work: Work) -> None:
     numbers = work.connection.scalars(
         _ISSUE,
         [

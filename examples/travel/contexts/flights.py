@@ -44,9 +44,12 @@ departures = Table(
     "flights_departures",
     metadata,
     Column("flight", Text, primary_key=True),
+    Column("destination", Text, nullable=False, index=True),
     Column("departs", DateTime, nullable=False),
     Column("seats", Integer, CheckConstraint("seats > 0"), nullable=False),
     Column("cancelled", Boolean, nullable=False),
+    #: After seats were sold.
+    Column("cancelled_late", Boolean, nullable=False, server_default="false"),
 )
 
 reservations = Table(
@@ -105,7 +108,7 @@ _made = (
     .cte("made")
 )
 #: All the seats or none of them, and the reservation, in one statement.
-_RESERVE = (
+RESERVE = (
     update(seats)
     .where(
         _made.c.flight == _free.c.flight,
@@ -115,7 +118,7 @@ _RESERVE = (
     .values(reservation=_made.c.number)
     .returning(seats.c.reservation)
 )
-_RELEASE = (
+RELEASE = (
     update(reservations)
     .where(reservations.c.trip_id == bindparam("of_trip"), ~reservations.c.released)
     .values(released=True)
@@ -130,7 +133,7 @@ _PUT_ON_SALE = (
 def reserve(command: ReserveFlight, work: Work) -> None:
     """Sell seats, or say why not."""
     number = work.connection.scalars(
-        _RESERVE,
+        RESERVE,
         {
             "for_trip": command.trip_id,
             "on_flight": command.flight,
@@ -166,7 +169,7 @@ def cancel(command: CancelFlight, work: Work) -> None:
     Its seats are not on sale yet: somebody still sits on them, and whoever bought them now would
     find them occupied.
     """
-    released = work.connection.execute(_RELEASE, {"of_trip": command.trip_id}).one_or_none()
+    released = work.connection.execute(RELEASE, {"of_trip": command.trip_id}).one_or_none()
     if released is not None:
         work.publish(
             FlightReleased(
@@ -188,6 +191,7 @@ def stock(connection: Connection, day: Day) -> None:
         [
             {
                 "flight": flight.number,
+                "destination": flight.destination,
                 "departs": flight.departs,
                 "seats": flight.seats,
                 "cancelled": flight.cancelled,

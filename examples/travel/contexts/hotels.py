@@ -19,7 +19,13 @@ from sqlalchemy import (
 
 from examples.travel.contexts.schema import SCHEMA
 from examples.travel.day import Day
-from examples.travel.messages import BookHotel, CancelHotel, HotelBooked, HotelUnavailable
+from examples.travel.messages import (
+    BookHotel,
+    CancelHotel,
+    HotelBooked,
+    HotelUnavailable,
+    TripDisrupted,
+)
 from internals import Context, Work
 
 #: Rooms at a destination for each seat that arrives there; one at least.
@@ -45,6 +51,12 @@ Index(
 )
 
 hotels = Context("hotels")
+
+_CHANGE_STAY = (
+    update(rooms)
+    .where(rooms.c.trip_id == bindparam("of_trip"))
+    .values(nights=rooms.c.nights + bindparam("by"))
+)
 
 _free = (
     select(rooms.c.destination, rooms.c.room)
@@ -98,6 +110,17 @@ def book(command: BookHotel, work: Work) -> None:
 def cancel(command: CancelHotel, work: Work) -> None:
     """Give the rooms back."""
     work.connection.execute(_GIVE_BACK, {"of_trip": command.trip_id})
+
+
+def shorten(event: TripDisrupted, work: Work) -> None:
+    """Back to the nights that were booked."""
+    work.connection.execute(_CHANGE_STAY, {"of_trip": event.trip_id, "by": -1})
+
+
+@hotels.reacts_to(TripDisrupted, undo=shorten)
+def prolong(event: TripDisrupted, work: Work) -> None:
+    """Keep the rooms for a night more, since the travellers come late."""
+    work.connection.execute(_CHANGE_STAY, {"of_trip": event.trip_id, "by": 1})
 
 
 def stock(connection: Connection, day: Day) -> None:

@@ -1,9 +1,19 @@
 """Loyalty: credits miles for what was paid.  Neither payments nor any saga knows that it exists."""
 
-from sqlalchemy import CheckConstraint, Column, Integer, MetaData, Table, Text, Uuid, insert
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    delete,
+    insert,
+)
 
 from examples.travel.contexts.schema import SCHEMA
-from examples.travel.messages import PaymentCharged
+from examples.travel.messages import PaymentCharged, TripDisrupted
 from internals import Context, Work
 
 metadata = MetaData(schema=SCHEMA)
@@ -17,7 +27,19 @@ earned = Table(
     Column("miles", Integer, CheckConstraint("miles >= 0"), nullable=False),
 )
 
+#: One row is what was given to a traveller who was made to wait.
+goodwill = Table(
+    "loyalty_goodwill",
+    metadata,
+    Column("trip_id", Uuid, primary_key=True),
+    Column("traveller", Text, nullable=False, index=True),
+    Column("miles", Integer, CheckConstraint("miles > 0"), nullable=False),
+)
+
 loyalty = Context("loyalty")
+
+#: Miles for having to wait.
+GOODWILL = 500
 
 _CREDIT = insert(earned)
 
@@ -32,6 +54,19 @@ def credit(event: PaymentCharged, work: Work) -> None:
             "traveller": event.traveller,
             "miles": miles(event.amount_cents),
         },
+    )
+
+
+def take_back(event: TripDisrupted, work: Work) -> None:
+    """Nobody waits."""
+    work.connection.execute(delete(goodwill).where(goodwill.c.trip_id == event.trip_id))
+
+
+@loyalty.reacts_to(TripDisrupted, undo=take_back)
+def make_amends(event: TripDisrupted, work: Work) -> None:
+    """Give miles to whoever has to wait."""
+    work.connection.execute(
+        insert(goodwill).values(trip_id=event.trip_id, traveller=event.traveller, miles=GOODWILL)
     )
 
 
