@@ -1,0 +1,131 @@
+"""Travellers whose flight is cancelled after they booked it: the saga, and the demo that plays it."""
+
+import datetime as dt
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Connection, Engine, text
+from test_demo import KEYS, start
+
+from boundary.settings import Settings
+from examples.travel.day import read_day
+from examples.travel.disrupted import Disrupted, check_disrupted
+from examples.travel.disruption import NOON, REBOOK_TRIP, Disruption, hold_back
+from examples.travel.messages import (
+    Disrupt,
+    DocumentsIssued,
+    Rebook,
+    ReissueDocuments,
+    SeatingAssigned,
+)
+from saga.testing import given
+from tests.conftest import worker_environment
+
+TRIP = Disruption(
+    trip_id=UUID(int=1), reference="TRIP-1", traveller="T", travellers=2, flight="AA1-JFK-BOS-1300"
+)
+LATER = "AA2-JFK-BOS-1900"
+DISRUPTED_KEYS = {"disrupted", "rebooked", "settled", "causally_undone", "still_standing"}
+
+
+def test_a_later_flight_is_looked_for_when_everybody_has_reacted() -> None:
+    rebooked = (
+        given(REBOOK_TRIP, TRIP)
+        .expect(Disrupt)
+        .settled("disruption")
+        .expect(Rebook(trip_id=TRIP.trip_id, flight=TRIP.flight, seats=2))
+        .when(
+            SeatingAssigned(trip_id=TRIP.trip_id, reservation=9, flight=LATER, seats=("1A", "1B"))
+        )
+        .expect(ReissueDocuments(trip_id=TRIP.trip_id, flight=LATER, seats=("1A", "1B")))
+        .when(DocumentsIssued(trip_id=TRIP.trip_id, tickets=("E1", "E2")))
+        .expect_completed()
+    )
+    assert rebooked.data.new_flight == LATER
+    assert rebooked.data.tickets == ("E1", "E2")
+
+
+def test_if_none_has_seats_every_reaction_is_undone() -> None:
+    (
+        given(REBOOK_TRIP, TRIP)
+        .settled("disruption")
+        .rejected("rebooking", "no later flight has seats")
+        .expect_nothing()
+        .expect_undoing("disruption")
+        .settled("disruption")
+        .expect_compensated()
+    )
+
+
+def test_what_was_cancelled_after_noon_was_on_sale_in_the_morning() -> None:
+    day = read_day()
+    morning, late = hold_back(day)
+    assert {flight.number for flight in late} == {
+        f.number for f in day.flights if f.cancelled and f.departs.time() >= NOON
+    }
+    assert [f.departs for f in late] == sorted(f.departs for f in late)
+    assert sum(f.cancelled for f in day.flights) == 472
+    assert sum(f.cancelled for f in morning.flights) == 472 - len(late)
+    assert all(f.departs.time() < dt.time(12) for f in morning.flights if f.cancelled)
+
+
+class TestChecks:
+    """Each check finds what it is for."""
+
+    @pytest.fixture
+    def found(self, connection: Connection, new_trip: Any, book: Any) -> Disrupted:
+        trip = new_trip(1)
+        book(trip)
+        return Disrupted([trip], {trip.reference: "compensated"}, {}, 1, 0)
+
+    def failing(self, connection: Connection, found: Disrupted) -> set[str]:
+        return {check.name for check in check_disrupted(connection, found) if not check.ok}
+
+    def test_a_trip_that_is_neither_rebooked_nor_undone(
+        self, connection: Connection, found: Disrupted
+    ) -> None:
+        stuck = replace(found, statuses={"TRIP-1": "stuck"}, settled=0)
+        assert "every_disrupted_trip_is_rebooked_or_undone" in self.failing(connection, stuck)
+
+    def test_an_earlier_flight_or_another_place(
+        self, connection: Connection, found: Disrupted
+    ) -> None:
+        wrong = replace(
+            found,
+            statuses={"TRIP-1": "completed"},
+            new_flights={"TRIP-1": "AA1-JFK-LAX-0800"},
+        )
+        names = self.failing(connection, wrong)
+        assert "rebooked_trips_leave_later_for_the_same_place" in names
+        assert "rebooked_trips_have_tickets_of_their_new_flight" in names
+        assert "who_waits_was_looked_after_and_nobody_else" in names
+
+    def test_a_traveller_who_was_not_told(self, connection: Connection, found: Disrupted) -> None:
+        assert "what_cannot_be_undone_is_reported" in self.failing(connection, found)
+
+
+@pytest.fixture
+def environment(empty_settings: Settings, owner: Engine) -> Iterator[dict[str, str]]:
+    yield os.environ | worker_environment(empty_settings)
+    with owner.begin() as connection:
+        for suffix in ("demo", "demo_travel"):
+            schema = f"{empty_settings.db_schema}_{suffix}"
+            connection.execute(text(f"DROP SCHEMA IF EXISTS {schema} CASCADE"))
+
+
+def test_the_demo_plays_it_while_workers_die(environment: dict[str, str]) -> None:
+    options = ("--trips", "220", "--kill-every", "1", "--disruption", "--json")
+    out, err = start(environment, *options).communicate(timeout=200)
+    report = json.loads(out)
+    assert all(report["checks"].values()), report
+    assert set(report) >= KEYS | DISRUPTED_KEYS
+    assert report["disrupted"] == report["rebooked"] + report["causally_undone"] > 0
+    assert report["settled"] == report["disrupted"]
+    assert report["still_standing"] == report["causally_undone"] > 0
+    assert report["kills"] >= 1
+    assert err == ""
