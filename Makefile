@@ -19,7 +19,7 @@ help: ## List the targets
 venv: $(STAMP) ## Make the environment alone
 
 demo: $(STAMP) ## Book 2,000 trips on a real day's flights while workers are killed
-	@$(BIN)/saga demo
+	@$(BIN)/saga demo $(DEMO)
 
 flask-demo: $(STAMP) ## Play a travel agent in Flask: trip, bug, stuck, fix, replay, completed
 	@$(BIN)/python -m examples.flask_travel.demo
