@@ -5,7 +5,7 @@ sagas never opens Redis unless a doorbell is to be rung.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from threading import Lock
 from typing import Any, TypeVar
@@ -18,24 +18,29 @@ from sqlalchemy import Engine, create_engine
 from boundary.acts import Acted, Acts
 from boundary.broker import DoorbellBroker
 from boundary.orchestrator import Orchestrator
+from boundary.own_databases import OwnDatabases
+from boundary.remote import remote_contexts, remote_relays
 from boundary.servers import Servers
 from boundary.settings import Settings
 from boundary.starting import Starter, business_key
 from boundary.stock_broker import StockDoorbells
 from boundary.worker import install_worker
+from internals.batch import Ending, finish
 from internals.consumer import Consumer
 from internals.context import Context
 from internals.context_consumer import ContextConsumer
 from internals.database import Database, SqlAlchemyDatabase
-from internals.hop import drain
+from internals.hop import Colocated, drain
 from internals.ids import uuid7
 from internals.inbox import Inbox
 from internals.outbox import Outbox
 from internals.relay import Relay
+from internals.remote_context import RemoteContext
 from internals.statements import Statements, statements
 from internals.subscriptions import subscribe
 from internals.transactions import Boundary, transaction
 from internals.turn import Turn
+from internals.unit_of_work import UnitOfWork
 from internals.work import Around, nothing_around
 from saga.definition import Saga
 from saga.envelope import Category, Envelope, saga_consumer
@@ -65,6 +70,9 @@ class Runtime:
         broker: A Dramatiq broker of the host's that is to carry the doorbells (RabbitMQ, say), and
             whose workers run this runtime; one over Redis of its own if not given.
         database: Opens the hops' transactions, in a host whose connections are not SQLAlchemy's.
+        databases: The databases of contexts that have one of their own: engines or URLs, by the
+            name that the context gives.  A context whose database is not among them is left to
+            other processes.
         around: Entered around each run of a handler, such as an application context of the host.
         execution_options: For the engine that is made, such as a `schema_translate_map` for the
             contexts' tables.
@@ -82,6 +90,7 @@ class Runtime:
         engine: Engine | None = None,
         broker: dramatiq.Broker | None = None,
         database: Database | None = None,
+        databases: Mapping[str, Engine | str] | None = None,
         around: Around = nothing_around,
         execution_options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -94,6 +103,7 @@ class Runtime:
         self._given_broker = broker
         self._around = around
         self._execution_options = dict(execution_options or {})
+        self.own_databases = OwnDatabases(databases or {}, self.settings, self._execution_options)
         self._stopping = False
         self._subscribed = False
         self._subscribing = Lock()
@@ -130,18 +140,31 @@ class Runtime:
         """Everyone in this process who has an inbox, by name."""
         found: dict[str, Consumer] = {}
         for context in self.contexts:
-            found[context.name] = ContextConsumer(
-                context,
-                self._inbox(context.name),
-                self._outbox,
-                budget=self.settings.budget,
-                suspect_starts=self.settings.suspect_starts,
-                around=self._around,
-            )
+            if context.name in self._remote:
+                found[context.name] = self._remote[context.name].forwarder
+            elif context.database is None:
+                found[context.name] = self.context_consumer(context, finish)
         for versions in self.sagas.values():
             orchestrator = self._orchestrator(versions)
             found[orchestrator.name] = orchestrator
         return found
+
+    def context_consumer(self, context: Context, ending: Ending) -> ContextConsumer:
+        """Return what handles the deliveries of a context, in whichever database."""
+        return ContextConsumer(
+            context,
+            self._inbox(context.name),
+            self._outbox,
+            budget=self.settings.budget,
+            suspect_starts=self.settings.suspect_starts,
+            around=self._around,
+            ending=ending,
+        )
+
+    @cached_property
+    def _remote(self) -> Mapping[str, RemoteContext]:
+        """The contexts that have a database of their own, as far as it is known here."""
+        return remote_contexts(self)
 
     @cached_property
     def _turns(self) -> dict[str, Turn]:
@@ -184,7 +207,7 @@ class Runtime:
 
         Returns the ids in the order of the items; raises what `start` raises.
         """
-        unit = self.database.joined(handle)
+        unit = self._joined(handle)
         chosen = [
             business_key(saga, item, key)
             for item, key in zip(items, keys or [None] * len(items), strict=True)
@@ -198,7 +221,7 @@ class Runtime:
 
         Raises `NoTransaction` and `PayloadError` as `start` does.
         """
-        unit = self.database.joined(handle)
+        unit = self._joined(handle)
         id = uuid7()
         message = Envelope(
             id=id,
@@ -224,7 +247,7 @@ class Runtime:
         One that comes early is kept.  The same `id` sent twice is one message.  Raises
         `UnknownSaga`, `ActRefused` and `NoTransaction`.
         """
-        unit = self.database.joined(handle)
+        unit = self._joined(handle)
         woken = self.acts.signal(unit, saga_id, event, id=id)
         unit.on_commit(lambda: self.broker.ring(woken))
 
@@ -232,10 +255,14 @@ class Runtime:
         """Cancel a saga in the caller's transaction: it turns back once it is known where it
         stands.  Raises `UnknownSaga`, `ActRefused` (after the pivot, say) and `NoTransaction`.
         """
-        unit = self.database.joined(handle)
+        unit = self._joined(handle)
         acted = self.acts.act(unit, saga_id, Cancelled(reason=reason), actor=actor)
         unit.on_commit(lambda: self.broker.ring(acted.woken))
         return acted
+
+    def _joined(self, handle: Handle) -> UnitOfWork:
+        self.own_databases.refuse(handle, lambda: self.engine)
+        return self.database.joined(handle)
 
     def worker(self) -> dramatiq.Broker:
         """Return the broker, ready for the `dramatiq` command: actors, queues and the relay.
@@ -255,7 +282,12 @@ class Runtime:
             ring=self.broker.ring,
             answer=self.answer,
             grace=self.settings.grace,
+            forwarded=list(self._remote),
         )
+
+    def relays(self) -> list[Relay]:
+        """Return a relay for each database that this process knows, home's first."""
+        return [self.relay(), *remote_relays(self)]
 
     def subscribe(self) -> None:
         """Record what the contexts of this process react to.
@@ -280,19 +312,15 @@ class Runtime:
         settled = 0
         until = time.monotonic() + _FOLLOW
         next_ = [consumer] if consumer in self.consumers else []
-        if next_:
+        if next_ and consumer not in self._remote:
             self.subscribe_once()
         while next_:
             name = next_.pop()
             turn, ring = self._turns[name], self.broker.ring
-            once = partial(
-                drain,
-                self.database,
-                self.consumers[name],
-                ring,
-                limit=self.settings.batch,
-                hopping=turn.hopping,
-            )
+            drained: Callable[..., int] = partial(drain, self.database, self.consumers[name])
+            if name in self._remote:
+                drained = self._remote[name].answer
+            once = partial(drained, ring, limit=self.settings.batch, hopping=turn.hopping)
             if follow:
                 once = partial(once, colocated=self._colocated)
             if follow and time.monotonic() < until:
@@ -313,16 +341,20 @@ class Runtime:
         self.broker.ring(woken - {here})
 
     @cached_property
-    def _colocated(self) -> Mapping[str, Consumer]:
+    def _colocated(self) -> Mapping[str, Colocated]:
         if not self.settings.colocate:
             return {}
         return {n: c for n, c in self.consumers.items() if isinstance(c, Orchestrator)}
 
     def migrate(self) -> None:
-        """Bring the schema to the newest version; see `boundary.migration`."""
+        """Bring the schema to the newest version, in contexts' own databases too.
+
+        See `boundary.migration`.
+        """
         from boundary.migration import migrate  # noqa: PLC0415 - Alembic is needed for this alone
 
-        migrate(self.engine, self.settings.db_schema)
+        for engine in (self.engine, *self.own_databases.engines.values()):
+            migrate(engine, self.settings.db_schema)
 
     def close(self) -> None:
         """Close connections and leave the embedded servers."""
@@ -330,6 +362,7 @@ class Runtime:
             self.broker.close()
         if "engine" in self.__dict__ and self._given_engine is None:
             self.engine.dispose()
+        self.own_databases.close()
         self.servers.stop()
 
     def subscribe_once(self) -> None:

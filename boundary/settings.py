@@ -25,6 +25,10 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(
         None, description="Redis or Valkey; without it an embedded server is started"
     )
+    databases: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="Postgres of the contexts that have one of their own, by name, as JSON",
+    )
     db_schema: str = Field(
         SCHEMA, validation_alias="SAGA_SCHEMA", description="Postgres schema of the tables"
     )
@@ -45,13 +49,12 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _use_psycopg(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is None:
-            return None
-        scheme, separator, rest = url.get_secret_value().partition("://")
-        if not separator or scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
-            raise ValueError("give a Postgres URL: postgresql://user:password@host:port/database")
-        _check_port(url)
-        return SecretStr(f"postgresql+psycopg://{rest}")
+        return None if url is None else SecretStr(psycopg_url(url.get_secret_value()))
+
+    @field_validator("databases")
+    @classmethod
+    def _use_psycopg_too(cls, urls: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        return {name: SecretStr(psycopg_url(url.get_secret_value())) for name, url in urls.items()}
 
     @field_validator("redis_url")
     @classmethod
@@ -62,6 +65,15 @@ class Settings(BaseSettings):
         if url is not None:
             _check_port(url)
         return url
+
+
+def psycopg_url(url: str) -> str:
+    """Return a Postgres URL as SQLAlchemy takes it; raises `ValueError` for any other."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
+        raise ValueError("give a Postgres URL: postgresql://user:password@host:port/database")
+    _check_port(SecretStr(url))
+    return f"postgresql+psycopg://{rest}"
 
 
 def _check_port(url: SecretStr) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
@@ -9,6 +10,7 @@ from dramatiq.encoder import PickleEncoder
 
 from boundary.broker import DOORBELL
 from internals.failures import is_transient
+from internals.relay import Relay
 from saga.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ def install_worker(runtime: "Runtime") -> None:
 
 
 class RelayThread(dramatiq.Middleware):
-    """Runs the relay beside the worker threads.
+    """Runs a relay for each database beside the worker threads.
 
     Nothing is promised here: a process whose relay did not start is one relay fewer.
     """
@@ -55,26 +57,31 @@ class RelayThread(dramatiq.Middleware):
     def __init__(self, runtime: "Runtime") -> None:
         self._runtime = runtime
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: Any) -> None:
         self._stop.clear()
-        self._thread = threading.Thread(target=self._run, name="saga-relay", daemon=True)
-        self._thread.start()
+        home, *others = self._runtime.relays()
+        runs = [partial(self._run, home), *(partial(other.run, self._stop) for other in others)]
+        self._threads = [
+            threading.Thread(target=run, name="saga-relay", daemon=True) for run in runs
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:
         self._stop.set()
         self._runtime.follow_no_further()
-        if self._thread is not None:
-            self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:
         # Dramatiq ends its processes without running exit handlers.
         self._runtime.close()
 
-    def _run(self) -> None:
+    def _run(self, home: Relay) -> None:
         self._subscribe()
-        self._runtime.relay().run(self._stop)
+        home.run(self._stop)
 
     def _subscribe(self) -> None:
         """Record the subscriptions as soon as there is a database.

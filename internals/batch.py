@@ -237,6 +237,21 @@ class Folder(Protocol):
 NOBODY: Mapping[str, Folder] = {}
 
 
+class Ending(Protocol):
+    """How a batch of a context's is written: `finish`, or what a database of its own does."""
+
+    def __call__(
+        self,
+        unit: UnitOfWork,
+        inbox: Inbox,
+        outbox: Outbox,
+        batch: Batch,
+        *,
+        folders: Mapping[str, Folder] = NOBODY,
+    ) -> frozenset[str]:
+        """Write it, and return the consumers to ring after the commit."""
+
+
 def finish(
     unit: UnitOfWork,
     inbox: Inbox,

@@ -2,14 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from internals.batch import NOBODY, Folder
 from internals.database import Database
 from internals.unit_of_work import UnitOfWork
-
-if TYPE_CHECKING:
-    from internals.leased import Leased
 
 
 class Unprotected(Exception):
@@ -33,8 +30,8 @@ class Handled:
     woken: frozenset[str] = field(default_factory=frozenset)
     #: Whether nothing was looked at, since another process has a batch of this consumer's.
     missed: bool = False
-    #: A delivery that is to be finished after the commit, under a lease.
-    leased: "Leased | None" = None
+    #: What is to be finished after the commit, under a lease, by the consumer's `finish`.
+    leased: object | None = None
 
     def followed_by(self, name: str, other: "Handled") -> "Handled":
         """Return this hop, in whose transaction the consumer `name` then did `other`."""
@@ -57,5 +54,5 @@ class Consumer(Protocol):
         What goes to sagas in `folders` is consumed by them at once.  Everything happens in this one transaction, which the caller commits.
         """
 
-    def finish(self, database: Database, leased: "Leased") -> frozenset[str]:
+    def finish(self, database: Database, leased: Any) -> frozenset[str]:
         """Run what `handle` leased, after the commit; returns the consumers to ring."""

@@ -60,16 +60,24 @@ class Context:
 
     Args:
         name: A lower-case word; commands whose kind starts with it come here.
+        database: The name of the database that has its tables, if that is not the one that has the
+            sagas'; the runtime is told where that is.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, database: str | None = None) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise DefinitionError(
                 f"Context {name!r}: a context's name must be a lower-case word such as 'flights'"
             )
         if name == "saga":
             raise DefinitionError("Context 'saga': the name is the framework's own")
+        if database is not None and not (isinstance(database, str) and _NAME.fullmatch(database)):
+            raise DefinitionError(
+                f"Context {name!r}: database {database!r} must be a lower-case word, under which "
+                "the runtime is told where it is"
+            )
         self.name = name
+        self.database = database
         self.handlers: dict[str, Handler] = {}
         #: How the handlers' work is undone, by the kind of what they handled.
         self.undos: dict[str, Handler | NoUndo] = {}

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from uuid import UUID
 
-from internals.batch import NOBODY, Batch, Folder, Outcome, finish
+from internals.batch import NOBODY, Batch, Ending, Folder, Outcome, finish
 from internals.consumer import Handled, Unprotected
 from internals.context import Context, Handler
 from internals.database import Database
@@ -51,6 +51,7 @@ class ContextConsumer:
         suspect_starts: Starts of a delivery that seems to kill its workers, before it is parked.
         around: Entered around each run of a handler, within its transaction: what a host
             framework sets up for its own code, such as an application context.
+        ending: How batches are written.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class ContextConsumer:
         budget: float,
         suspect_starts: int = SUSPECT_STARTS,
         around: Around = nothing_around,
+        ending: Ending = finish,
     ) -> None:
         self.name = context.name
         self._context = context
@@ -70,6 +72,7 @@ class ContextConsumer:
         self._budget = budget
         self._suspect_starts = suspect_starts
         self._around = around
+        self._ending = ending
         self._pace = _FASTEST
         #: For so many deliveries more each handler has a savepoint.
         self._careful = 0
@@ -113,13 +116,13 @@ class ContextConsumer:
                 left += 1
         if full and not left:
             self._pace = min(2 * self._pace, _FASTEST)
-        woken = finish(unit, self._inbox, self._outbox, batch, folders=folders)
+        woken = self._ending(unit, self._inbox, self._outbox, batch, folders=folders)
         return Handled(
             len(deliveries), len(deliveries) - left, full or left > 0, woken, leased=leased
         )
 
     def finish(self, database: Database, leased: Leased) -> frozenset[str]:
-        return run_leased(database, leased, self._inbox, self._outbox, self._around)
+        return run_leased(database, leased, self._inbox, self._outbox, self._around, self._ending)
 
     def _run(
         self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch, *, alone: bool

@@ -57,8 +57,9 @@ def hop(
     consumer: Consumer,
     limit: int = BATCH,
     colocated: Mapping[str, Colocated] = _NOBODY,
+    boundary: Boundary = Boundary.HOP,
 ) -> Handled:
-    """Run one hop and commit it; returns what it did.
+    """Run one hop and commit it at the boundary; returns what it did.
 
     The sagas in `colocated` consume what is sent to them in the same transaction: they hear of a
     step at once, for half the commits.  What is stored is the same.
@@ -67,15 +68,19 @@ def hop(
     """
     while True:
         try:
-            return _hop(database, consumer, limit, colocated)
+            return _hop(database, consumer, limit, colocated, boundary)
         except Unprotected as error:  # not from the next run, where it takes care
             logger.debug("%s: run again with savepoints: %r", consumer.name, error.__cause__)
 
 
 def _hop(
-    database: Database, consumer: Consumer, limit: int, colocated: Mapping[str, Colocated]
+    database: Database,
+    consumer: Consumer,
+    limit: int,
+    colocated: Mapping[str, Colocated],
+    boundary: Boundary,
 ) -> Handled:
-    with transaction(database, Boundary.HOP) as unit:
+    with transaction(database, boundary) as unit:
         done = consumer.handle(unit, limit, colocated)
         # Those of other names, or that came while another hop held the saga.
         for name in sorted(done.woken & colocated.keys()):
@@ -93,6 +98,7 @@ def drain(
     hopping: Callable[[], None] = lambda: None,
     colocated: Mapping[str, Colocated] = _NOBODY,
     follow: Ring | None = None,
+    boundary: Boundary = Boundary.HOP,
 ) -> int:
     """Answer a doorbell: hop until nothing is due, then return the deliveries settled.
 
@@ -109,6 +115,7 @@ def drain(
         hopping: Called before each hop.
         colocated: As in `hop`.
         follow: Called in place of `ring` after the last hop.
+        boundary: As in `hop`.
     """
     settled = 0
     singles = failures = 0
@@ -118,7 +125,7 @@ def drain(
     while True:
         hopping()
         try:
-            done = hop(database, consumer, 1 if singles else limit, colocated)
+            done = hop(database, consumer, 1 if singles else limit, colocated, boundary)
         except Exception as error:
             # A saga's trouble must not become that of a context.
             transient, colocated = bool(colocated) or is_transient(error), _NOBODY

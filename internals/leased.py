@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
-from internals.batch import Batch, finish
+from internals.batch import Batch, Ending, finish
 from internals.context import Handler
 from internals.database import Database
 from internals.failures import is_server_trouble, is_transient
@@ -41,7 +41,12 @@ class Leased:
 
 
 def run_leased(
-    database: Database, leased: Leased, inbox: Inbox, outbox: Outbox, around: Around
+    database: Database,
+    leased: Leased,
+    inbox: Inbox,
+    outbox: Outbox,
+    around: Around,
+    ending: Ending = finish,
 ) -> frozenset[str]:
     """Run the handler and settle the delivery; returns the consumers to ring.
 
@@ -96,18 +101,24 @@ def run_leased(
     else:
         batch.succeed(delivery, work.sent, took=time.monotonic() - began)
     try:
-        return _settle(opened, leased, batch, inbox, outbox)
+        return _settle(opened, leased, batch, inbox, outbox, ending)
     except Exception as error:
         if not is_transient(error):
             raise
         # Whether it was committed is found out by reading; if not, it is run again, uncounted.
         again = Batch(inbox.consumer)
         again.give_way(delivery, error)
-        return _settle(OpenTransaction(database, Boundary.LEASED), leased, again, inbox, outbox)
+        opened = OpenTransaction(database, Boundary.LEASED)
+        return _settle(opened, leased, again, inbox, outbox, ending)
 
 
 def _settle(
-    opened: OpenTransaction, leased: Leased, batch: Batch, inbox: Inbox, outbox: Outbox
+    opened: OpenTransaction,
+    leased: Leased,
+    batch: Batch,
+    inbox: Inbox,
+    outbox: Outbox,
+    ending: Ending,
 ) -> frozenset[str]:
     unit = opened.begin()
     try:
@@ -116,7 +127,7 @@ def _settle(
             opened.roll_back()
             logger.warning("%s: the lease of %s ended", inbox.consumer, message.kind)
             return frozenset()
-        woken = finish(unit, inbox, outbox, batch)
+        woken = ending(unit, inbox, outbox, batch)
     except BaseException:
         opened.roll_back()
         raise

@@ -50,6 +50,7 @@ class Relay:
         ring: Rings doorbells.
         answer: Does what a doorbell asks for, in this thread, when none can ring.
         grace: Seconds that a delivery may wait before it counts as late; it doubles each ring.
+        forwarded: Of the consumers those whose deliveries are handled in another database.
     """
 
     def __init__(
@@ -62,9 +63,11 @@ class Relay:
         ring: Ring,
         answer: Callable[[str], object],
         grace: float,
+        forwarded: Sequence[str] = (),
     ) -> None:
         self._database = database
         self._statements = statements
+        self._forwarded = frozenset(forwarded)
         self._consumers = list(consumers)
         self._waiting = waiting
         self._ring = ring
@@ -96,6 +99,9 @@ class Relay:
                 },
             )
             woken = self._wake(unit) if also_ordered else set()
+            if cut_off := self._forwarded.intersection(quiet):
+                asked = {"consumers": sorted(cut_off)}
+                woken |= {name for (name,) in unit.run(self._statements.cut_off, asked)}
         late = frozenset(consumer for (consumer,) in rows) | woken
         if waiting is None:
             # No doorbell can ring, so work goes on here, at the relay's pace.

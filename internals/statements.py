@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, fields
 from functools import cache
 
-from internals import causal_sql
+from internals import causal_sql, remote_sql
 from internals.causal_sql import FIRST_OF_ITS_KEY, NEVER
 from saga.errors import DefinitionError
 
@@ -211,9 +211,10 @@ UPDATE {schema}.inbox AS i SET state = 'revoked', done_at = clock_timestamp()
 FROM cleared WHERE i.message_id = cleared.message_id AND i.consumer = %(consumer)s
 """
 
+# The lease stays: of what is handled in another database it tells the parcel that parked it.
 _RETRY_PARKED = """
 UPDATE {schema}.inbox
-SET state = 'pending', attempts = 0, rings = 0, lease = NULL, done_at = NULL, due_at = now(),
+SET state = 'pending', attempts = 0, rings = 0, done_at = NULL, due_at = now(),
     ring_at = clock_timestamp() + %(grace)s * interval '1 second'
 WHERE message_id = ANY (%(id)s::uuid[])
   AND (state = 'parked' OR state = 'revoked' AND consumer = %(dropped_at)s)
@@ -355,6 +356,10 @@ WHERE s.ordered_by IS DISTINCT FROM excluded.ordered_by
 """
 
 
+def _with_messages(statement: str) -> str:
+    return statement.replace("{claimed}", _CLAIMED).replace("{message}", _MESSAGE)
+
+
 @dataclass(frozen=True, slots=True)
 class Statements:
     """The statements for one schema."""
@@ -394,6 +399,16 @@ class Statements:
     take_back: str = causal_sql.TAKE_BACK
     order_undo: str = causal_sql.ORDER_UNDO
     recount: str = causal_sql.RECOUNT
+    to_forward: str = _with_messages(remote_sql.TO_FORWARD)
+    begin_forwarding: str = remote_sql.BEGIN_FORWARDING
+    forward: str = remote_sql.FORWARD
+    confirm: str = remote_sql.CONFIRM
+    give_back: str = remote_sql.GIVE_BACK
+    forward_again: str = remote_sql.FORWARD_AGAIN
+    cut_off: str = remote_sql.CUT_OFF
+    started: str = remote_sql.STARTED
+    awaited: str = _with_messages(remote_sql.AWAITED)
+    remember: str = remote_sql.REMEMBER
 
 
 @cache

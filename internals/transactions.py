@@ -20,6 +20,14 @@ class Boundary(StrEnum):
     HOP = "hop"
     #: A delivery that was handled under a lease.
     LEASED = "leased"
+    #: Deliveries, in the database of a context that has its own.
+    FORWARD = "forward"
+    #: At home, that they arrived there.
+    FORWARDED = "forwarded"
+    #: At home, what became of them: messages, saga states and settlements.
+    RETURN = "return"
+    #: In the context's own database, that home knows.
+    RETURNED = "returned"
     #: What an operator did, with its audit.
     ACT = "act"
     #: The relay's moved due times.

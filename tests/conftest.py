@@ -23,7 +23,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 import redis
-from sqlalchemy import Engine, create_engine, text
+from pydantic import SecretStr
+from sqlalchemy import Engine, NullPool, create_engine, text
 
 from boundary.embedded import EmbeddedServers
 from boundary.migration import migrate
@@ -141,19 +142,50 @@ def runtime(settings: Settings) -> Iterator[Callable[..., Runtime]]:
     """Make a runtime on this test's schema: `runtime(sagas, contexts, budget=…)`."""
     with ExitStack() as made:
 
-        def make(sagas: Any = (), contexts: Any = (), **changes: Any) -> Runtime:
+        def make(
+            sagas: Any = (), contexts: Any = (), databases: Any = None, **changes: Any
+        ) -> Runtime:
             engine = make_engine(settings)
             runtime = Runtime(
                 sagas=sagas,
                 contexts=contexts,
                 settings=settings.model_copy(update=changes),
                 engine=engine,
+                databases=databases,
             )
             made.callback(engine.dispose)
             made.callback(runtime.close)
             return runtime
 
         yield make
+
+
+@pytest.fixture(scope="session")
+def second_database(owner: Engine) -> Iterator[str]:
+    """A second database on the server, of this process's own: SQLAlchemy's URL of it."""
+    name = f"saga_test_{uuid4().hex[:12]}"
+    with owner.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+        yield owner.url.set(database=name).render_as_string(hide_password=False)
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+def elsewhere(settings: Settings, second_database: str) -> Iterator[Settings]:
+    """The settings of a second database, migrated, in which the test's schema has the same name."""
+    made = settings.model_copy(update={"database_url": SecretStr(second_database)})
+    engine = create_engine(second_database, poolclass=NullPool)
+    migrate(engine, made.db_schema)
+    yield made
+    with engine.begin() as connection:
+        connection.execute(text(f"DROP SCHEMA {made.db_schema} CASCADE"))
+
+
+@pytest.fixture
+def apart(elsewhere: Settings) -> Iterator[psycopg.Connection[Any]]:
+    """A connection to the second database, in autocommit mode: as `outside` is to the first."""
+    with connect(elsewhere) as connection:
+        yield connection
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Steps that wait until everything below them is done, on real Postgres."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,13 +9,20 @@ from tree import Node, Wood
 from boundary.history import differences
 from internals.unit_of_work import joined
 from saga.messages import Skipped
+from tests.conftest import make_engine
 
 WHY = "the gale is over"
 
 
-@pytest.fixture
-def wood(runtime: Any, outside: Any) -> Wood:
-    return Wood(runtime, outside)
+@pytest.fixture(params=["one_database", "cedar_has_its_own"])
+def wood(request: Any, runtime: Any, outside: Any) -> Iterator[Wood]:
+    """A wood, all in one database and with one context in a database of its own."""
+    if request.param == "one_database":
+        yield Wood(runtime, outside)
+        return
+    engine = make_engine(request.getfixturevalue("elsewhere"))
+    yield Wood(runtime, outside, request.getfixturevalue("apart"), engine)
+    engine.dispose()
 
 
 def node(name: str, *branches: Node, context: str = "ash", does: str = "grow") -> Node:

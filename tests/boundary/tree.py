@@ -62,27 +62,46 @@ def branched(context: str) -> type[Event]:
 
 EVENTS = {name: branched(name) for name in NAMES}
 
-DDL = """
-CREATE TABLE ran (id bigint GENERATED ALWAYS AS IDENTITY, tree text, node text, context text);
-CREATE TABLE undone (id bigint GENERATED ALWAYS AS IDENTITY, tree text, node text)
+_AT = "at timestamptz NOT NULL DEFAULT clock_timestamp()"
+DDL = f"""
+CREATE TABLE ran ({_AT}, tree text, node text, context text);
+CREATE TABLE undone ({_AT}, tree text, node text)
 """
 
 
 class Wood:
-    """The contexts and two sagas, on a test's own schema.
+    """The contexts and a saga, on a test's own schema.
+
+    Args:
+        runtime: Makes the runtime.
+        outside: A connection that sees what is committed.
+        apart: The same to the database of `cedar`, if it has one of its own.
+        apart_engine: And its engine.
+        options: For the runtime.
 
     Attributes:
         broken: Names of nodes that fall.
         stubborn: Names of nodes whose undo raises.
     """
 
-    def __init__(self, runtime: Callable[..., Runtime], outside: Any, **options: Any) -> None:
+    def __init__(
+        self,
+        runtime: Callable[..., Runtime],
+        outside: Any,
+        apart: Any = None,
+        apart_engine: Any = None,
+        **options: Any,
+    ) -> None:
         self.outside = outside
+        self.apart = apart
         self.broken: set[str] = set()
         self.stubborn: set[str] = set()
         #: Called with each node as it is handled.
         self.seen: Callable[[Node], None] = lambda _: None
         outside.execute(DDL)
+        if apart is not None:
+            apart.execute(DDL)
+            options["databases"] = {"cedars": apart_engine}
         self.contexts = [self._context(name) for name in NAMES]
         self.saga = Saga(
             "wood",
@@ -117,11 +136,11 @@ class Wood:
 
     def ran(self) -> list[str]:
         """The nodes whose handlers ran, in order."""
-        return [n for (n,) in self.outside.execute("SELECT node FROM ran ORDER BY id")]
+        return self._nodes("ran")
 
     def undone(self) -> list[str]:
         """The nodes that were undone, in order."""
-        return [n for (n,) in self.outside.execute("SELECT node FROM undone ORDER BY id")]
+        return self._nodes("undone")
 
     def parked(self) -> list[UUID]:
         rows = self.outside.execute("SELECT message_id FROM inbox WHERE state = 'parked'")
@@ -131,8 +150,15 @@ class Wood:
         """The counts, by command."""
         return dict(self.outside.execute("SELECT root_id, open FROM settling").fetchall())
 
+    def _nodes(self, table: str) -> list[str]:
+        """What is in a table, in both databases, in the order in which it was written."""
+        both = [self.outside] if self.apart is None else [self.outside, self.apart]
+        query = f"SELECT at, node FROM {table}"
+        return [node for _, node in sorted(row for one in both for row in one.execute(query))]
+
     def _context(self, name: str) -> Context:
-        context = Context(name)
+        alone = name == "cedar" and self.apart is not None
+        context = Context(name, database="cedars" if alone else None)
         emits = tuple(EVENTS.values())
 
         def grow(message: Any, work: Work) -> None:

@@ -23,7 +23,7 @@ SENDS = (
         "send-outside-transaction",
         "a trip goes on to a hotel that was never booked, since only the message was committed",
         _CONSUMER,
-        "        woken = finish(unit, self._inbox, self._outbox, batch, folders=folders)\n",
+        "        woken = self._ending(unit, self._inbox, self._outbox, batch, folders=folders)\n",
         "        with unit.connection.engine.begin() as connection:\n"
         "            woken = frozenset(self._outbox.send(type(unit)(connection), batch.messages))\n"
         "        self._inbox.settle(unit, batch.settlements)\n",

@@ -1,0 +1,73 @@
+"""Remote: a runtime's contexts that have a database of their own, wired to it and to home."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from internals.context import Context
+from internals.forwarding import Forwarder
+from internals.inbox import Inbox
+from internals.outbox import Outbox
+from internals.parcels import Parcelling, context_of, parcels_of
+from internals.reach import Reach
+from internals.relay import Relay
+from internals.remote_context import RemoteContext
+from internals.returning import Returner
+
+if TYPE_CHECKING:
+    from boundary.runtime import Runtime
+
+
+def remote_contexts(runtime: "Runtime") -> dict[str, RemoteContext]:
+    """Return what answers the doorbells of those contexts whose own database is known, by name."""
+    home = Reach(runtime.database)
+    return {
+        context.name: _remote_context(runtime, context, home, runtime.own_databases.reached[name])
+        for name, contexts in runtime.own_databases.of(runtime.contexts).items()
+        for context in contexts
+    }
+
+
+def remote_relays(runtime: "Runtime") -> Iterator[Relay]:
+    """Return a relay for each of those databases, whose inboxes have their context's doorbell."""
+    for name, contexts in runtime.own_databases.of(runtime.contexts).items():
+        names = [context.name for context in contexts]
+        yield Relay(
+            runtime.own_databases.reached[name],
+            runtime.statements,
+            [*names, *map(parcels_of, names)],
+            waiting=partial(_waiting, runtime),
+            ring=lambda woken: runtime.broker.ring(set(map(context_of, woken))),
+            answer=lambda consumer: runtime.answer(context_of(consumer)),
+            grace=runtime.settings.grace,
+        )
+
+
+def _remote_context(
+    runtime: "Runtime", context: Context, home: Reach, there: Reach
+) -> RemoteContext:
+    settings, statements = runtime.settings, runtime.statements
+
+    def inbox(consumer: str) -> Inbox:
+        return Inbox(consumer, settings.db_schema, statements)
+
+    at_home, grace = inbox(context.name), settings.grace
+    outbox = Outbox(statements, grace=grace, max_payload=settings.max_payload)
+    # For parcels, and what is in them.
+    unlimited = Outbox(statements, grace=grace, max_payload=sys.maxsize)
+    return RemoteContext(
+        home,
+        there,
+        Forwarder(at_home, outbox, statements, there, grace=grace),
+        runtime.context_consumer(context, Parcelling(unlimited)),
+        partial(Returner, home, inbox(parcels_of(context.name)), at_home, unlimited, statements),
+        runtime.subscribe_once,
+    )
+
+
+def _waiting(runtime: "Runtime", consumers: Sequence[str]) -> Mapping[str, int] | None:
+    counted = runtime.broker.waiting(sorted(set(map(context_of, consumers))))
+    if counted is None:
+        return None
+    return {consumer: counted[context_of(consumer)] for consumer in consumers}

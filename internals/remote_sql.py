@@ -1,0 +1,147 @@
+"""The SQL of contexts that have a database of their own.
+
+At home such a delivery stays pending until its parcel is back.  Meanwhile it is due at one of two
+times that never come, is marked as started, since it may have been, and has a lease: a random one,
+or the last parcel that was applied to it, for one that an operator had delivered again.
+"""
+
+from internals.causal_sql import FIRST_OF_ITS_KEY
+
+#: When a delivery is due that is being forwarded.  Nobody takes it back, whatever the time.
+FORWARDING = "timestamptz '9001-01-01 00:00:00+00'"
+
+#: When a delivery is due that lies in the other database by now.
+FORWARDED = "timestamptz '9002-01-01 00:00:00+00'"
+
+#: The kind of what a context's own database sends home.
+PARCEL = "saga.parcel"
+
+# What is due, and what somebody was forwarding who did not live to say that it arrived.
+TO_FORWARD = f"""
+WITH due AS MATERIALIZED (
+    SELECT message_id, attempts, rings, due_at, ordering_key, lease, started_at, false AS again
+    FROM {{schema}}.inbox AS i
+    WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now() AND {FIRST_OF_ITS_KEY}
+    ORDER BY due_at
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+), cut AS MATERIALIZED (
+    SELECT message_id, attempts, rings, due_at, ordering_key, lease, started_at, true AS again
+    FROM {{schema}}.inbox AS i
+    WHERE consumer = %(consumer)s AND state = 'pending' AND due_at = {FORWARDING}
+      AND ring_at <= now()
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+)
+SELECT {{claimed}}, i.lease, i.started_at IS NOT NULL, i.again
+FROM (SELECT * FROM due UNION ALL SELECT * FROM cut) AS i CROSS JOIN LATERAL {{message}} AS o
+ORDER BY i.due_at, o.seq
+"""
+
+# Committed before the other database is told: what it may have is never taken for unstarted.
+BEGIN_FORWARDING = f"""
+UPDATE {{schema}}.inbox
+SET due_at = {FORWARDING}, ring_at = now() + %(seconds)s * interval '1 second',
+    lease = coalesce(lease, %(lease)s), started_at = coalesce(started_at, clock_timestamp())
+WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND state || '' = 'pending'
+RETURNING ring_at
+"""
+
+# In the other database.  What is there stays as it is.  But for what was parked, and was delivered
+# again at home since its last parcel arrived: it is run again, once that parcel is done with.
+FORWARD = f"""
+WITH m AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(%(messages)s::json)
+        AS m (id uuid, kind text, category text, payload jsonb, saga_id uuid, saga text,
+              causation_id uuid, root_id uuid, recipient text, sender text, awaits text,
+              retry jsonb, applied uuid)
+), sent AS (
+    INSERT INTO {{schema}}.outbox (id, kind, category, payload, saga_id, saga, causation_id,
+                                   root_id, recipient, sender, awaits, retry)
+    SELECT id, kind, category, payload, saga_id, saga, causation_id, root_id,
+           recipient, sender, string_to_array(coalesce(awaits, ''), ','), retry
+    FROM m ORDER BY id  -- so that two who forward the same cannot wait for each other
+    ON CONFLICT (id) DO NOTHING
+), delivered AS (
+    INSERT INTO {{schema}}.inbox (message_id, consumer, saga_id, due_at, ring_at)
+    SELECT id, %(consumer)s, saga_id, now(), clock_timestamp() + %(grace)s * interval '1 second'
+    FROM m ORDER BY id
+    ON CONFLICT (message_id, consumer) DO NOTHING
+), over AS MATERIALIZED (
+    SELECT m.id, last.done
+    FROM (SELECT * FROM m WHERE applied IS NOT NULL) AS m CROSS JOIN LATERAL (
+        SELECT p.id, p.state = 'done' AS done FROM (
+            SELECT o.id, o.seq, i.state FROM {{schema}}.outbox AS o
+            JOIN {{schema}}.inbox AS i ON i.message_id = o.id AND i.consumer = %(parcels)s
+            WHERE o.causation_id = m.id AND o.kind = '{PARCEL}' AND o.sender = %(consumer)s
+        ) AS p ORDER BY p.seq DESC LIMIT 1
+    ) AS last
+    WHERE m.applied = last.id
+), again AS (
+    UPDATE {{schema}}.inbox AS i
+    SET state = 'pending', attempts = 0, rings = 0, done_at = NULL, due_at = now(),
+        ring_at = clock_timestamp() + %(grace)s * interval '1 second'
+    FROM over
+    WHERE i.message_id = over.id AND i.consumer = %(consumer)s AND i.state || '' = 'parked'
+      AND over.done
+)
+SELECT id FROM over WHERE NOT done
+"""
+
+# The time of the relay's next look tells whether it is with whoever says so still.
+CONFIRM = f"""
+UPDATE {{schema}}.inbox
+SET due_at = {FORWARDED}, last_error = NULL
+WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND state || '' = 'pending'
+  AND due_at = {FORWARDING} AND ring_at = %(ring_at)s
+"""
+
+# As if nobody had touched it.
+GIVE_BACK = f"""
+UPDATE {{schema}}.inbox
+SET due_at = again.at, ring_at = again.at, started_at = NULL, lease = nullif(lease, %(lease)s),
+    last_error = coalesce(%(error)s, last_error)
+FROM (SELECT clock_timestamp() + %(delay)s * interval '1 second' AS at) AS again
+WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND state || '' = 'pending'
+  AND due_at = {FORWARDING} AND ring_at = %(ring_at)s
+"""
+
+# It may have arrived.
+FORWARD_AGAIN = f"""
+UPDATE {{schema}}.inbox
+SET ring_at = clock_timestamp() + %(delay)s * interval '1 second',
+    last_error = coalesce(%(error)s, last_error)
+WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND state || '' = 'pending'
+  AND due_at = {FORWARDING} AND ring_at = %(ring_at)s
+"""
+
+CUT_OFF = f"""
+SELECT DISTINCT consumer FROM {{schema}}.inbox
+WHERE consumer = ANY (%(consumers)s) AND state = 'pending' AND due_at = {FORWARDING}
+  AND ring_at <= now()
+"""
+
+# In the other database: of these parked deliveries those that may have had an effect outside.
+STARTED = """
+SELECT message_id FROM {schema}.inbox
+WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND started_at IS NOT NULL
+"""
+
+# In order, so that two who apply parcels cannot wait for each other.
+AWAITED = """
+SELECT i.message_id, i.ordering_key, i.lease, o.root_id, o.awaits
+FROM (SELECT DISTINCT id FROM unnest(%(id)s::uuid[]) AS ids (id) ORDER BY id) AS m
+CROSS JOIN LATERAL (
+    SELECT * FROM {schema}.inbox
+    WHERE message_id = m.id AND consumer = %(consumer)s AND state || '' = 'pending' FOR UPDATE
+) AS i CROSS JOIN LATERAL {message} AS o
+"""
+
+# What is parked may be delivered again, so the parcel that was applied is remembered.  A handler
+# that acts within its database has left nothing there.
+REMEMBER = """
+UPDATE {schema}.inbox AS i
+SET lease = m.parcel, started_at = CASE WHEN m.started THEN i.started_at END
+FROM json_to_recordset(%(parked)s::json) AS m (id uuid, parcel uuid, started bool)
+WHERE i.message_id = m.id AND i.consumer = %(consumer)s AND i.state || '' = 'parked'
+"""

@@ -1,0 +1,209 @@
+"""Returning: parcels go home from the database of a context that has its own.
+
+1. There: claim parcels.
+2. At home: settle their deliveries and write what their handlers sent, as a hop at home does, and
+   commit.  So whatever is counted, ordered, undone or told to sagas is so at home alone.
+3. There: commit that home knows.
+
+Cut between the two commits, a parcel arrives twice.  The second finds that its delivery is not
+pending any more; or, where an operator had it delivered again, that it is the parcel that parked it.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from internals.batch import NOBODY, Batch, Folder, finish
+from internals.consumer import Handled
+from internals.database import Database
+from internals.failures import describe, is_transient
+from internals.hop import Colocated, hop
+from internals.inbox import Delivery, DeliveryState, Inbox, Settlement
+from internals.outbox import Outbox
+from internals.parcels import Parcel, parcels_of
+from internals.records import Value, records
+from internals.settling import Closing
+from internals.statements import Statements
+from internals.transactions import Boundary
+from internals.unit_of_work import UnitOfWork
+from saga.causal import is_counted
+
+logger = logging.getLogger(__name__)
+
+#: Seconds until a parcel that home cannot take is offered again; it doubles up to the second.
+_SHORTEST_DELAY = 1.0
+_LONGEST_DELAY = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Arriving:
+    """A parcel that was claimed."""
+
+    delivery: Delivery
+    parcel: Parcel
+    #: Of a parked delivery, whether its handler acts outside and was started.
+    started: bool
+
+    @property
+    def id(self) -> UUID:
+        return self.delivery.message.id
+
+
+class Returner:
+    """The consumer of a context's parcels, in its own database.
+
+    Args:
+        home: Where the parcels go.
+        parcels: The inbox of the parcels, there.
+        inbox: The context's deliveries at home.
+        outbox: Home's, without a limit on payloads: they were looked at when they were sent.
+        statements: For the schema, which is called the same in both databases.
+        colocated: Sagas of this process, which hear of their steps in home's transactions.
+    """
+
+    def __init__(
+        self,
+        home: Database,
+        parcels: Inbox,
+        inbox: Inbox,
+        outbox: Outbox,
+        statements: Statements,
+        colocated: Mapping[str, Colocated],
+    ) -> None:
+        self.name = parcels_of(inbox.consumer)
+        self._home = home
+        self._parcels = parcels
+        self._inbox = inbox
+        self._outbox = outbox
+        self._statements = statements
+        self._colocated = colocated
+
+    def handle(
+        self,
+        unit: UnitOfWork,
+        limit: int,
+        folders: Mapping[str, Folder] = NOBODY,
+    ) -> Handled:
+        """Take parcels home; `woken` are consumers there, for what is committed there by now."""
+        deliveries, size = self._parcels.claim(unit, limit)
+        if not deliveries:
+            return Handled()
+        arriving = self._open(unit, deliveries)
+        settled = [Settlement(each.id) for each in arriving]
+        try:
+            woken = self._arrive(arriving)
+        except Exception as error:
+            if is_transient(error):
+                raise
+            woken, settled = self._one_by_one(arriving)
+        self._parcels.settle(unit, settled)
+        return Handled(len(deliveries), len(deliveries), len(deliveries) >= size, woken)
+
+    def finish(self, database: Database, leased: Any) -> frozenset[str]:
+        raise AssertionError("parcels are not leased")
+
+    def _open(self, unit: UnitOfWork, deliveries: Sequence[Delivery]) -> list[_Arriving]:
+        parcels = [Parcel.from_json(delivery.message.payload) for delivery in deliveries]
+        parked = [p.settlement.message_id for p in parcels if _is_parked(p)]
+        asked = {"id": parked, "consumer": self._inbox.consumer}
+        started = {id for (id,) in unit.run(self._statements.started, asked)} if parked else set()
+        return [
+            _Arriving(delivery, parcel, parcel.settlement.message_id in started)
+            for delivery, parcel in zip(deliveries, parcels, strict=True)
+        ]
+
+    def _arrive(self, arriving: Sequence[_Arriving]) -> frozenset[str]:
+        """Commit parcels at home; returns the consumers to ring."""
+        arrival = _Arrival(arriving, self._inbox, self._outbox, self._statements)
+        try:
+            return self._commit(arrival, self._colocated)
+        except Exception as error:
+            if not self._colocated:
+                raise
+            # A saga's trouble must not become that of a context.
+            logger.info("%s: applied again: %s", self.name, type(error).__name__)
+        return self._commit(arrival, {})
+
+    def _commit(self, arrival: "_Arrival", colocated: Mapping[str, Colocated]) -> frozenset[str]:
+        return hop(self._home, arrival, len(arrival.arriving), colocated, Boundary.RETURN).woken
+
+    def _one_by_one(self, arriving: Sequence[_Arriving]) -> tuple[frozenset[str], list[Settlement]]:
+        """Keep what home cannot take from holding up the rest: it is offered again later."""
+        woken: frozenset[str] = frozenset()
+        settled = []
+        for each in arriving:
+            try:
+                woken |= self._arrive([each])
+                settled.append(Settlement(each.id))
+            except Exception as error:
+                if is_transient(error):
+                    raise
+                attempts = each.delivery.attempts + 1
+                delay = min(_SHORTEST_DELAY * 2.0 ** min(attempts, 16), _LONGEST_DELAY)
+                settled.append(
+                    Settlement(
+                        each.id,
+                        DeliveryState.PENDING,
+                        error=describe(error),
+                        attempts=attempts,
+                        delay=delay,
+                    )
+                )
+                of = each.parcel.settlement.message_id
+                logger.exception("%s: the parcel of %s cannot be applied", self.name, of)
+        return woken, settled
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """Parcels, as a consumer at home."""
+
+    arriving: Sequence[_Arriving]
+    inbox: Inbox
+    outbox: Outbox
+    statements: Statements
+
+    @property
+    def name(self) -> str:
+        return self.inbox.consumer
+
+    def handle(
+        self,
+        unit: UnitOfWork,
+        limit: int,
+        folders: Mapping[str, Folder] = NOBODY,
+    ) -> Handled:
+        """Settle the parcels' deliveries, and send what they hold."""
+        batch = Batch(self.name)
+        parked: list[dict[str, Value]] = []
+        ids = [each.parcel.settlement.message_id for each in self.arriving]
+        rows = unit.run(self.statements.awaited, {"id": ids, "consumer": self.name})
+        awaited = {id: found for id, *found in rows}
+        for id, each in zip(ids, self.arriving, strict=True):
+            if id not in awaited:
+                continue  # it arrived before
+            key, applied, root_id, awaits = awaited[id]
+            if applied == each.id:
+                continue  # it did too, and an operator has had it delivered again since
+            batch.settlements.append(each.parcel.settlement)
+            batch.messages.extend(each.parcel.sent)
+            over = not _is_parked(each.parcel)
+            if is_counted(tuple(awaits)):
+                batch.closed.append(Closing(root_id, id, closes=over))
+            if over and key is not None:
+                batch.keys.add(key)
+            if not over:
+                parked.append({"id": id, "parcel": each.id, "started": each.started})
+        woken = finish(unit, self.inbox, self.outbox, batch, folders=folders)
+        if parked:
+            unit.run(self.statements.remember, {"parked": records(parked), "consumer": self.name})
+        return Handled(woken=woken)
+
+    def finish(self, database: Database, leased: Any) -> frozenset[str]:
+        raise AssertionError("parcels are not leased")
+
+
+def _is_parked(parcel: Parcel) -> bool:
+    return parcel.settlement.state is DeliveryState.PARKED
