@@ -137,11 +137,15 @@ CROSS JOIN LATERAL (
 ) AS i CROSS JOIN LATERAL {message} AS o
 """
 
-# What is parked may be delivered again, so the parcel that was applied is remembered.  A handler
-# that acts within its database has left nothing there.
+# A handler that acts within its database has left nothing there where it is parked.
+UNTOUCHED = """
+UPDATE {schema}.inbox SET started_at = NULL
+WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND state || '' = 'pending'
+"""
+
+# What is parked may be delivered again, so the parcel that was applied is remembered.
 REMEMBER = """
-UPDATE {schema}.inbox AS i
-SET lease = m.parcel, started_at = CASE WHEN m.started THEN i.started_at END
-FROM json_to_recordset(%(parked)s::json) AS m (id uuid, parcel uuid, started bool)
+UPDATE {schema}.inbox AS i SET lease = m.parcel
+FROM json_to_recordset(%(parked)s::json) AS m (id uuid, parcel uuid)
 WHERE i.message_id = m.id AND i.consumer = %(consumer)s AND i.state || '' = 'parked'
 """

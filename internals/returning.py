@@ -23,7 +23,7 @@ from internals.hop import Colocated, hop
 from internals.inbox import Delivery, DeliveryState, Inbox, Settlement
 from internals.outbox import Outbox
 from internals.parcels import Parcel, parcels_of
-from internals.records import Value, records
+from internals.records import records
 from internals.settling import Closing
 from internals.statements import Statements
 from internals.transactions import Boundary
@@ -48,7 +48,13 @@ class _Arriving:
 
     @property
     def id(self) -> UUID:
+        """The parcel's own."""
         return self.delivery.message.id
+
+    @property
+    def parked(self) -> bool:
+        """Whether the delivery is."""
+        return self.parcel.settlement.state is DeliveryState.PARKED
 
 
 class Returner:
@@ -106,7 +112,11 @@ class Returner:
 
     def _open(self, unit: UnitOfWork, deliveries: Sequence[Delivery]) -> list[_Arriving]:
         parcels = [Parcel.from_json(delivery.message.payload) for delivery in deliveries]
-        parked = [p.settlement.message_id for p in parcels if _is_parked(p)]
+        parked = [
+            parcel.settlement.message_id
+            for parcel in parcels
+            if parcel.settlement.state is DeliveryState.PARKED
+        ]
         asked = {"id": parked, "consumer": self._inbox.consumer}
         started = {id for (id,) in unit.run(self._statements.started, asked)} if parked else set()
         return [
@@ -177,7 +187,7 @@ class _Arrival:
     ) -> Handled:
         """Settle the parcels' deliveries, and send what they hold."""
         batch = Batch(self.name)
-        parked: list[dict[str, Value]] = []
+        parked: list[_Arriving] = []
         ids = [each.parcel.settlement.message_id for each in self.arriving]
         rows = unit.run(self.statements.awaited, {"id": ids, "consumer": self.name})
         awaited = {id: found for id, *found in rows}
@@ -189,21 +199,29 @@ class _Arrival:
                 continue  # it did too, and an operator has had it delivered again since
             batch.settlements.append(each.parcel.settlement)
             batch.messages.extend(each.parcel.sent)
-            over = not _is_parked(each.parcel)
             if is_counted(tuple(awaits)):
-                batch.closed.append(Closing(root_id, id, closes=over))
-            if over and key is not None:
+                batch.closed.append(Closing(root_id, id, closes=not each.parked))
+            if each.parked:
+                parked.append(each)
+            elif key is not None:
                 batch.keys.add(key)
-            if not over:
-                parked.append({"id": id, "parcel": each.id, "started": each.started})
+        # Before anything is undone by what arrives.
+        self._tell_untouched(unit, [each for each in parked if not each.started])
         woken = finish(unit, self.inbox, self.outbox, batch, folders=folders)
-        if parked:
-            unit.run(self.statements.remember, {"parked": records(parked), "consumer": self.name})
+        self._remember(unit, parked)
         return Handled(woken=woken)
 
     def finish(self, database: Database, leased: Any) -> frozenset[str]:
         raise AssertionError("parcels are not leased")
 
+    def _tell_untouched(self, unit: UnitOfWork, parked: Sequence[_Arriving]) -> None:
+        if parked:
+            ids = [each.parcel.settlement.message_id for each in parked]
+            unit.run(self.statements.untouched, {"id": ids, "consumer": self.name})
 
-def _is_parked(parcel: Parcel) -> bool:
-    return parcel.settlement.state is DeliveryState.PARKED
+    def _remember(self, unit: UnitOfWork, parked: Sequence[_Arriving]) -> None:
+        if parked:
+            applied = records(
+                {"id": each.parcel.settlement.message_id, "parcel": each.id} for each in parked
+            )
+            unit.run(self.statements.remember, {"parked": applied, "consumer": self.name})

@@ -408,6 +408,7 @@ class Statements:
     cut_off: str = remote_sql.CUT_OFF
     started: str = remote_sql.STARTED
     awaited: str = _with_messages(remote_sql.AWAITED)
+    untouched: str = remote_sql.UNTOUCHED
     remember: str = remote_sql.REMEMBER
 
 

@@ -8,6 +8,7 @@ there are; `make models` runs enough for 10,000 trees.
 import os
 import random
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
@@ -21,6 +22,7 @@ from tree import NAMES, Node, Wood
 from boundary.history import differences
 from internals.transactions import watch
 from internals.unit_of_work import joined
+from tests.conftest import make_engine
 
 EXAMPLES = int(os.environ.get("SAGA_MODEL_EXAMPLES", "12"))
 
@@ -56,10 +58,17 @@ def named(node: Node, numbers: Iterator[int]) -> Node:
     return node.model_copy(update={"name": name, "branches": branches})
 
 
-@pytest.fixture
-def wood(runtime: Any, outside: psycopg.Connection[Any]) -> Iterator[Wood]:
-    yield Wood(runtime, outside)
-    watch(None)
+@pytest.fixture(params=["one_database", "cedar_has_its_own"])
+def wood(request: Any, runtime: Any, outside: psycopg.Connection[Any]) -> Iterator[Wood]:
+    """A wood, all in one database and with one context in a database of its own."""
+    with ExitStack() as stack:
+        stack.callback(watch, None)
+        if request.param == "one_database":
+            yield Wood(runtime, outside)
+        else:
+            engine = make_engine(request.getfixturevalue("elsewhere"))
+            stack.callback(engine.dispose)
+            yield Wood(runtime, outside, request.getfixturevalue("apart"), engine)
 
 
 @settings(
@@ -99,7 +108,7 @@ def test_whatever_happens_each_tree_is_settled_or_undone(
         unit, known = joined(connection), wood.runtime
         assert list(differences(unit, known.statements, known.sagas)) == []
     assert set(wood.open().values()) <= {0}
-    wood.outside.execute("TRUNCATE ran, undone")
+    wood.forget()
 
 
 def _drive(wood: Wood, rng: random.Random, crashes: float) -> None:
@@ -114,10 +123,7 @@ def _drive(wood: Wood, rng: random.Random, crashes: float) -> None:
     try:
         for _ in range(60):
             if rng.random() < 0.3:
-                wood.outside.execute(
-                    "UPDATE inbox SET due_at = now() - random() * interval '1 hour' "
-                    "WHERE state = 'pending' AND due_at <= now()"
-                )
+                wood.shuffle()
             try:
                 if not wood.runtime.answer(rng.choice(consumers), follow=rng.random() < 0.5):
                     continue
@@ -159,9 +165,10 @@ def _check(wood: Wood, id: UUID, root: Node, *, fell: bool, fallen: set[str]) ->
         assert set(undone) == set(ran) - stands, "what ran is undone, and nothing else"
         assert _stands(wood, id) == len(stands)
         places = {name: place for place, name in enumerate(undone)}
+        late = set() if wood.apart is None else _late(wood, id)
         for node in root.walk():
             for branch in node.branches:
-                if branch.name in places and node.name in places:
+                if branch.name in places and node.name in places and branch.name not in late:
                     assert places[branch.name] < places[node.name], "a cause before its effect"
     if not (fell or refused):
         assert status == "completed"
@@ -177,8 +184,18 @@ def _reached(node: Node, fallen: set[str]) -> Iterator[str]:
 
 
 def _of(wood: Wood, table: str, id: UUID) -> list[str]:
-    rows = wood.outside.execute(f"SELECT node FROM {table} WHERE tree = %s ORDER BY id", [str(id)])
-    return [name for (name,) in rows]
+    return wood.nodes(table, id)
+
+
+def _late(wood: Wood, id: UUID) -> set[str]:
+    """The nodes of which home heard when it had begun to undo: they are undone when they come."""
+    rows = wood.outside.execute(
+        """SELECT o.payload -> 'node' ->> 'name' FROM outbox o JOIN inbox i ON i.message_id = o.id
+           WHERE o.saga_id = %(id)s AND o.kind LIKE '%%.branched' AND i.done_at > (
+               SELECT min(sent_at) FROM outbox WHERE saga_id = %(id)s AND kind = 'saga.undo')""",
+        {"id": id},
+    )
+    return {name for (name,) in rows}
 
 
 def _stands(wood: Wood, id: UUID) -> int:

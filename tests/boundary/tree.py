@@ -126,7 +126,7 @@ class Wood:
 
     def settle(self, names: Sequence[str] = (*NAMES, "saga.wood")) -> None:
         """Answer for all of these consumers until none of them has anything due."""
-        while sum([self.runtime.answer(name) for name in names]):
+        while sum([self.runtime.answer(name) for name in names]) or self._cut_off():
             pass
 
     def status(self, id: UUID) -> str:
@@ -136,11 +136,11 @@ class Wood:
 
     def ran(self) -> list[str]:
         """The nodes whose handlers ran, in order."""
-        return self._nodes("ran")
+        return self.nodes("ran")
 
     def undone(self) -> list[str]:
         """The nodes that were undone, in order."""
-        return self._nodes("undone")
+        return self.nodes("undone")
 
     def parked(self) -> list[UUID]:
         rows = self.outside.execute("SELECT message_id FROM inbox WHERE state = 'parked'")
@@ -150,11 +150,38 @@ class Wood:
         """The counts, by command."""
         return dict(self.outside.execute("SELECT root_id, open FROM settling").fetchall())
 
-    def _nodes(self, table: str) -> list[str]:
-        """What is in a table, in both databases, in the order in which it was written."""
-        both = [self.outside] if self.apart is None else [self.outside, self.apart]
-        query = f"SELECT at, node FROM {table}"
-        return [node for _, node in sorted(row for one in both for row in one.execute(query))]
+    def _cut_off(self) -> int:
+        """Let what was being forwarded when its worker died be forwarded again; how much it is."""
+        return int(
+            self.outside.execute(
+                "UPDATE inbox SET ring_at = now() WHERE state = 'pending' AND ring_at > now() "
+                "AND due_at = timestamptz '9001-01-01 00:00:00+00'"
+            ).rowcount
+        )
+
+    def nodes(self, table: str, id: UUID | None = None) -> list[str]:
+        """What a table of one tree or of all holds, in both databases, in the order of writing."""
+        query = f"SELECT at, node FROM {table} WHERE %(id)s::text IS NULL OR tree = %(id)s"
+        asked = {"id": None if id is None else str(id)}
+        rows = [row for one in self._connections for row in one.execute(query, asked)]
+        return [node for _, node in sorted(rows)]
+
+    def forget(self) -> None:
+        """Empty the tables."""
+        for one in self._connections:
+            one.execute("TRUNCATE ran, undone")
+
+    def shuffle(self) -> None:
+        """Let what is due come in another order."""
+        for one in self._connections:
+            one.execute(
+                "UPDATE inbox SET due_at = now() - random() * interval '1 hour' "
+                "WHERE state = 'pending' AND due_at <= now()"
+            )
+
+    @property
+    def _connections(self) -> list[Any]:
+        return [self.outside] if self.apart is None else [self.outside, self.apart]
 
     def _context(self, name: str) -> Context:
         alone = name == "cedar" and self.apart is not None
