@@ -19,6 +19,7 @@ from internals.batch import Folder
 from internals.consumer import Consumer, Handled, Unprotected
 from internals.database import Database
 from internals.failures import is_conflict, is_transient
+from internals.reach import OutOfReach
 from internals.transactions import Boundary, transaction
 
 logger = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ def drain(
         except Exception as error:
             # A saga's trouble must not become that of a context.
             transient, colocated = bool(colocated) or is_transient(error), _NOBODY
-            if not transient or failures == _PATIENCE:
+            if not transient or failures == _PATIENCE or isinstance(error, OutOfReach):
                 raise
             logger.info("%s: the hop is run again: %s", consumer.name, type(error).__name__)
             failures += 1

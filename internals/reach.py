@@ -12,7 +12,7 @@ import psycopg
 import sqlalchemy.exc
 
 from internals.database import Database, OpenedUnit
-from internals.failures import is_transient
+from internals.failures import describe, is_transient
 from internals.unit_of_work import UnitOfWork
 
 #: Seconds until the next try, which double.
@@ -39,6 +39,7 @@ class Reach:
         self._pause = 0.0
         self._next = 0.0
         self._trying = False
+        self._why = ""
 
     @property
     def away(self) -> bool:
@@ -51,9 +52,9 @@ class Reach:
         try:
             opened = self._database.open()
         except BaseException as error:
-            self._tell(trying, well=not _says_nothing(error))
+            self._tell(trying, _says_nothing(error))
             raise
-        self._tell(trying, well=True)
+        self._tell(trying, None)
         return opened
 
     def joined(self, handle: Any) -> UnitOfWork:
@@ -63,21 +64,24 @@ class Reach:
         """Return whether this thread is the one that finds out."""
         with self._lock:
             if self.away:
-                raise OutOfReach("the database did not answer a moment ago")
+                raise OutOfReach(f"the database did not answer a moment ago: {self._why}")
             self._trying = bool(self._pause)
             return self._trying
 
-    def _tell(self, trying: bool, *, well: bool) -> None:
+    def _tell(self, trying: bool, why: str | None) -> None:
         with self._lock:
             if trying:
                 self._trying = False
-            if well:
+            if why is None:
                 self._pause = 0.0
             else:
+                self._why = why
                 self._pause = min(2 * self._pause or _SHORTEST, _LONGEST)
                 self._next = time.monotonic() + self._pause
 
 
-def _says_nothing(error: BaseException) -> bool:
-    """Whether the server did not answer; that the pool is empty says nothing of the server."""
-    return is_transient(error) and not isinstance(error, sqlalchemy.exc.TimeoutError)
+def _says_nothing(error: BaseException) -> str | None:
+    """Return why the server does not answer; None if it may: an empty pool says nothing of it."""
+    if is_transient(error) and not isinstance(error, sqlalchemy.exc.TimeoutError):
+        return describe(error).strip()
+    return None

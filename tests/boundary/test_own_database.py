@@ -1,0 +1,462 @@
+"""A context that has a database of its own: everything happens once, and home knows of all of it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from mill import FORWARDED, FORWARDING, Grind, Mill, Sown, act_nothing, bread
+from psycopg import OperationalError
+from sqlalchemy import create_engine
+
+from boundary import Runtime
+from internals import Context, Work
+from internals.transactions import Boundary, watch
+from saga import NoTransaction, Rejected, Retry
+from tests.conftest import make_engine
+
+GROUND, SPILT = ("ground", 1), ("spilt", 1)
+
+
+class Gone(BaseException):
+    """The worker is gone: no `except Exception` sees it."""
+
+
+@pytest.fixture
+def mill(
+    runtime: Callable[..., Runtime],
+    outside: psycopg.Connection[Any],
+    apart: psycopg.Connection[Any],
+    elsewhere: Any,
+) -> Iterator[Mill]:
+    engine = make_engine(elsewhere)
+    yield Mill(runtime, outside, apart, engine)
+    watch(None)
+    engine.dispose()
+
+
+def lost(*_: object) -> None:
+    """The database seems to fail."""
+    raise OperationalError("server closed the connection unexpectedly")
+
+
+def gone(*_: object) -> None:
+    raise Gone
+
+
+def fall(command: Grind, work: Work) -> None:
+    raise RuntimeError("the wheel is broken")
+
+
+class Once:
+    """Calls something the n-th time that a boundary is passed at this moment."""
+
+    def __init__(self, boundary: Boundary, moment: str, call: Callable[[], None], n: int = 1):
+        self._at = (boundary, moment)
+        self._call = call
+        self._left = n
+        watch(self)
+
+    @property
+    def struck(self) -> bool:
+        return self._left <= 0
+
+    def __call__(self, boundary: Boundary, moment: str) -> None:
+        if (boundary, moment) == self._at:
+            self._left -= 1
+            if not self._left:
+                self._call()
+
+
+class TestBothWays:
+    def test_a_command_goes_there_and_what_came_of_it_comes_home(self, mill: Mill) -> None:
+        [id] = mill.order(1)
+        mill.settle()
+        assert mill.status(id) == "completed"
+        assert mill.milled() == [GROUND]
+        assert mill.baked() == [1]
+        assert mill.at_home()["state"] == mill.at_the_mill()["state"] == "done"
+        assert mill.here("SELECT data FROM saga")[0]["data"]["note"] == "fine ½"
+        mill.check()
+
+    def test_a_doorbell_is_all_that_it_takes(self, mill: Mill) -> None:
+        [id] = mill.order(1)
+        assert mill.runtime.answer("mill", follow=True) == 2  # and the oven's, in this thread
+        assert mill.status(id) == "completed"
+
+    def test_a_no_comes_home_and_leaves_nothing_there(self, mill: Mill) -> None:
+        def refuse(command: Grind, work: Work) -> None:
+            raise Rejected("no grain")
+
+        mill.acts = refuse
+        [id] = mill.order(1)
+        mill.settle()
+        assert mill.status(id) == "compensated"
+        assert mill.milled() == []
+        assert mill.at_home()["last_error"] == "rejected: no grain"
+
+    def test_it_is_compensated_there(self, mill: Mill) -> None:
+        mill.burnt = {1}
+        [id] = mill.order(1)
+        mill.settle()
+        assert mill.status(id) == "compensated"
+        assert mill.milled() == [GROUND, SPILT]
+        mill.check()
+
+    def test_two_contexts_of_one_database_hear_of_one_event(self, mill: Mill) -> None:
+        mill.sow(Sown(field="north", n=1))
+        mill.settle()
+        assert sorted(mill.milled()) == [("hopes for north", 1), ("reckons with north", 1)]
+        assert len(mill.there("SELECT * FROM outbox WHERE kind = 'farm.sown'")) == 1
+
+    def test_a_batch_is_as_one(self, mill: Mill) -> None:
+        ids = mill.order(*range(150))
+        mill.settle()
+        assert {mill.status(id) for id in ids} == {"completed"}
+        assert sorted(n for _, n in mill.milled()) == list(range(150))
+        mill.check()
+
+    def test_what_fails_is_tried_again_there(self, mill: Mill) -> None:
+        mill.acts = fall
+        mill.open(retry=Retry(attempts=3, backoff=timedelta(hours=1)))
+        [id] = mill.order(1)
+        mill.settle()
+        assert mill.at_the_mill()["attempts"] == 1
+        assert mill.at_home()["due_at"].year == FORWARDED
+        assert mill.there("SELECT * FROM outbox WHERE kind = 'saga.parcel'") == []
+        mill.acts = act_nothing
+        mill.end_leases()
+        mill.settle()
+        assert mill.status(id) == "completed"
+        assert mill.at_home()["attempts"] == 1
+        assert mill.milled() == [GROUND]
+
+    def test_a_handler_that_calls_out_is_leased_there(self, mill: Mill) -> None:
+        keys: list[str] = []
+
+        def call(command: Grind, work: Work) -> None:
+            keys.append(work.idempotency_key)
+            assert mill.at_the_mill()["lease"] is not None
+            if len(keys) == 1:
+                raise Gone
+
+        mill.acts = call
+        mill.open(external=True)
+        [id] = mill.order(1)
+        with pytest.raises(Gone):
+            mill.settle()
+        mill.end_leases()
+        mill.settle()
+        assert len(keys) == 2
+        assert len(set(keys)) == 1
+        assert mill.status(id) == "completed"
+        assert mill.milled() == [GROUND]
+
+
+#: Every commit on the way, and how manieth of its boundary it is when one command goes there.
+COMMITS = [
+    pytest.param(Boundary.HOP, 1, id="claimed at home"),
+    pytest.param(Boundary.FORWARD, 1, id="written there"),
+    pytest.param(Boundary.FORWARDED, 1, id="confirmed at home"),
+    pytest.param(Boundary.HOP, 2, id="handled there"),
+    pytest.param(Boundary.RETURN, 1, id="settled at home"),
+    pytest.param(Boundary.RETURNED, 1, id="acknowledged there"),
+]
+
+
+class TestCut:
+    @pytest.mark.parametrize("way", [gone, lost])
+    @pytest.mark.parametrize("moment", ["before", "after"])
+    @pytest.mark.parametrize(("boundary", "n"), COMMITS)
+    def test_whatever_is_cut_everything_happens_once(
+        self, mill: Mill, boundary: Boundary, n: int, moment: str, way: Callable[..., None]
+    ) -> None:
+        [id] = mill.order(1)
+        cut = Once(boundary, moment, way, n)
+        with suppress(Gone, OperationalError):
+            mill.settle("mill")
+        assert cut.struck
+        watch(None)
+        mill.end_leases()
+        mill.settle()
+        assert mill.status(id) == "completed"
+        assert mill.milled() == [GROUND]
+        assert mill.baked() == [1]
+        [told] = mill.here("SELECT count(*) AS n FROM outbox WHERE kind = 'mill.ground'")
+        assert told["n"] == 1
+        mill.check()
+
+    def test_what_may_have_arrived_is_not_taken_for_unstarted(self, mill: Mill) -> None:
+        mill.open(saga=bread(timeout=timedelta(hours=1)))
+        [id] = mill.order(1)
+        Once(Boundary.FORWARD, "after", gone)
+        with pytest.raises(Gone):
+            mill.settle("mill")
+        watch(None)
+        mill.pass_deadline()
+        assert mill.at_home()["state"] == "pending"
+        mill.end_leases()
+        mill.settle()
+        assert mill.status(id) == "compensated"
+        # In doubt it was undone, and when it was known to be done once more.
+        assert mill.milled()[:2] == [GROUND, SPILT]
+        mill.check()
+
+
+class TestAway:
+    """The mill's database, or home's, is down."""
+
+    @pytest.fixture
+    def away(self, mill: Mill) -> Iterator[Callable[..., None]]:
+        """Open the mill with a database that nobody listens for."""
+
+        def open(**options: Any) -> None:
+            nowhere = create_engine("postgresql+psycopg://nobody@127.0.0.1:1/nothing")
+            mill.open(databases={"mills": nowhere}, **options)
+
+        return open
+
+    def test_what_is_to_go_there_waits_and_the_rest_goes_on(
+        self, mill: Mill, away: Callable[..., None]
+    ) -> None:
+        away()
+        [id] = mill.order(1)
+        with pytest.raises(Exception, match="connection"):
+            mill.runtime.answer("mill")
+        row = mill.at_home()
+        assert (row["state"], row["started_at"], row["lease"]) == ("pending", None, None)
+        assert "not forwarded to its own database yet" in row["last_error"]
+        mill.open()
+        mill.end_leases()
+        mill.settle()
+        assert mill.status(id) == "completed"
+        assert mill.at_home()["last_error"] is None
+
+    def test_it_is_left_alone_for_a_while_then(self, mill: Mill, away: Callable[..., None]) -> None:
+        away()
+        mill.order(1)
+        with pytest.raises(Exception, match="connection"):
+            mill.runtime.answer("mill")
+        mill.end_leases()
+        assert mill.runtime.answer("mill") == 0
+        assert mill.at_home()["due_at"].year < FORWARDING
+
+    def test_a_command_that_could_not_go_there_is_taken_back_at_its_deadline(
+        self, mill: Mill, away: Callable[..., None]
+    ) -> None:
+        away(saga=bread(timeout=timedelta(hours=1)))
+        [id] = mill.order(1)
+        with pytest.raises(Exception, match="connection"):
+            mill.runtime.answer("mill")
+        mill.pass_deadline()
+        assert mill.at_home()["state"] == "revoked"
+        assert mill.status(id) == "compensated"
+
+    def test_while_home_is_down_the_mill_goes_on_with_what_it_has(
+        self, mill: Mill, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        [id] = mill.order(1)
+        Once(Boundary.HOP, "before", gone, 2)  # forwarded, and not handled yet
+        with pytest.raises(Gone):
+            mill.settle("mill")
+        watch(None)
+        with monkeypatch.context() as patch:
+            patch.setattr(type(mill.runtime.database), "open", _refuse(mill))
+            with pytest.raises(OperationalError, match="down"):
+                mill.runtime.answer("mill")
+        assert mill.milled() == [GROUND]
+        assert mill.at_home()["due_at"].year == FORWARDED
+        assert mill.at_the_mill()["state"] == "done"
+        mill.open()
+        mill.settle()
+        assert mill.status(id) == "completed"
+        assert mill.milled() == [GROUND]
+
+
+def _refuse(mill: Mill) -> Callable[..., Any]:
+    home, usual = mill.runtime.database, type(mill.runtime.database).open
+
+    def open(self: Any) -> Any:
+        if self is home:
+            raise OperationalError("home is down")
+        return usual(self)
+
+    return open
+
+
+ONCE = Retry(attempts=1)
+
+
+class TestParked:
+    @pytest.fixture
+    def parked(self, mill: Mill) -> Any:
+        """A command that is parked, there and at home: its id and the saga's."""
+        mill.acts = fall
+        mill.open(retry=ONCE)
+        [id] = mill.order(1)
+        mill.settle()
+        mill.acts = act_nothing
+        return mill.at_home()["message_id"], id
+
+    def test_it_is_parked_at_home_and_the_saga_is_stuck(self, mill: Mill, parked: Any) -> None:
+        assert mill.at_home()["state"] == mill.at_the_mill()["state"] == "parked"
+        assert mill.at_home()["last_error"] == "RuntimeError: the wheel is broken"
+        assert mill.status(parked[1]) == "stuck"
+
+    def test_retried_at_home_it_is_run_there_again(self, mill: Mill, parked: Any) -> None:
+        mill.act("retry", parked[0])
+        mill.settle()
+        assert mill.status(parked[1]) == "completed"
+        assert mill.milled() == [GROUND]
+        mill.check()
+
+    def test_again_and_again(self, mill: Mill, parked: Any) -> None:
+        mill.acts = fall
+        for _ in range(3):
+            mill.act("retry", parked[0])
+            mill.settle()
+            assert mill.at_home()["state"] == mill.at_the_mill()["state"] == "parked"
+        mill.acts = act_nothing
+        mill.replay(parked[1])
+        mill.settle()
+        assert mill.status(parked[1]) == "completed"
+        assert mill.milled() == [GROUND]
+
+    def test_dropped_at_home_it_is_run_nowhere(self, mill: Mill, parked: Any) -> None:
+        mill.act("drop", parked[0])
+        mill.settle()
+        assert mill.at_home()["state"] == "revoked"
+        assert mill.milled() == []
+
+    def test_a_parcel_that_comes_twice_does_not_park_it_again(self, mill: Mill) -> None:
+        mill.acts = fall
+        mill.open(retry=ONCE)
+        [id] = mill.order(1)
+        Once(Boundary.RETURNED, "before", gone)  # home knows, and the mill does not know it
+        with pytest.raises(Gone):
+            mill.settle()
+        watch(None)
+        assert mill.at_home()["state"] == "parked"
+        mill.acts = act_nothing
+        mill.act("retry", mill.at_home()["message_id"])
+        # Offered before the parcel is done with, it is left; then the parcel is dropped.
+        mill.settle()
+        assert mill.at_home()["state"] == "pending"
+        assert mill.at_home()["started_at"] is None
+        mill.end_leases()
+        mill.settle()
+        assert mill.status(id) == "completed"
+        assert mill.milled() == [GROUND]
+        mill.check()
+
+    @pytest.mark.parametrize("moment", ["before", "after"])
+    @pytest.mark.parametrize(("boundary", "n"), COMMITS)
+    def test_a_retry_that_is_cut_runs_it_once(
+        self, mill: Mill, parked: Any, boundary: Boundary, n: int, moment: str
+    ) -> None:
+        mill.act("retry", parked[0])
+        cut = Once(boundary, moment, gone, n)
+        with pytest.raises(Gone):
+            mill.settle("mill")
+        assert cut.struck
+        watch(None)
+        mill.end_leases()
+        mill.settle()
+        assert mill.status(parked[1]) == "completed"
+        assert mill.milled() == [GROUND]
+        mill.check()
+
+    def test_what_left_nothing_there_may_be_taken_back(self, mill: Mill, parked: Any) -> None:
+        assert mill.at_home()["started_at"] is None
+
+    def test_what_may_have_had_an_effect_outside_may_not(self, mill: Mill) -> None:
+        mill.acts = fall
+        mill.open(retry=ONCE, external=True)
+        mill.order(1)
+        mill.settle()
+        assert mill.at_home()["state"] == "parked"
+        assert mill.at_home()["started_at"] is not None
+
+
+class TestOrder:
+    def test_of_one_key_they_go_there_one_by_one(self, mill: Mill) -> None:
+        mill.sow(*(Sown(field=field, n=n) for n in range(5) for field in ("north", "south")))
+        mill.settle()
+        for field in ("north", "south"):
+            told = [n for what, n in mill.milled() if what == f"reckons with {field}"]
+            assert told == [0, 1, 2, 3, 4]
+
+    def test_one_that_is_parked_there_holds_up_its_own_key_only(self, mill: Mill) -> None:
+        def choke(command: Grind, work: Work) -> None:
+            if command.n == 1:
+                raise RuntimeError("a stone")
+
+        mill.acts = choke
+        mill.sow(*(Sown(field="north", n=n) for n in range(4)), Sown(field="south", n=7))
+        mill.settle()
+        reckoned = [n for what, n in mill.milled() if what.startswith("reckons")]
+        assert sorted(reckoned) == [0, 7]
+        mill.acts = act_nothing
+        mill.act(
+            "retry",
+            *(r["message_id"] for r in mill.here("SELECT * FROM inbox WHERE state = 'parked'")),
+        )
+        mill.settle()
+        reckoned = [n for what, n in mill.milled() if what == "reckons with north"]
+        assert reckoned == [0, 1, 2, 3]
+
+
+class TestPoison:
+    def test_a_parcel_that_home_cannot_take_holds_up_no_other(self, mill: Mill) -> None:
+        mill.alter(
+            """CREATE FUNCTION choke() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                   IF new.kind = 'mill.ground' AND new.payload ->> 'n' = '2' THEN
+                       RAISE 'no room for two';
+                   END IF;
+                   RETURN new;
+               END $$;
+               CREATE TRIGGER choke BEFORE INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION choke()"""
+        )
+        ids = mill.order(1, 2, 3)
+        mill.settle()
+        assert [mill.status(id) for id in ids] == ["completed", "running", "completed"]
+        [left] = mill.there("SELECT * FROM inbox WHERE state = 'pending'")
+        assert "no room for two" in left["last_error"]
+        mill.alter("DROP TRIGGER choke ON outbox")
+        mill.end_leases()
+        mill.settle()
+        assert mill.status(ids[1]) == "completed"
+        assert sorted(mill.milled()) == [("ground", 1), ("ground", 2), ("ground", 3)]
+
+
+class TestProcesses:
+    def test_one_that_does_not_know_the_database_leaves_its_contexts_alone(
+        self, mill: Mill
+    ) -> None:
+        mill.open(databases={})
+        assert "mill" not in mill.runtime.consumers
+        [id] = mill.order(1)
+        assert mill.settle() == 0
+        mill.open()
+        mill.settle()
+        assert mill.status(id) == "completed"
+
+    def test_sagas_and_events_begin_at_home(self, mill: Mill) -> None:
+        with (
+            mill.engine.begin() as connection,
+            pytest.raises(NoTransaction, match="in the database 'mills'"),
+        ):
+            mill.runtime.publish(connection, Sown(field="north", n=1))
+
+    def test_so_do_those_of_handlers(self, mill: Mill) -> None:
+        mill.acts = lambda _, work: mill.runtime.publish(work.session, Sown(field="north", n=1))
+        mill.open(retry=ONCE)
+        mill.order(1)
+        mill.settle()
+        assert "work.publish(...)" in mill.at_home()["last_error"]
+
+    def test_a_name_that_is_none_is_refused(self) -> None:
+        with pytest.raises(Exception, match="database 'The Mill' must be a lower-case word"):
+            Context("mill", database="The Mill")
