@@ -20,6 +20,7 @@ VARIABLES = {
     "SAGA_POOL_SIZE": "3",
     "SAGA_COLOCATE": "no",
     "SAGA_SUSPECT_STARTS": "4",
+    "SAGA_DATABASES": '{"hotels": "postgres://ann:secret@inn/hotels"}',
 }
 
 
@@ -39,7 +40,9 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "postgresql+psycopg://ann:secret@db:5432/trips"
     )
     assert settings.redis_url.get_secret_value() == "redis://:secret@cache:6379/1"
-    assert settings.model_dump(exclude={"database_url", "redis_url"}) == {
+    own = {name: url.get_secret_value() for name, url in settings.databases.items()}
+    assert own == {"hotels": "postgresql+psycopg://ann:secret@inn/hotels"}
+    assert settings.model_dump(exclude={"database_url", "redis_url", "databases"}) == {
         "db_schema": "my_sagas",
         "namespace": "mine",
         "embedded_dir": Path("/somewhere"),

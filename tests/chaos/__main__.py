@@ -26,6 +26,11 @@ def main() -> int:
     parser.add_argument(
         "--seconds", type=float, default=0.0, metavar="S", help="let the storm last so long"
     )
+    parser.add_argument(
+        "--own-database",
+        action="store_true",
+        help="give two contexts a Postgres of their own, which is struck too",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--keep", action="store_true", help="leave the folder with the logs, and tell where"
@@ -37,6 +42,7 @@ def main() -> int:
         seed=given.seed,
         workers=given.workers,
         seconds=given.seconds,
+        own_database=given.own_database,
         keep=given.keep,
     )
     for number in (signal.SIGINT, signal.SIGTERM):

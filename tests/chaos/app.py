@@ -8,7 +8,8 @@ from boundary import Runtime, Settings
 from tests.chaos.booking import CHAOS_TRIP
 from tests.chaos.charging import GATEWAY, payments
 from tests.chaos.contexts import cars, documents, flights, hotels, loyalty, rooms, seating
-from tests.chaos.plan import Plan
+from tests.chaos.partners import move_out
+from tests.chaos.plan import PARTNERS, Plan
 
 CONTEXTS = (flights, seating, hotels, rooms, cars, payments, documents, loyalty)
 
@@ -18,6 +19,7 @@ STEPS = ("flight", "seating", "hotel", "room", "car", "payment", "documents", "m
 
 def build_runtime(settings: Settings, engine: Engine | None = None) -> Runtime:
     """Return a runtime that finds the ledger's tables beside the framework's own."""
+    move_out(out=PARTNERS in settings.databases)
     return Runtime(sagas=[CHAOS_TRIP], contexts=CONTEXTS, settings=settings, engine=engine)
 
 

@@ -27,6 +27,7 @@ from tests.chaos.effects import (
     wrong_money,
 )
 from tests.chaos.gateway import Call
+from tests.chaos.partners import disagreements
 from tests.chaos.trips import Trip
 
 #: Of the sagas, so many have to compensate, or the run proves little.
@@ -60,13 +61,22 @@ class Findings:
     checks: tuple[Check, ...] = field(default=())
 
 
-def inspect(connection: Connection, schema: str, evidence: Evidence) -> Findings:
+def inspect(
+    connection: Connection, schema: str, evidence: Evidence, apart: Connection | None = None
+) -> Findings:
     """Check everything that a finished run has to fulfil; only reads.
 
-    The ledger's tables are found on the connection's search path.
+    The ledger's tables are found on the connections' search paths.
+
+    Args:
+        connection: To the database that has the sagas.
+        schema: Of the framework's tables.
+        evidence: What is known from outside.
+        apart: To the partners' database, if they have one of their own.
     """
     ended = _read_ended(connection, schema)
-    effects = read_effects(connection)
+    both = [connection] if apart is None else [connection, apart]
+    effects = read_effects(*both)
     trips = evidence.trips
     lost = list(_lost(evidence, ended))
     problems: Mapping[str, Iterable[str]] = {
@@ -82,7 +92,7 @@ def inspect(connection: Connection, schema: str, evidence: Evidence) -> Findings
             for line in wrong_effects(trip, ended.get(trip.reference), effects)
         ),
         "effects_ordered_by_their_sagas": foreign_effects(trips, ended, effects),
-        "money_conserved": wrong_money(connection, trips, ended),
+        "money_conserved": wrong_money(both, trips, ended),
         "gateway_calls_exact": wrong_calls(trips, ended, evidence.calls),
         "history_folds_to_state": differences(
             SqlAlchemyUnitOfWork(connection),
@@ -94,6 +104,8 @@ def inspect(connection: Connection, schema: str, evidence: Evidence) -> Findings
         "inbox_drained": _undone(connection, schema),
         "enough_compensated": _too_few_compensated(ended),
     }
+    if apart is not None:
+        problems = {**problems, "databases_agree": disagreements(connection, apart, schema)}
     return Findings(
         statuses=Counter(saga.status for saga in ended.values()),
         lost=len(lost),

@@ -32,7 +32,6 @@ _LOOK = 0.1
 
 _STANDING = f"""
 SELECT count(*), count(*) FILTER (WHERE finished_at IS NOT NULL OR status = 'stuck'),
-       (SELECT count(*) FROM {SCHEMA}.inbox WHERE state = 'pending'),
        (SELECT coalesce(sum(consumed), 0) FROM {SCHEMA}.saga WHERE finished_at IS NULL)
 FROM {SCHEMA}.saga
 """
@@ -183,7 +182,14 @@ class Drive:
         try:
             with self._servers.connect() as connection:
                 row = connection.execute(_STANDING).fetchone()
+            pending = sum(_pending(each) for each in self._servers.connect_to_all())
         except psycopg.Error:
             return None  # it is down just now
         assert row is not None
-        return Standing(*(int(str(value)) for value in row))
+        begun, over, steps = (int(str(value)) for value in row)
+        return Standing(begun, over, pending, steps)
+
+
+def _pending(connection: psycopg.Connection[tuple[object, ...]]) -> int:
+    row = connection.execute(f"SELECT count(*) FROM {SCHEMA}.inbox WHERE state = 'pending'")
+    return int(str(row.fetchone()[0]))  # type: ignore[index]

@@ -47,12 +47,16 @@ class Ended:
 ByStep = Mapping[tuple[UUID, str], Sequence[Effect]]
 
 
-def read_effects(connection: Connection) -> ByStep:
-    """Return all effects by trip and step, in the order in which they happened."""
+def read_effects(*connections: Connection) -> ByStep:
+    """Return all effects by trip and step, in the order in which they happened.
+
+    Those of one step are all in one database.
+    """
     found: defaultdict[tuple[UUID, str], list[Effect]] = defaultdict(list)
-    for row in connection.execute(text(_EFFECTS)):
-        effect = Effect(*row)
-        found[effect.trip_id, effect.step].append(effect)
+    for connection in connections:
+        for row in connection.execute(text(_EFFECTS)):
+            effect = Effect(*row)
+            found[effect.trip_id, effect.step].append(effect)
     return found
 
 
@@ -105,9 +109,26 @@ def foreign_effects(
 
 
 def wrong_money(
-    connection: Connection, trips: Sequence[Trip], ended: Mapping[str, Ended]
+    connections: Sequence[Connection], trips: Sequence[Trip], ended: Mapping[str, Ended]
 ) -> Iterator[str]:
     """Tell where money came from nothing, went to nothing, or lies with the wrong party."""
+    booked: defaultdict[UUID, Counter[str]] = defaultdict(Counter)
+    for connection in connections:
+        yield from _wrong_accounts(connection)
+        for trip_id, account, cents in connection.execute(
+            text("SELECT trip_id, account, sum(cents) FROM chaos_money GROUP BY trip_id, account")
+        ):
+            booked[trip_id][account] += int(cents)
+    for trip in trips:
+        saga = ended.get(trip.reference)
+        if saga is not None and saga.status in ("completed", "compensated"):
+            due = _due(trip) if saga.status == "completed" else {}
+            got = {account: cents for account, cents in booked[trip.trip_id].items() if cents}
+            if got != due:
+                yield f"{trip.reference} is {saga.status}: booked {got}, due {due}"
+
+
+def _wrong_accounts(connection: Connection) -> Iterator[str]:
     total = connection.scalar(text("SELECT coalesce(sum(cents), 0) FROM chaos_money"))
     if total:
         yield f"{total} cents came from nothing"
@@ -119,18 +140,6 @@ def wrong_money(
     )
     for name, kept, booked in connection.execute(balances):
         yield f"the account of {name} has {kept} cents, and {booked} were booked"
-    booked = defaultdict(Counter[str])
-    for trip_id, account, cents in connection.execute(
-        text("SELECT trip_id, account, sum(cents) FROM chaos_money GROUP BY trip_id, account")
-    ):
-        booked[trip_id][account] = int(cents)
-    for trip in trips:
-        saga = ended.get(trip.reference)
-        if saga is not None and saga.status in ("completed", "compensated"):
-            due = _due(trip) if saga.status == "completed" else {}
-            got = {account: cents for account, cents in booked[trip.trip_id].items() if cents}
-            if got != due:
-                yield f"{trip.reference} is {saga.status}: booked {got}, due {due}"
 
 
 def _due(trip: Trip) -> dict[str, int]:

@@ -29,12 +29,20 @@ PASSED_IN: Mapping[Boundary, str] = {
     Boundary.RELAY: "worker",
     Boundary.SUBSCRIBE: "worker",
     Boundary.MIGRATE: "migrating",
+    Boundary.FORWARD: "partners",
+    Boundary.FORWARDED: "partners",
+    Boundary.RETURN: "partners",
+    Boundary.RETURNED: "partners",
 }
+
+#: Boundaries of a worker whose partners have a database of their own.
+APART = frozenset(boundary for boundary, program in PASSED_IN.items() if program == "partners")
 
 #: How often one passing of a boundary meets each of its failpoints.
 _RATES: Mapping[Boundary, float] = {
     Boundary.HOP: 0.005,
     Boundary.SUBSCRIBE: 0.1,
+    **dict.fromkeys(APART, 0.01),
     # Acts are few: one that did not strike yet strikes at the next.
     Boundary.ACT: 0.2,
 }
@@ -53,9 +61,14 @@ def rates() -> dict[str, float]:
     return {
         name(kind, boundary): _RATES.get(boundary, _RATE)
         for boundary in Boundary
-        if PASSED_IN.get(boundary) != "migrating"
+        if PASSED_IN.get(boundary) not in ("migrating", "partners")
         for kind in KINDS
     }
+
+
+def rates_apart() -> dict[str, float]:
+    """Return the further failpoints of a worker whose partners have a database of their own."""
+    return {name(kind, boundary): _RATES[boundary] for boundary in APART for kind in KINDS}
 
 
 def install(rates: Mapping[str, float], tally: Tally) -> None:

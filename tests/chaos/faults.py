@@ -56,7 +56,7 @@ def postgres_lane(servers: OwnServers) -> Sequence[Fault]:
     """Return what befalls Postgres; one after the other, since they would hide each other."""
 
     def stop(rng: random.Random) -> bool:
-        servers.stop_postgres(rng.uniform(0, 2))
+        servers.stop_postgres(rng.uniform(0, 2), rng)
         return True
 
     return [
@@ -162,16 +162,17 @@ class Storm:
 
 
 def _terminate(servers: OwnServers, rng: random.Random) -> bool:
-    with servers.connect() as connection:
+    found = []
+    for connection in servers.connect_to_all():
         rows = connection.execute(
             """SELECT pid FROM pg_stat_activity
                WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() ORDER BY pid"""
         ).fetchall()
-        if not rows:
-            return False
-        (pid,) = rng.choice(rows)
-        struck = connection.execute("SELECT pg_terminate_backend(%s)", [pid]).fetchone()
-        return struck == (True,)
+        if rows:
+            (pid,) = rng.choice(rows)
+            struck = connection.execute("SELECT pg_terminate_backend(%s)", [pid]).fetchone()
+            found.append(struck == (True,))
+    return any(found)
 
 
 def _fill_redis(servers: OwnServers, seconds: float) -> bool:

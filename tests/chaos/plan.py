@@ -18,6 +18,9 @@ PLACE = "CHAOS_PLACE"
 #: Postgres schema and Redis namespace of a run; its servers are its own.
 SCHEMA = "chaos"
 
+#: How contexts that have a database of their own call it.
+PARTNERS = "partners"
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -29,6 +32,8 @@ class Plan:
     database_url: str
     redis_url: str
     gateway_url: str
+    #: Where the partners' tables are, if not where all others are.
+    partners_url: str | None = None
     #: How often a worker's commit meets each failpoint, by its name.
     failpoints: Mapping[str, float] = field(default_factory=dict)
     #: How often a doorbell meets each fault, by its name.
@@ -40,6 +45,7 @@ class Plan:
         return Settings(
             database_url=SecretStr(self.database_url),
             redis_url=SecretStr(self.redis_url),
+            databases={} if self.partners_url is None else {PARTNERS: self.partners_url},
             db_schema=SCHEMA,
             namespace=SCHEMA,
         )

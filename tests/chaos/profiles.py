@@ -1,7 +1,7 @@
 """Profiles: which faults strike together."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from internals.transactions import Boundary
 from tests.chaos import doorbells, failpoints, gateway
@@ -66,6 +66,11 @@ class Profile:
     #: Each strikes so many times more rarely: with everything at once nothing would ever be done.
     calm: float = 1.0
 
+    def apart(self) -> "Profile":
+        """The same for partners with a database of their own, whose commits are struck too."""
+        own = failpoints.rates_apart() if self.faults >= _COMMIT else {}
+        return replace(self, faults=self.faults | own.keys())
+
     @property
     def network(self) -> dict[str, Every]:
         """The proxy's faults and when they strike."""
@@ -78,7 +83,8 @@ class Profile:
     @property
     def failpoints(self) -> dict[str, float]:
         """The workers' failpoints and how often each strikes."""
-        return {f: rate / self.calm for f, rate in failpoints.rates().items() if f in self.faults}
+        known = failpoints.rates() | failpoints.rates_apart()
+        return {f: rate / self.calm for f, rate in known.items() if f in self.faults}
 
     @property
     def doorbells(self) -> dict[str, float]:

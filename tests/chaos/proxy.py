@@ -58,8 +58,8 @@ class Schedule:
 class Proxy:
     """Forwards to the server whose port stands in a file, since a restart may change it."""
 
-    def __init__(self, server: str, folder: Path, schedule: Schedule) -> None:
-        self._server = server
+    def __init__(self, server: str, kind: str, folder: Path, schedule: Schedule) -> None:
+        self._kind = kind
         self._port = folder / f"{server}.port"
         self.schedule = schedule
 
@@ -76,7 +76,7 @@ class Proxy:
         except (OSError, ValueError):
             _reset(to_client)
             return
-        link = _Link(self._server, self.schedule, to_client, to_server)
+        link = _Link(self._kind, self.schedule, to_client, to_server)
         both = [
             asyncio.create_task(link.pump(client, to_server, from_client=True)),
             asyncio.create_task(link.pump(server, to_client, from_client=False)),
@@ -96,15 +96,15 @@ class _Link:
 
     def __init__(
         self,
-        server: str,
+        kind: str,
         schedule: Schedule,
         to_client: asyncio.StreamWriter,
         to_server: asyncio.StreamWriter,
     ) -> None:
-        self._server = server
+        self._kind = kind
         self._schedule = schedule
         self._ends = (to_client, to_server)
-        self._frontend = Frontend() if server == "postgres" else None
+        self._frontend = Frontend() if kind == "postgres" else None
         self._dark_until = 0.0
         self._cutting = False
         self._rude = False
@@ -157,7 +157,7 @@ class _Link:
         return False
 
     def _strikes(self, what: str) -> bool:
-        fault = f"{self._server}_{what}"
+        fault = f"{self._kind}_{what}"
         if not self._schedule.due(fault):
             return False
         self._schedule.struck(fault)
@@ -183,9 +183,10 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 async def _serve(folder: Path, every: Mapping[str, Every], seed: int) -> None:
     tally = Tally(folder)
     ports = {}
-    for server in ("postgres", "redis"):
+    for server in sorted(path.stem for path in folder.glob("*.port")):
         schedule = Schedule(every, tally, f"{seed}/{server}")
-        ports[server] = await Proxy(server, folder, schedule).serve()
+        kind = "redis" if server == "redis" else "postgres"
+        ports[server] = await Proxy(server, kind, folder, schedule).serve()
     sys.stdout.write(f"{json.dumps(ports)}\n")
     sys.stdout.flush()
     gone = asyncio.Event()

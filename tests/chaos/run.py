@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from sqlalchemy import create_engine
+from sqlalchemy import Connection, create_engine
 from sqlalchemy.engine import make_url
 
 from boundary import Runtime
@@ -44,6 +44,8 @@ class Options:
     workers: int = 4
     #: The storm lasts so many seconds at least.
     seconds: float = 0.0
+    #: The partners have a Postgres of their own.
+    own_database: bool = False
     #: Leave the run's folder, with the workers' log, for somebody to look at.
     keep: bool = False
 
@@ -51,12 +53,19 @@ class Options:
 def run(options: Options, progress: Callable[[Standing | None], None]) -> Report:
     """Run a profile and report; all that was started is stopped, whatever happens."""
     profile = PROFILES[options.profile]
+    if options.own_database:
+        profile = profile.apart()
     begun = time.monotonic()
     trips = make_trips(options.trips, options.seed)
     with ExitStack() as stack:
         small_disk = "disk_full" in profile.faults
         servers = stack.enter_context(
-            OwnServers(options.trips, small_disk=small_disk, keep=options.keep)
+            OwnServers(
+                options.trips,
+                small_disk=small_disk,
+                apart=options.own_database,
+                keep=options.keep,
+            )
         )
         tally = Tally(servers.folder)
         plan = _plan(profile, options, servers, stack)
@@ -94,9 +103,9 @@ def run(options: Options, progress: Callable[[Standing | None], None]) -> Report
         crew.stop()
         struck = tally.read()
         faults = {fault: struck.get(fault, 0) for fault in profile.faults}
-        engine = create_engine(servers.database_url)
-        stack.callback(engine.dispose)
-        with engine.connect() as connection:
+        with ExitStack() as reading:
+            connection = _read(servers.database_url, reading)
+            apart = servers.partners_url and _read(servers.partners_url, reading)
             findings = inspect(
                 connection,
                 SCHEMA,
@@ -107,6 +116,7 @@ def run(options: Options, progress: Callable[[Standing | None], None]) -> Report
                     tuple(read_calls(servers.folder / "gateway.jsonl")),
                     frozenset(read_acts(servers.folder)),
                 ),
+                apart or None,
             )
         checks = checks_of_run(
             faults,
@@ -132,17 +142,20 @@ def _plan(profile: Profile, options: Options, servers: OwnServers, stack: ExitSt
     folder, seed = servers.folder, str(options.seed)
     gateway = stack.enter_context(companion("tests.chaos.gateway", str(folder), seed))
     database_url, redis_url = servers.database_url, servers.redis_url
+    partners_url = servers.partners_url
     if profile.network:
         proxy = ("tests.chaos.proxy", str(folder), json.dumps(profile.network), seed)
         ports = json.loads(stack.enter_context(companion(*proxy)))
         database_url = _at_port(database_url, ports["postgres"])
         redis_url = _at_port(redis_url, ports["redis"])
+        partners_url = partners_url and _at_port(partners_url, ports["partners"])
     return Plan(
         folder=folder,
         seed=options.seed,
         database_url=database_url,
         redis_url=redis_url,
         gateway_url=gateway,
+        partners_url=partners_url,
         failpoints=profile.failpoints,
         doorbells=profile.doorbells,
     )
@@ -169,8 +182,9 @@ def _migrate(profile: Profile, host: Runtime, servers: OwnServers) -> Check:
             if committed is not _is_migrated(servers):
                 problems.append(f"after {kind} the schema was {'not ' * committed}there")
     host.migrate()
-    with host.engine.begin() as connection:
-        create_tables(connection)
+    for engine in (host.engine, *host.own_databases.engines.values()):
+        with engine.begin() as connection:
+            create_tables(connection)
     return judge("migration_whole_or_not_at_all", problems)
 
 
@@ -195,6 +209,12 @@ def _all_asked_for(driven: Driven, trips: int) -> Check:
     """The host was in the end told of each trip that it is started."""
     left = trips - len(driven.acknowledged)
     return Check("all_starts_acknowledged", not left, f"{left} never were" if left else "")
+
+
+def _read(url: str, stack: ExitStack) -> Connection:
+    engine = create_engine(url)
+    stack.callback(engine.dispose)
+    return stack.enter_context(engine.connect())
 
 
 def _at_port(url: str, port: int) -> str:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -43,11 +43,16 @@ class OwnServers:
     Args:
         trips: How much room the tables will need.
         small_disk: Whether the tables go on a tmpfs.
+        apart: Whether there is a second Postgres, for the partners.
         keep: Whether the folder is left behind.
     """
 
-    def __init__(self, trips: int, *, small_disk: bool, keep: bool = False) -> None:
+    def __init__(
+        self, trips: int, *, small_disk: bool, apart: bool = False, keep: bool = False
+    ) -> None:
         self._trips = trips
+        self._apart = apart
+        self._partners: EmbeddedServers | None = None
         self._keep = keep
         self._small_disk = small_disk
         self._stack = ExitStack()
@@ -63,6 +68,10 @@ class OwnServers:
             disk = self._mount(stack) if self._small_disk else None
             self._embedded = EmbeddedServers(self.folder / "servers", durable=True)
             stack.enter_context(self._embedded)
+            if self._apart:
+                folder = self.folder / "partners"
+                self._partners = EmbeddedServers(folder, durable=True, valkey=False)
+                stack.enter_context(self._partners)
             self.tell_ports()
             with self.connect() as connection:
                 self._prepare(connection, disk)
@@ -80,10 +89,12 @@ class OwnServers:
     @property
     def database_url(self) -> str:
         """SQLAlchemy's URL; the run's tables are found without naming the schema."""
-        url = make_url(self._embedded.database_url)
-        return url.update_query_dict({"options": f"-csearch_path={SCHEMA}"}).render_as_string(
-            hide_password=False
-        )
+        return _searching(self._embedded.database_url)
+
+    @property
+    def partners_url(self) -> str | None:
+        """The same of the partners' own database, if they have one."""
+        return None if self._partners is None else _searching(self._partners.database_url)
 
     @property
     def redis_url(self) -> str:
@@ -91,8 +102,13 @@ class OwnServers:
 
     def connect(self) -> psycopg.Connection[tuple[object, ...]]:
         """Return a plain connection in autocommit mode, straight to the server."""
-        url = self._embedded.database_url.replace("+psycopg", "")
-        return psycopg.connect(url, autocommit=True, connect_timeout=10)
+        return _connect(self._embedded)
+
+    def connect_to_all(self) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+        """Iterate over connections to each Postgres, open as long as they are looked at."""
+        for servers in filter(None, (self._embedded, self._partners)):
+            with _connect(servers) as connection:
+                yield connection
 
     def redis(self) -> redis.Redis:
         """Return a client straight to the server."""
@@ -101,20 +117,27 @@ class OwnServers:
     def in_transaction(self, name: str) -> bool:
         """Whether an application of this name has a transaction open; False if it is not told."""
         try:
-            with self.connect() as connection:
-                found = connection.execute(_OPEN, [name]).fetchone()
+            return any(
+                connection.execute(_OPEN, [name]).fetchone() is not None
+                for connection in self.connect_to_all()
+            )
         except psycopg.Error:
             return False
-        return found is not None
 
     def start(self) -> None:
         """Bring back whatever is down."""
         self._embedded.start()
+        if self._partners is not None:
+            self._partners.start()
         self.tell_ports()
 
-    def stop_postgres(self, down: float) -> None:
-        """Stop Postgres at once, as a crash does, and start it again after so many seconds."""
-        self._end(lambda: self._embedded.postgres_pid, signal.SIGQUIT)
+    def stop_postgres(self, down: float, rng: random.Random) -> None:
+        """Stop Postgres at once, as a crash does, and start it again after so many seconds.
+
+        With two of them, it is the one or the other.
+        """
+        struck = rng.choice([s for s in (self._embedded, self._partners) if s is not None])
+        self._end(lambda: struck.postgres_pid, signal.SIGQUIT)
         time.sleep(down)
         self.start()
 
@@ -143,7 +166,10 @@ class OwnServers:
 
     def tell_ports(self) -> None:
         """Write down where the servers listen, for the proxy."""
-        for server, url in (("postgres", self.database_url), ("redis", self.redis_url)):
+        urls = {"postgres": self.database_url, "redis": self.redis_url}
+        if self.partners_url is not None:
+            urls["partners"] = self.partners_url
+        for server, url in urls.items():
             (self.folder / f"{server}.port").write_text(str(make_url(url).port))
 
     def _leave(self) -> None:
@@ -188,6 +214,16 @@ class OwnServers:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"process {pid} did not end")
             time.sleep(0.02)
+
+
+def _searching(url: str) -> str:
+    found = make_url(url).update_query_dict({"options": f"-csearch_path={SCHEMA}"})
+    return found.render_as_string(hide_password=False)
+
+
+def _connect(servers: EmbeddedServers) -> psycopg.Connection[tuple[object, ...]]:
+    url = servers.database_url.replace("+psycopg", "")
+    return psycopg.connect(url, autocommit=True, connect_timeout=10)
 
 
 def _mount(options: str, disk: Path, *, new: bool = False) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from internals.database import SqlAlchemyDatabase
 from internals.transactions import Boundary, transaction, watch
-from tests.chaos.failpoints import KINDS, PASSED_IN, name, strike
+from tests.chaos.failpoints import APART, KINDS, PASSED_IN, name, strike
 from tests.chaos.profiles import PROFILES
 from tests.chaos.tally import Tally
 
@@ -26,6 +26,8 @@ ALLOWED = {
     ("internals/database.py", "commit"): "what that commits",
     ("internals/leased.py", "begin"): "through an OpenTransaction, at its boundary",
     ("internals/leased.py", "commit"): "through an OpenTransaction, at its boundary",
+    ("internals/forwarding.py", "begin"): "through an OpenTransaction, at its boundary",
+    ("internals/forwarding.py", "commit"): "through an OpenTransaction, at its boundary",
     ("boundary/django/database.py", "atomic"): "what that opens, in Django; and a read",
     ("boundary/django/unit_of_work.py", "atomic"): "a savepoint",
     ("boundary/django/desk.py", "atomic"): "`manage.py saga start` is a host, as the next",
@@ -41,7 +43,8 @@ def test_every_boundary_has_failpoints_in_a_run() -> None:
     assert set(PASSED_IN) == set(Boundary), "say in failpoints.PASSED_IN where a run passes it"
     for profile in ("commit", "all"):
         for boundary in Boundary:
-            assert {name(kind, boundary) for kind in KINDS} <= PROFILES[profile].faults
+            struck = PROFILES[profile].apart() if boundary in APART else PROFILES[profile]
+            assert {name(kind, boundary) for kind in KINDS} <= struck.faults
 
 
 def test_nothing_else_in_the_product_commits() -> None:
