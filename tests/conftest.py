@@ -230,9 +230,15 @@ def durable_servers() -> Iterator[EmbeddedServers]:
     yield from _servers_of_its_own(durable=True)
 
 
-def _servers_of_its_own(durable: bool) -> Iterator[EmbeddedServers]:
+@pytest.fixture
+def durable_postgres() -> Iterator[EmbeddedServers]:
+    """Another Postgres of this test's own, which it may kill."""
+    yield from _servers_of_its_own(durable=True, valkey=False)
+
+
+def _servers_of_its_own(*, durable: bool, valkey: bool = True) -> Iterator[EmbeddedServers]:
     top = _open_folder()
-    servers = EmbeddedServers(top / "servers", durable=durable)
+    servers = EmbeddedServers(top / "servers", durable=durable, valkey=valkey)
     with servers:
         yield servers
     shutil.rmtree(top)
