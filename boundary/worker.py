@@ -33,6 +33,13 @@ def install_worker(runtime: "Runtime") -> None:
     broker = runtime.broker.carrier
     if DOORBELL in broker.get_declared_actors():
         return
+    for context in runtime.contexts:
+        if context.database is not None and context.database not in runtime.own_databases:
+            logger.warning(
+                "context %s is left to other workers: its database %r is not known here",
+                context.name,
+                context.database,
+            )
     queues = [runtime.broker.declare_doorbell(name) for name in runtime.consumers]
     if queues:
 

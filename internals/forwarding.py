@@ -21,10 +21,11 @@ from internals.batch import NOBODY, Batch, Folder, finish
 from internals.consumer import Handled
 from internals.database import Database
 from internals.failures import describe
-from internals.inbox import DELIVERY_COLUMNS, Inbox, delivery
+from internals.inbox import DELIVERY_COLUMNS, Inbox, delivery, shortened
 from internals.outbox import Outbox, retry_to_json
 from internals.parcels import parcels_of
 from internals.records import Raw, Value, records
+from internals.remote_sql import NOT_YET
 from internals.statements import Statements
 from internals.transactions import Boundary, OpenTransaction, transaction
 from internals.unit_of_work import UnitOfWork
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that forwarding may take until others do it too, and a random half on top of them.
 _LEASE = 10.0
+#: Seconds until what arrived, and is not over, is forwarded once more.
+_AGAIN = 600.0
 #: Seconds until what could not be forwarded is tried again, at most.
 _PAUSE = 1.0
 
@@ -147,7 +150,7 @@ class Forwarder:
 
     def _put_off(self, home: Database, leased: Forwarding, error: Exception, *, told: bool) -> None:
         """Let it be forwarded later; what cannot have arrived may also be taken back until then."""
-        why = f"not forwarded to its own database yet: {describe(error)}"
+        why = shortened(f"{NOT_YET}: {describe(error)}")
         untouched = [each for each in leased.going if each.untouched and not told]
         others = [each for each in leased.going if not each.untouched or told]
         try:
@@ -188,6 +191,7 @@ class Forwarder:
                     "lease": leased.lease,
                     "ring_at": leased.until,
                     "delay": _PAUSE * random.uniform(0.5, 1),
+                    "again": _AGAIN,
                     "error": why,
                 },
             )

@@ -193,7 +193,7 @@ def _record(settlement: Settlement, consumer: str) -> dict[str, Value]:
         "id": settlement.message_id,
         "consumer": consumer,
         "state": settlement.state.value,
-        "error": _shorten(settlement.error),
+        "error": shortened(settlement.error),
         "position": settlement.position,
         "attempts": settlement.attempts,
         "delay": settlement.delay,
@@ -201,5 +201,6 @@ def _record(settlement: Settlement, consumer: str) -> dict[str, Value]:
     }
 
 
-def _shorten(error: str | None) -> str | None:
+def shortened(error: str | None) -> str | None:
+    """Return an error's text as it is kept."""
     return None if error is None else storable(error)[:_MAX_ERROR]

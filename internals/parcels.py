@@ -1,8 +1,8 @@
-"""Parcels: what a context's own database sends home, one for each delivery that is over there.
+"""Parcels: what a context's own database sends home of each run of a handler.
 
 A parcel is written in the transaction that handled the delivery, and holds what became of it and
 all that the handler sent.  So home gets everything or nothing of a run, and nothing of one that was
-rolled back.  Runs that failed and are to be tried again stay where they are.
+rolled back.  Of a run that failed and is tried again there home is told, so that it can be seen.
 """
 
 import json
@@ -13,7 +13,7 @@ from uuid import UUID
 
 from internals.batch import NOBODY, Batch, Folder
 from internals.ids import uuid7
-from internals.inbox import DeliveryState, Inbox, Settlement
+from internals.inbox import DeliveryState, Inbox, Settlement, shortened
 from internals.outbox import Outbox, retry_from_json, retry_to_json, woken
 from internals.remote_sql import PARCEL
 from internals.unit_of_work import UnitOfWork
@@ -48,7 +48,7 @@ class Parcel:
             {
                 "message_id": str(settlement.message_id),
                 "state": settlement.state.value,
-                "error": settlement.error,
+                "error": shortened(settlement.error),
                 "attempts": settlement.attempts,
                 "took": settlement.took,
                 "sent": [_written(envelope) for envelope in self.sent],
@@ -91,7 +91,7 @@ class Parcelling:
         *,
         folders: Mapping[str, Folder] = NOBODY,
     ) -> frozenset[str]:
-        """Settle the batch, with a parcel for each delivery that is over.
+        """Settle the batch, with a parcel for each delivery whose handler ran, or that is over.
 
         What is counted, ordered or told to sagas is so at home, when the parcel arrives.
         """
@@ -103,7 +103,7 @@ class Parcelling:
         parcels = [
             _addressed(Parcel(settlement, tuple(sent.get(settlement.message_id, ()))), inbox)
             for settlement in batch.settlements
-            if settlement.state is not DeliveryState.PENDING
+            if settlement.state is not DeliveryState.PENDING or settlement.took is not None
         ]
         messages = self._outbox.parameters(parcels)
         return frozenset(woken(inbox.finish(unit, batch.settlements, messages, None)))

@@ -31,6 +31,8 @@ _HEAD = BATCH
 #: Each so manieth look is also for deliveries that wait for one of their key that is over: it was
 #: settled while they were being sent.
 _ORDERED_LOOKS = 8
+#: Each so manieth look is also for deliveries that were forwarded long ago.
+_FORWARDED_LOOKS = 12 * _ORDERED_LOOKS
 #: Seconds between two rings for the same delivery, at most.
 _LONGEST_GRACE = 60.0
 
@@ -67,7 +69,7 @@ class Relay:
     ) -> None:
         self._database = database
         self._statements = statements
-        self._forwarded = frozenset(forwarded)
+        self._forwarded = list(forwarded)
         self._consumers = list(consumers)
         self._waiting = waiting
         self._ring = ring
@@ -83,6 +85,7 @@ class Relay:
         waiting = self._waiting(self._consumers)
         quiet = [name for name in self._consumers if waiting is None or not waiting.get(name)]
         also_ordered = self._looks % _ORDERED_LOOKS == 0
+        also_forwarded = self._looks % _FORWARDED_LOOKS == 0
         self._looks += 1
         if not (quiet or also_ordered):
             return 0
@@ -99,9 +102,8 @@ class Relay:
                 },
             )
             woken = self._wake(unit) if also_ordered else set()
-            if cut_off := self._forwarded.intersection(quiet):
-                asked = {"consumers": sorted(cut_off)}
-                woken |= {name for (name,) in unit.run(self._statements.cut_off, asked)}
+            if self._forwarded:
+                woken |= self._cut_off(unit, anew=also_forwarded) & set(quiet)
         late = frozenset(consumer for (consumer,) in rows) | woken
         if waiting is None:
             # No doorbell can ring, so work goes on here, at the relay's pace.
@@ -118,6 +120,14 @@ class Relay:
             return set()
         rows = unit.run(self._statements.wake, {"keys": keys, "grace": self._grace})
         return {consumer for (consumer,) in rows} & set(self._consumers)
+
+    def _cut_off(self, unit: UnitOfWork, *, anew: bool) -> set[str]:
+        """Return those who have to forward what somebody did not end forwarding, or forwarded so
+        long ago that it is done anew."""
+        asked = {"consumers": self._forwarded, "limit": _PORTION}
+        if anew:
+            unit.run(self._statements.forward_anew, asked)
+        return {name for (name,) in unit.run(self._statements.cut_off, asked)}
 
     def _answer_here(self, consumer: str) -> None:
         try:

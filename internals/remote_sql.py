@@ -7,11 +7,15 @@ or the last parcel that was applied to it, for one that an operator had delivere
 
 from internals.causal_sql import FIRST_OF_ITS_KEY
 
-#: When a delivery is due that is being forwarded.  Nobody takes it back, whatever the time.
-FORWARDING = "timestamptz '9001-01-01 00:00:00+00'"
+#: The year in which a delivery is due that is being forwarded, and that lies in the other database
+#: by now.  Neither comes.
+FORWARDING_YEAR, FORWARDED_YEAR = 9001, 9002
 
-#: When a delivery is due that lies in the other database by now.
-FORWARDED = "timestamptz '9002-01-01 00:00:00+00'"
+FORWARDING = f"timestamptz '{FORWARDING_YEAR}-01-01 00:00:00+00'"
+FORWARDED = f"timestamptz '{FORWARDED_YEAR}-01-01 00:00:00+00'"
+
+#: How the note begins that is kept with a delivery which could not be forwarded.
+NOT_YET = "not forwarded to its own database yet"
 
 #: The kind of what a context's own database sends home.
 PARCEL = "saga.parcel"
@@ -91,7 +95,9 @@ SELECT id FROM over WHERE NOT done
 # The time of the relay's next look tells whether it is with whoever says so still.
 CONFIRM = f"""
 UPDATE {{schema}}.inbox
-SET due_at = {FORWARDED}, last_error = NULL
+SET due_at = {FORWARDED},
+    last_error = CASE WHEN starts_with(last_error, '{NOT_YET}') THEN NULL ELSE last_error END,
+    ring_at = clock_timestamp() + %(again)s * interval '1 second'
 WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND state || '' = 'pending'
   AND due_at = {FORWARDING} AND ring_at = %(ring_at)s
 """
@@ -121,6 +127,17 @@ WHERE consumer = ANY (%(consumers)s) AND state = 'pending' AND due_at = {FORWARD
   AND ring_at <= now()
 """
 
+# What has lain there for long is offered again, in case that database was restored from a backup that
+# does not have it.
+FORWARD_ANEW = f"""
+UPDATE {{schema}}.inbox SET due_at = {FORWARDING}, ring_at = now()
+WHERE (message_id, consumer) IN (
+    SELECT message_id, consumer FROM {{schema}}.inbox
+    WHERE consumer = ANY (%(consumers)s) AND state = 'pending' AND due_at = {FORWARDED}
+      AND ring_at <= now()
+    LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+"""
+
 # In the other database: of these parked deliveries those that may have had an effect outside.
 STARTED = """
 SELECT message_id FROM {schema}.inbox
@@ -135,6 +152,13 @@ CROSS JOIN LATERAL (
     SELECT * FROM {schema}.inbox
     WHERE message_id = m.id AND consumer = %(consumer)s AND state || '' = 'pending' FOR UPDATE
 ) AS i CROSS JOIN LATERAL {message} AS o
+"""
+
+# What is tried again there.
+NOTE = """
+UPDATE {schema}.inbox AS i SET attempts = m.attempts, last_error = m.error, took = m.took
+FROM json_to_recordset(%(notes)s::json) AS m (id uuid, attempts int, error text, took float4)
+WHERE i.message_id = m.id AND i.consumer = %(consumer)s AND i.state || '' = 'pending'
 """
 
 # A handler that acts within its database has left nothing there where it is parked.

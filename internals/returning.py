@@ -187,6 +187,7 @@ class _Arrival:
     ) -> Handled:
         """Settle the parcels' deliveries, and send what they hold."""
         batch = Batch(self.name)
+        failed: list[Settlement] = []
         parked: list[_Arriving] = []
         ids = [each.parcel.settlement.message_id for each in self.arriving]
         rows = unit.run(self.statements.awaited, {"id": ids, "consumer": self.name})
@@ -197,6 +198,9 @@ class _Arrival:
             key, applied, root_id, awaits = awaited[id]
             if applied == each.id:
                 continue  # it did too, and an operator has had it delivered again since
+            if each.parcel.settlement.state is DeliveryState.PENDING:
+                failed.append(each.parcel.settlement)
+                continue
             batch.settlements.append(each.parcel.settlement)
             batch.messages.extend(each.parcel.sent)
             if is_counted(tuple(awaits)):
@@ -205,6 +209,7 @@ class _Arrival:
                 parked.append(each)
             elif key is not None:
                 batch.keys.add(key)
+        self._note(unit, failed)
         # Before anything is undone by what arrives.
         self._tell_untouched(unit, [each for each in parked if not each.started])
         woken = finish(unit, self.inbox, self.outbox, batch, folders=folders)
@@ -213,6 +218,14 @@ class _Arrival:
 
     def finish(self, database: Database, leased: Any) -> frozenset[str]:
         raise AssertionError("parcels are not leased")
+
+    def _note(self, unit: UnitOfWork, failed: Sequence[Settlement]) -> None:
+        if failed:
+            notes = records(
+                {"id": s.message_id, "attempts": s.attempts, "error": s.error, "took": s.took}
+                for s in failed
+            )
+            unit.run(self.statements.note, {"notes": notes, "consumer": self.name})
 
     def _tell_untouched(self, unit: UnitOfWork, parked: Sequence[_Arriving]) -> None:
         if parked:

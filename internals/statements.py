@@ -406,8 +406,10 @@ class Statements:
     give_back: str = remote_sql.GIVE_BACK
     forward_again: str = remote_sql.FORWARD_AGAIN
     cut_off: str = remote_sql.CUT_OFF
+    forward_anew: str = remote_sql.FORWARD_ANEW
     started: str = remote_sql.STARTED
     awaited: str = _with_messages(remote_sql.AWAITED)
+    note: str = remote_sql.NOTE
     untouched: str = remote_sql.UNTOUCHED
     remember: str = remote_sql.REMEMBER
 

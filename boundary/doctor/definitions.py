@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection
 
-from boundary.doctor.finding import Finding, fine, wrong
+from boundary.doctor.finding import Finding, fine, note, wrong
 from boundary.operator.query import query
 from boundary.runtime import Runtime
 from internals.unit_of_work import SqlAlchemyUnitOfWork
@@ -22,6 +22,7 @@ def check_definitions(connection: Connection, runtime: Runtime) -> Iterator[Find
 
     Consumers and sagas that it does not have at all may be another application's.
     """
+    yield from _own_databases(runtime)
     schema = runtime.settings.db_schema
     contexts = {context.name: context for context in runtime.contexts}
     rows = query(SqlAlchemyUnitOfWork(connection), schema, _SUBSCRIPTIONS)
@@ -51,3 +52,14 @@ def check_definitions(connection: Connection, runtime: Runtime) -> Iterator[Find
         )
     else:
         yield fine("versions", "every unfinished saga's definition is known")
+
+
+def _own_databases(runtime: Runtime) -> Iterator[Finding]:
+    left_out = [
+        f"{context.name} ({context.database})"
+        for context in runtime.contexts
+        if context.database is not None and context.database not in runtime.own_databases
+    ]
+    if left_out:
+        found = f"contexts whose own database is not known here: {', '.join(left_out)}"
+        yield note("own databases", found, "set SAGA_DATABASES, unless other workers have them")

@@ -1,7 +1,9 @@
 """Diagnosis: all checks in the order in which they help."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from boundary.doctor.definitions import check_definitions
@@ -24,7 +26,11 @@ def diagnose(runtime: Runtime, *, application: bool, words: Words = _PLAIN) -> l
             compared with the tables, or just the settings.
         words: For the ways out.
     """
-    return [*_database(runtime, application, words), *_redis(runtime, words)]
+    return [
+        *_database(runtime, application, words),
+        *_own_databases(runtime, words),
+        *_redis(runtime, words),
+    ]
 
 
 def _database(runtime: Runtime, application: bool, words: Words) -> Iterator[Finding]:
@@ -52,6 +58,29 @@ def _database(runtime: Runtime, application: bool, words: Words) -> Iterator[Fin
     except SQLAlchemyError as error:
         found = f"{where} does not answer: {database_problem(error)}"
         yield wrong("postgres", found, f"see {words.database}")
+
+
+def _own_databases(runtime: Runtime, words: Words) -> Iterator[Finding]:
+    """Look at the databases of contexts that have one of their own; their checks are named so."""
+    for name, engine in runtime.own_databases.engines.items():
+        for finding in _own_database(runtime.settings.db_schema, engine, words):
+            yield replace(finding, check=f"{finding.check} of {name}")
+
+
+def _own_database(schema: str, engine: Engine, words: Words) -> Iterator[Finding]:
+    where = shown_url(engine.url.render_as_string())
+    try:
+        with engine.connect() as connection:
+            yield from check_postgres(connection, where)
+            yield check_clock(connection)
+            tables = check_schema(connection, schema, words)
+            yield tables
+            if tables.verdict is not Verdict.WRONG:
+                # What is parked there is parked at home, where it is retried.
+                yield from check_pending(connection, schema, None, words)
+    except SQLAlchemyError as error:
+        found = f"{where} does not answer: {database_problem(error)}"
+        yield wrong("postgres", found, "what goes there waits until it does")
 
 
 def _redis(runtime: Runtime, words: Words) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from boundary.operator.moments import clock
 from internals.inbox import DeliveryState
+from internals.remote_sql import FORWARDED_YEAR
 from saga.messages import Done
 from saga.state import IN_FLIGHT, Phase
 
@@ -96,7 +97,8 @@ def _delivery(delivery: OpenDelivery, now: datetime) -> str:
         return f"{kind} is parked at {consumer}{after}{error}"
     if attempts:
         times = "once" if attempts == 1 else f"{attempts} times"
-        tried = f"is tried again at {clock(delivery.due_at, now)}"
+        there = delivery.due_at.year == FORWARDED_YEAR  # where its database is, nobody knows when
+        tried = "is tried again" if there else f"is tried again at {clock(delivery.due_at, now)}"
         return f"{kind} failed {times} at {consumer} and {tried}{error}"
     return f"{kind} is with {consumer} since {clock(delivery.sent_at, now)}{error}"
 

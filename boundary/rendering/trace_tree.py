@@ -17,6 +17,7 @@ from boundary.operator.moments import duration
 from boundary.operator.showing import SagaDetail
 from boundary.rendering.words import DELIVERY_MARKS, STATUS_STYLES, one_line
 from internals.inbox import DeliveryState
+from internals.remote_sql import FORWARDED_YEAR, FORWARDING_YEAR
 from internals.trace import Node, Trace, TracedDelivery
 from internals.undo import STANDS
 from saga.envelope import Category
@@ -35,6 +36,9 @@ _STALE = "stale"
 
 #: A year that stands for a time nobody knows yet.
 _NEVER = 9000
+_NEVER_AT = datetime(_NEVER, 1, 1, tzinfo=UTC)
+_ON_ITS_WAY = ", on its way to a database of its own"
+_ELSEWHERE = ", in a database of its own"
 _HELD_UP = ", behind another one of its key"
 _HELD = ", held until past events are there"
 
@@ -195,12 +199,16 @@ def _done(delivery: TracedDelivery, took: str, error: str, tried: str) -> Text:
 
 def _pending(delivery: TracedDelivery, at: datetime, error: str, tried: str) -> Text:
     text = Text()
-    if delivery.due_at.year >= _NEVER:
+    if delivery.due_at.year == FORWARDING_YEAR:
+        text.append(_ON_ITS_WAY)
+    elif delivery.due_at.year == FORWARDED_YEAR:
+        text.append(_ELSEWHERE)
+    elif delivery.due_at.year >= _NEVER:
         text.append(_HELD_UP if delivery.ordering_key else _HELD)
         return text
     if delivery.attempts:
         text.append(f", {tried} failed", "yellow")
-    if delivery.due_at > at:
+    if at < delivery.due_at < _NEVER_AT:
         text.append(f", next in {duration(delivery.due_at - at)}", "yellow")
     text.append(f": {error}" if error else "", "red")
     return text

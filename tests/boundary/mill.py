@@ -153,9 +153,15 @@ class Mill:
                 "UPDATE inbox SET due_at = now() WHERE state = 'pending' AND due_at < '9000-01-01'"
             )
 
-    def alter(self, statement: str) -> None:
-        """Change home's database by hand."""
-        self._here.execute(statement)
+    def silence(self) -> None:
+        """Take the doorbells that wait away."""
+        client = self.runtime.broker.client
+        for key in client.scan_iter(f"{self.runtime.settings.namespace}:*"):
+            client.delete(key)
+
+    def alter(self, statement: str, *, apart: bool = False) -> None:
+        """Change home's database by hand, or the mill's."""
+        (self._there if apart else self._here).execute(statement)
 
     def pass_deadline(self) -> None:
         """The deadline of a saga's step passes, and the saga hears of it."""

@@ -12,9 +12,10 @@ from psycopg import OperationalError
 from sqlalchemy import create_engine
 
 from boundary import Runtime
+from boundary.doctor import Verdict, diagnose
 from internals import Context, Work
 from internals.transactions import Boundary, watch
-from saga import NoTransaction, Rejected, Retry
+from saga import DefinitionError, NoTransaction, Rejected, Retry
 from tests.conftest import make_engine
 
 GROUND, SPILT = ("ground", 1), ("spilt", 1)
@@ -124,8 +125,9 @@ class TestBothWays:
         [id] = mill.order(1)
         mill.settle()
         assert mill.at_the_mill()["attempts"] == 1
-        assert mill.at_home()["due_at"].year == FORWARDED
-        assert mill.there("SELECT * FROM outbox WHERE kind = 'saga.parcel'") == []
+        row = mill.at_home()
+        assert (row["state"], row["due_at"].year) == ("pending", FORWARDED)
+        assert (row["attempts"], row["last_error"]) == (1, "RuntimeError: the wheel is broken")
         mill.acts = act_nothing
         mill.end_leases()
         mill.settle()
@@ -431,6 +433,84 @@ class TestPoison:
         assert sorted(mill.milled()) == [("ground", 1), ("ground", 2), ("ground", 3)]
 
 
+class TestRelays:
+    """One for each database; whatever is late, it is the context's doorbell that rings."""
+
+    def rung(self, mill: Mill) -> int:
+        """How many doorbells of the mill's wait."""
+        waiting = mill.runtime.broker.waiting(["mill"])
+        assert waiting is not None
+        return waiting["mill"]
+
+    def test_it_rings_for_what_is_late_there(self, mill: Mill) -> None:
+        mill.order(1)
+        Once(Boundary.HOP, "before", gone, 2)
+        with pytest.raises(Gone):
+            mill.settle("mill")
+        watch(None)
+        mill.silence()
+        home, there = mill.runtime.relays()
+        mill.alter("UPDATE inbox SET ring_at = now()", apart=True)
+        assert home.look() == 0
+        assert self.rung(mill) == 0
+        assert there.look() == 1
+        assert there.look() == 0
+        assert self.rung(mill) == 1
+
+    def test_it_rings_for_parcels(self, mill: Mill) -> None:
+        mill.order(1)
+        Once(Boundary.RETURN, "before", gone)
+        with pytest.raises(Gone):
+            mill.settle("mill")
+        watch(None)
+        mill.silence()
+        mill.alter("UPDATE inbox SET ring_at = now()", apart=True)
+        assert mill.runtime.relays()[1].look() == 1
+        assert self.rung(mill) == 1
+
+    def test_it_rings_for_what_somebody_did_not_end_forwarding(self, mill: Mill) -> None:
+        [id] = mill.order(1)
+        Once(Boundary.FORWARD, "before", gone)
+        with pytest.raises(Gone):
+            mill.settle("mill")
+        watch(None)
+        mill.silence()
+        home = mill.runtime.relay()
+        home.look()
+        assert self.rung(mill) == 0  # the lease has not ended
+        mill.end_leases()
+        home.look()
+        assert self.rung(mill) == 1
+        mill.settle()
+        assert mill.status(id) == "completed"
+
+    def test_what_its_database_has_lost_is_forwarded_anew(self, mill: Mill) -> None:
+        [id] = mill.order(1)
+        Once(Boundary.HOP, "before", gone, 2)
+        with pytest.raises(Gone):
+            mill.settle("mill")
+        watch(None)
+        mill.alter("DELETE FROM inbox; DELETE FROM outbox", apart=True)  # restored from a backup
+        mill.settle()
+        assert mill.status(id) == "running"
+        mill.alter("UPDATE inbox SET ring_at = now() WHERE state = 'pending'")
+        mill.runtime.relay().look()
+        mill.settle()
+        assert mill.status(id) == "completed"
+        assert mill.milled() == [GROUND]
+
+    def test_without_redis_they_answer_for_it_themselves(
+        self, mill: Mill, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        [id] = mill.order(1)
+        monkeypatch.setattr(mill.runtime.broker, "waiting", lambda _: None)
+        for _ in range(4):
+            for relay in mill.runtime.relays():
+                mill.alter("UPDATE inbox SET ring_at = now() WHERE due_at < '9000-01-01'")
+                relay.look()
+        assert mill.status(id) == "completed"
+
+
 class TestProcesses:
     def test_one_that_does_not_know_the_database_leaves_its_contexts_alone(
         self, mill: Mill
@@ -457,6 +537,29 @@ class TestProcesses:
         mill.settle()
         assert "work.publish(...)" in mill.at_home()["last_error"]
 
+    def test_each_database_is_migrated_and_looked_at(self, mill: Mill, own_name: str) -> None:
+        mill.alter(f"DROP SCHEMA {own_name} CASCADE", apart=True)
+        found = {f.check: f for f in diagnose(mill.runtime, application=True)}
+        assert found["schema"].verdict is Verdict.FINE
+        assert found["schema of mills"].verdict is Verdict.WRONG
+        mill.runtime.migrate()
+        found = {f.check: f for f in diagnose(mill.runtime, application=True)}
+        assert found["schema of mills"].verdict is Verdict.FINE
+        assert "own databases" not in found
+        mill.open(databases={})
+        found = {f.check: f for f in diagnose(mill.runtime, application=True)}
+        assert found["own databases"].found.endswith("mill (mills), mouse (mills)")
+
+    def test_one_that_does_not_answer_is_told_of(self, mill: Mill) -> None:
+        mill.open(databases={"mills": "postgresql://nobody@127.0.0.1:1/nothing"})
+        found = {f.check: f for f in diagnose(mill.runtime, application=True)}
+        assert found["postgres"].verdict is Verdict.FINE
+        assert "does not answer" in found["postgres of mills"].found
+
+    def test_a_url_that_is_none_is_refused(self) -> None:
+        with pytest.raises(DefinitionError, match="database 'mills': give a Postgres URL"):
+            Runtime(databases={"mills": "mysql://nobody@nowhere/nothing"})
+
     def test_a_name_that_is_none_is_refused(self) -> None:
-        with pytest.raises(Exception, match="database 'The Mill' must be a lower-case word"):
+        with pytest.raises(DefinitionError, match="database 'The Mill' must be a lower-case word"):
             Context("mill", database="The Mill")
