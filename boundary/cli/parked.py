@@ -147,7 +147,7 @@ def retry(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Deliver parked messages again, as they are, perhaps some of them first.
+    """Deliver parked messages again, as they are.
 
     With all their attempts before them.  Name the messages, or say which ones fit.
     """
