@@ -26,7 +26,9 @@ def migrate(context: typer.Context) -> None:
     desk: Desk = context.obj
     with desk.database_errors():
         desk.runtime.migrate()
-    typer.echo(f"schema {desk.schema} is up to date")
+    others = len(desk.runtime.own_databases.engines)
+    where = f" in {others + 1} databases" if others else ""
+    typer.echo(f"schema {desk.schema} is up to date{where}")
 
 
 def subscribe(context: typer.Context) -> None:

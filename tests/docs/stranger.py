@@ -27,6 +27,10 @@ class Stranger:
         }
         self._worker: subprocess.Popen[bytes] | None = None
 
+    def knows(self, **environment: str) -> None:
+        """What the page leaves to the reader, such as where the servers are."""
+        self._environment |= environment
+
     def follow(self, page: Path) -> None:
         """Do all that a page says, in its order; fails where it is not so."""
         try:
