@@ -30,6 +30,7 @@ from internals.statements import Statements
 from internals.transactions import Boundary, OpenTransaction, transaction
 from internals.unit_of_work import UnitOfWork
 from saga.envelope import Envelope
+from saga.errors import DefinitionError
 
 logger = logging.getLogger(__name__)
 
@@ -113,12 +114,19 @@ class Forwarder:
     def finish(self, database: Database, leased: Forwarding) -> frozenset[str]:
         """Forward a batch; returns nobody to ring, since its deliveries are not at home any more.
 
-        Raises what the context's own database raises; the batch is forwarded later then.
+        Raises what the context's own database raises, and `DefinitionError` if that is home
+        itself; the batch is forwarded later then.
         """
         opened = OpenTransaction(self._there, Boundary.FORWARD)
         told = False
         try:
             rows = opened.begin().run(self._statements.forward, self._parameters(leased))
+            waiting = {id for (id,) in rows}
+            if None in waiting:
+                raise DefinitionError(
+                    f"the database of context {self.name!r} is the one that has the sagas: leave "
+                    "out the context's database="
+                )
             told = True
             opened.commit()
         except Exception as error:
@@ -128,7 +136,6 @@ class Forwarder:
         except BaseException:
             opened.roll_back()  # the worker is told to stop: the lease runs out
             raise
-        waiting = {id for (id,) in rows}
         with transaction(database, Boundary.FORWARDED) as unit:
             self._give_back(unit, leased, [g for g in leased.going if g.message.id in waiting])
             arrived = [g for g in leased.going if g.message.id not in waiting]

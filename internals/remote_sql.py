@@ -51,8 +51,10 @@ WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND state ||
 RETURNING ring_at
 """
 
-# In the other database.  What is there stays as it is.  But for what was parked, and was delivered
-# again at home since its last parcel arrived: it is run again, once that parcel is done with.
+# In the other database.  What is there stays as it is, with two exceptions.  What was parked, and was
+# delivered again at home since its last parcel arrived, is run again, once that parcel is done with.
+# And of what is over there and not at home, which was restored from a backup then, the parcel is
+# offered anew.
 FORWARD = f"""
 WITH m AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(messages)s::json)
@@ -72,24 +74,38 @@ WITH m AS MATERIALIZED (
     FROM m ORDER BY id
     ON CONFLICT (message_id, consumer) DO NOTHING
 ), over AS MATERIALIZED (
-    SELECT m.id, last.done
-    FROM (SELECT * FROM m WHERE applied IS NOT NULL) AS m CROSS JOIN LATERAL (
-        SELECT p.id, p.state = 'done' AS done FROM (
-            SELECT o.id, o.seq, i.state FROM {{schema}}.outbox AS o
-            JOIN {{schema}}.inbox AS i ON i.message_id = o.id AND i.consumer = %(parcels)s
-            WHERE o.causation_id = m.id AND o.kind = '{PARCEL}' AND o.sender = %(consumer)s
-        ) AS p ORDER BY p.seq DESC LIMIT 1
+    SELECT m.id, last.parcel, last.done, m.applied IS NOT DISTINCT FROM last.parcel AS known
+    FROM m CROSS JOIN LATERAL (
+        SELECT state FROM {{schema}}.inbox
+        WHERE message_id = m.id AND consumer = %(consumer)s OFFSET 0
+    ) AS i CROSS JOIN LATERAL (
+        SELECT o.id AS parcel, p.state = 'done' AS done FROM {{schema}}.outbox AS o
+        JOIN {{schema}}.inbox AS p ON p.message_id = o.id AND p.consumer = %(parcels)s
+        WHERE o.causation_id = m.id AND o.kind = '{PARCEL}' AND o.sender = %(consumer)s
+        ORDER BY o.seq DESC LIMIT 1
     ) AS last
-    WHERE m.applied = last.id
+    WHERE i.state IN ('done', 'parked')
 ), again AS (
     UPDATE {{schema}}.inbox AS i
     SET state = 'pending', attempts = 0, rings = 0, done_at = NULL, due_at = now(),
         ring_at = clock_timestamp() + %(grace)s * interval '1 second'
     FROM over
     WHERE i.message_id = over.id AND i.consumer = %(consumer)s AND i.state || '' = 'parked'
-      AND over.done
+      AND over.known AND over.done
+), offered AS (
+    UPDATE {{schema}}.inbox AS i
+    SET state = 'pending', rings = 0, done_at = NULL, due_at = now(),
+        ring_at = clock_timestamp() + %(grace)s * interval '1 second'
+    FROM over
+    WHERE i.message_id = over.parcel AND i.consumer = %(parcels)s AND i.state || '' = 'done'
+      AND NOT over.known
 )
-SELECT id FROM over WHERE NOT done
+SELECT id FROM over WHERE known AND NOT done
+UNION ALL
+-- Nothing is ever on its way in a database that is not the sagas' own.
+SELECT NULL WHERE EXISTS (
+    SELECT FROM {{schema}}.inbox WHERE consumer = %(consumer)s AND due_at = {FORWARDING}
+      AND state = 'pending')
 """
 
 # The time of the relay's next look tells whether it is with whoever says so still.

@@ -77,6 +77,8 @@ def bread(**flour: Any) -> Saga[Loaf]:
 
 BREAD = bread()
 
+_KEPT = ("saga", "outbox", "inbox", "settling", "baked")
+
 _HERE = "CREATE TABLE baked (n int)"
 _THERE = "CREATE TABLE milled (line bigint GENERATED ALWAYS AS IDENTITY, what text, n int)"
 
@@ -151,6 +153,19 @@ class Mill:
         for books in (self._here, self._there):
             books.execute(
                 "UPDATE inbox SET due_at = now() WHERE state = 'pending' AND due_at < '9000-01-01'"
+            )
+
+    def back_up(self) -> None:
+        """Keep a copy of what home has, to be restored."""
+        for table in _KEPT:
+            self._here.execute(f"CREATE TABLE kept_{table} AS TABLE {table}")
+
+    def restore(self) -> None:
+        """Home is as it was."""
+        for table in _KEPT:
+            self._here.execute(
+                f"TRUNCATE {table}; "
+                f"INSERT INTO {table} OVERRIDING SYSTEM VALUE SELECT * FROM kept_{table}"
             )
 
     def silence(self) -> None:

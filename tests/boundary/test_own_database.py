@@ -499,6 +499,20 @@ class TestRelays:
         assert mill.status(id) == "completed"
         assert mill.milled() == [GROUND]
 
+    def test_what_home_has_lost_comes_home_anew(self, mill: Mill) -> None:
+        [id] = mill.order(1)
+        mill.back_up()
+        mill.settle()
+        assert mill.status(id) == "completed"
+        mill.restore()
+        assert mill.status(id) == "running"
+        assert mill.baked() == []
+        mill.settle()
+        assert mill.status(id) == "completed"
+        assert mill.milled() == [GROUND]
+        assert mill.baked() == [1]
+        mill.check()
+
     def test_without_redis_they_answer_for_it_themselves(
         self, mill: Mill, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -555,6 +569,15 @@ class TestProcesses:
         found = {f.check: f for f in diagnose(mill.runtime, application=True)}
         assert found["postgres"].verdict is Verdict.FINE
         assert "does not answer" in found["postgres of mills"].found
+
+    def test_one_that_is_the_sagas_own_is_refused(self, mill: Mill) -> None:
+        mill.open(databases={"mills": mill.runtime.engine})
+        mill.order(1)
+        with pytest.raises(
+            DefinitionError, match="of context 'mill' is the one that has the sagas"
+        ):
+            mill.runtime.answer("mill")
+        assert mill.at_home()["state"] == "pending"
 
     def test_a_url_that_is_none_is_refused(self) -> None:
         with pytest.raises(DefinitionError, match="database 'mills': give a Postgres URL"):
