@@ -190,6 +190,21 @@ class TestCut:
         assert told["n"] == 1
         mill.check()
 
+    def test_what_was_handled_there_meanwhile_is_not_handled_again(self, mill: Mill) -> None:
+        [id] = mill.order(1)
+        for boundary in (Boundary.FORWARDED, Boundary.RETURN):
+            Once(boundary, "before", gone)
+            with pytest.raises(Gone):
+                mill.settle("mill")
+            watch(None)
+        assert mill.milled() == [GROUND]
+        assert mill.at_home()["due_at"].year == FORWARDING
+        mill.end_leases()
+        mill.settle()
+        assert mill.status(id) == "completed"
+        assert mill.milled() == [GROUND]
+        mill.check()
+
     def test_what_may_have_arrived_is_not_taken_for_unstarted(self, mill: Mill) -> None:
         mill.open(saga=bread(timeout=timedelta(hours=1)))
         [id] = mill.order(1)

@@ -5,6 +5,7 @@ from tests.mutants.planted.acting import ACTS
 from tests.mutants.planted.causal import CAUSAL
 from tests.mutants.planted.claiming import CLAIMS
 from tests.mutants.planted.deciding import SAGAS
+from tests.mutants.planted.forwarding import FORWARDS
 from tests.mutants.planted.handling import HANDLERS
 from tests.mutants.planted.leasing import LEASES
 from tests.mutants.planted.relaying import RELAY
@@ -19,4 +20,5 @@ PLANTS: tuple[Plant, ...] = (
     *SAGAS,
     *ACTS,
     *CAUSAL,
+    *FORWARDS,
 )
