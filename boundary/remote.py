@@ -33,14 +33,16 @@ def remote_relays(runtime: "Runtime") -> Iterator[Relay]:
     """Return a relay for each of those databases, whose inboxes have their context's doorbell."""
     for name, contexts in runtime.own_databases.of(runtime.contexts).items():
         names = [context.name for context in contexts]
+        parcels = list(map(parcels_of, names))
         yield Relay(
             runtime.own_databases.reached[name],
             runtime.statements,
-            [*names, *map(parcels_of, names)],
+            [*names, *parcels],
             waiting=partial(_waiting, runtime),
             ring=lambda woken: runtime.broker.ring(set(map(context_of, woken))),
             answer=lambda consumer: runtime.answer(context_of(consumer)),
             grace=runtime.settings.grace,
+            quick=parcels,
         )
 
 

@@ -283,6 +283,7 @@ class Runtime:
             answer=self.answer,
             grace=self.settings.grace,
             forwarded=list(self._remote),
+            quick=list(self._remote),
         )
 
     def relays(self) -> list[Relay]:

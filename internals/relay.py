@@ -35,6 +35,8 @@ _ORDERED_LOOKS = 8
 _FORWARDED_LOOKS = 12 * _ORDERED_LOOKS
 #: Seconds between two rings for the same delivery, at most.
 _LONGEST_GRACE = 60.0
+#: The same where it is another database that may have been down, and can do no harm to be asked.
+_SOON = 5.0
 
 #: Consumers to the number of doorbells that wait in their queues; None if nobody can tell.
 Waiting = Callable[[Sequence[str]], Mapping[str, int] | None]
@@ -53,6 +55,7 @@ class Relay:
         answer: Does what a doorbell asks for, in this thread, when none can ring.
         grace: Seconds that a delivery may wait before it counts as late; it doubles each ring.
         forwarded: Of the consumers those whose deliveries are handled in another database.
+        quick: Those, and others that only take things from one database to another.
     """
 
     def __init__(
@@ -66,10 +69,12 @@ class Relay:
         answer: Callable[[str], object],
         grace: float,
         forwarded: Sequence[str] = (),
+        quick: Sequence[str] = (),
     ) -> None:
         self._database = database
         self._statements = statements
         self._forwarded = list(forwarded)
+        self._quick = frozenset(quick)
         self._consumers = list(consumers)
         self._waiting = waiting
         self._ring = ring
@@ -98,7 +103,7 @@ class Relay:
                     "window": _WINDOW,
                     "head": _HEAD,
                     "grace": self._grace,
-                    "cap": _LONGEST_GRACE,
+                    "caps": [_SOON if n in self._quick else _LONGEST_GRACE for n in quiet],
                 },
             )
             woken = self._wake(unit) if also_ordered else set()

@@ -293,7 +293,8 @@ VALUES (%(id)s, %(actor)s, %(act)s, %(saga_id)s, %(message_id)s, %(reason)s, %(d
 # a hop takes it first, and in a backlog that is being handled none of it is late.
 _RING = """
 WITH late AS MATERIALIZED (
-    SELECT found.* FROM unnest(%(consumers)s::text[]) AS of (consumer) CROSS JOIN LATERAL (
+    SELECT found.*, of.cap
+    FROM unnest(%(consumers)s::text[], %(caps)s::float8[]) AS of (consumer, cap) CROSS JOIN LATERAL (
         SELECT message_id, consumer, due_at FROM {schema}.inbox AS i
         WHERE state = 'pending' AND due_at <= now() AND ring_at <= now()
           AND i.consumer = of.consumer AND due_at <= coalesce((
@@ -310,7 +311,7 @@ WITH late AS MATERIALIZED (
 UPDATE {schema}.inbox AS i
 SET rings = i.rings + (late.place <= %(head)s)::int,
     ring_at = clock_timestamp()
-        + least(%(grace)s * power(2, least(i.rings, 16)), %(cap)s) * interval '1 second'
+        + least(%(grace)s * power(2, least(i.rings, 16)), late.cap) * interval '1 second'
 FROM placed AS late
 WHERE i.message_id = late.message_id AND i.consumer = late.consumer AND i.state = 'pending'
 RETURNING i.consumer

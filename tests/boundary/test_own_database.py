@@ -483,6 +483,18 @@ class TestRelays:
         assert mill.runtime.relays()[1].look() == 1
         assert self.rung(mill) == 1
 
+    def test_what_waits_for_another_database_is_rung_for_again_soon(self, mill: Mill) -> None:
+        mill.order(1)
+        Once(Boundary.RETURN, "before", gone)
+        with pytest.raises(Gone):
+            mill.settle("mill")
+        watch(None)
+        mill.silence()
+        mill.alter("UPDATE inbox SET ring_at = now(), rings = 12", apart=True)
+        mill.runtime.relays()[1].look()
+        [parcel] = mill.there("SELECT ring_at - now() AS wait FROM inbox WHERE state = 'pending'")
+        assert parcel["wait"] < timedelta(seconds=6)
+
     def test_it_rings_for_what_somebody_did_not_end_forwarding(self, mill: Mill) -> None:
         [id] = mill.order(1)
         Once(Boundary.FORWARD, "before", gone)

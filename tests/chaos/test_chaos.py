@@ -31,10 +31,13 @@ KEYS = [
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("profile", sorted(PROFILES))
-def test_profile(profile: str) -> None:
+@pytest.mark.parametrize(
+    ("profile", "more"),
+    [*((profile, ()) for profile in sorted(PROFILES)), ("commit", ("--own-database",))],
+)
+def test_profile(profile: str, more: tuple[str, ...]) -> None:
     done = subprocess.run(
-        [*_command(profile), "--trips", str(TRIPS), "--json"],
+        [*_command(profile), "--trips", str(TRIPS), "--json", *more],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -53,7 +56,9 @@ def test_profile(profile: str) -> None:
     assert report["completed"] + report["compensated"] == report["trips"] == TRIPS
     assert report["stuck"] == report["unfinished"] == report["lost"] == 0
     assert report["double_effects"] == 0
-    assert set(report["faults"]) == PROFILES[profile].faults
+    expected = PROFILES[profile].apart() if more else PROFILES[profile]
+    assert set(report["faults"]) == expected.faults
+    assert ("databases_agree" in report["checks"]) is bool(more)
 
 
 @pytest.mark.timeout(300)

@@ -238,7 +238,7 @@ class TestLook:
                 "window": 100,
                 "head": 10,
                 "grace": 1.0,
-                "cap": 60.0,
+                "caps": [60.0],
             }
             assert len(unit.run(store.statements.ring, parameters)) == 1
             assert relay(store, bell).look() == 0
