@@ -42,7 +42,7 @@ APART = frozenset(boundary for boundary, program in PASSED_IN.items() if program
 _RATES: Mapping[Boundary, float] = {
     Boundary.HOP: 0.005,
     Boundary.SUBSCRIBE: 0.1,
-    **dict.fromkeys(APART, 0.02),
+    **dict.fromkeys(APART, 0.04),
     # Acts are few: one that did not strike yet strikes at the next.
     Boundary.ACT: 0.2,
 }
