@@ -7,7 +7,7 @@ Everything is kept with the application, so that two of them in one process shar
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -144,6 +144,7 @@ class _Installed:
             contexts=self.contexts,
             settings=self.settings,
             engine=None if self.db is None else self._engine(),
+            databases={} if self.db is None else self._own_engines(),
             around=_around(self.app, self.db),
         )
 
@@ -157,6 +158,13 @@ class _Installed:
                 f"{engine.dialect.driver}"
             )
         return engine
+
+    def _own_engines(self) -> dict[str, Engine]:
+        """The binds that contexts have for a database of their own."""
+        with self.app.app_context():
+            binds: Mapping[str | None, Engine] = self.db.engines
+        own = (context.database for context in self.contexts)
+        return {name: binds[name] for name in own if name is not None and name in binds}
 
 
 def worker_runtime() -> Runtime:
@@ -173,7 +181,7 @@ def _around(app: Flask, db: Any) -> Around:
                 return
             session = db.session()
             session.join_transaction_mode = "create_savepoint"
-            session.get_bind = _bind(session, db, work)
+            session.get_bind = _bind(session, work)
             yield
             # Flushes, and releases the session's savepoint; the hop commits.
             session.commit()
@@ -181,12 +189,12 @@ def _around(app: Flask, db: Any) -> Around:
     return around if db is not None or app is not None else nothing_around
 
 
-def _bind(session: Any, db: Any, work: Work) -> Callable[..., Any]:
+def _bind(session: Any, work: Work) -> Callable[..., Any]:
     """Let a session write in the hop's transaction, and nowhere else."""
     usual = session.get_bind
 
     def bind(mapper: Any = None, *, clause: Any = None, **others: Any) -> Any:
-        if usual(mapper, clause=clause, **others) is not db.engine:
+        if usual(mapper, clause=clause, **others) is not work.connection.engine:
             raise NoTransaction(
                 "a handler's session cannot write to another bind: it would be committed apart "
                 "from the delivery; use a handler that is external for that"

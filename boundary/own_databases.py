@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, scoped_session
 
 from boundary.settings import Settings, psycopg_url
 from internals.context import Context
-from internals.database import SqlAlchemyDatabase
+from internals.database import Database, SqlAlchemyDatabase
 from internals.reach import Reach
 from saga.errors import DefinitionError, NoTransaction
 
@@ -29,6 +29,7 @@ class OwnDatabases:
         given: Engines or URLs, by name; they go before those of the settings.
         settings: The runtime's.
         execution_options: For engines that are made.
+        opening: Makes of a name and its engine what opens hops' transactions there.
 
     Raises `DefinitionError` for a URL that is none of Postgres.
     """
@@ -38,11 +39,13 @@ class OwnDatabases:
         given: Mapping[str, Engine | str],
         settings: Settings,
         execution_options: Mapping[str, Any],
+        opening: Callable[[str, Engine], Database] = lambda _, engine: SqlAlchemyDatabase(engine),
     ) -> None:
         named = {name: url.get_secret_value() for name, url in settings.databases.items()}
         self._given = {name: _checked(name, where) for name, where in (named | dict(given)).items()}
         self._pool_size = settings.pool_size
         self._execution_options = dict(execution_options)
+        self._opening = opening
 
     def __contains__(self, name: object) -> bool:
         return name in self._given
@@ -66,7 +69,7 @@ class OwnDatabases:
     @cached_property
     def reached(self) -> Mapping[str, Reach]:
         """The same, for hops."""
-        return {name: Reach(SqlAlchemyDatabase(engine)) for name, engine in self.engines.items()}
+        return {name: Reach(self._opening(name, engine)) for name, engine in self.engines.items()}
 
     def refuse(self, handle: Any, home: Callable[[], Engine]) -> None:
         """Raise `NoTransaction` for a connection to one of them: sagas are not kept there."""

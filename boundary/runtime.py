@@ -103,10 +103,16 @@ class Runtime:
         self._given_broker = broker
         self._around = around
         self._execution_options = dict(execution_options or {})
-        self.own_databases = OwnDatabases(databases or {}, self.settings, self._execution_options)
+        self.own_databases = OwnDatabases(
+            databases or {}, self.settings, self._execution_options, self._open_own
+        )
         self._stopping = False
         self._subscribed = False
         self._subscribing = Lock()
+
+    def _open_own(self, name: str, engine: Engine) -> Database:
+        """Return what opens transactions in a context's own database of this name."""
+        return SqlAlchemyDatabase(engine)
 
     @cached_property
     def engine(self) -> Engine:

@@ -107,7 +107,16 @@ def check_definitions(**_: Any) -> list[CheckMessage]:
                 id="saga.E008",
             )
         ]
-    return []
+    return [
+        Error(
+            f"Context {context.name!r} has a database {context.database!r} of its own, which "
+            "DATABASES does not have.",
+            hint=f"It has {', '.join(map(repr, connections))}.",
+            id="saga.E009",
+        )
+        for context in contexts
+        if context.database is not None and context.database not in list(connections)
+    ]
 
 
 def _check_search_path(alias: str) -> list[CheckMessage]:

@@ -1,11 +1,14 @@
 """The project: its sagas and contexts as one Runtime, for each process."""
 
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from threading import Lock
 from typing import Any
 
 from django.apps import apps
 from django.db import connections
+from sqlalchemy import Engine
 
 from boundary.django.apps import MODULES
 from boundary.django.configuration import database_alias, read_settings
@@ -13,6 +16,7 @@ from boundary.django.database import DjangoDatabase
 from boundary.django.engine import engine_of
 from boundary.runtime import Runtime
 from internals.context import Context
+from internals.database import Database
 from saga.definition import Saga
 
 #: Settings that a runtime is made of.
@@ -30,13 +34,27 @@ class ProjectRuntime(Runtime):
         sagas, contexts = collect()
         alias = database_alias()
         self.django = DjangoDatabase(alias)
+        own = own_aliases(contexts)
+        self._own = {name: DjangoDatabase(name) for name in own}
         super().__init__(
             sagas=sagas,
             contexts=contexts,
             settings=settings,
             database=self.django,
             engine=engine_of(alias),
+            databases={name: engine_of(name) for name in own},
         )
+
+    @contextmanager
+    def nested(self) -> Iterator[None]:
+        """Within this, hops in any of its databases are savepoints of the `atomic()` around them."""
+        with ExitStack() as stack:
+            for database in (self.django, *self._own.values()):
+                stack.enter_context(database.nested())
+            yield
+
+    def _open_own(self, name: str, engine: Engine) -> Database:
+        return self._own[name]
 
     def answer(self, consumer: str, **options: Any) -> int:
         with self.django.serving():
@@ -55,6 +73,12 @@ def runtime() -> ProjectRuntime:
             if _made is None:
                 _made = ProjectRuntime()
     return _made
+
+
+def own_aliases(contexts: Iterable[Context]) -> list[str]:
+    """Return the aliases of databases that contexts have for their own."""
+    found = {context.database for context in contexts if context.database is not None}
+    return sorted(name for name in found - {database_alias()} if name in list(connections))
 
 
 def collect() -> tuple[list[Saga[Any]], list[Context]]:

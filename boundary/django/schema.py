@@ -18,9 +18,9 @@ _Run = Callable[[Any, Any], None]
 
 
 def upgrade_to_head(_: Any, editor: Any) -> None:
-    """Bring the tables to the newest version, on the database of the sagas and on no other."""
+    """Bring the tables to the newest version, where sagas and contexts have theirs."""
     alias = editor.connection.alias
-    if alias == database_alias():
+    if _has_tables(alias):
         migrate(engine_of(alias), schema())
 
 
@@ -29,7 +29,14 @@ def downgrade_to(revision: str) -> _Run:
 
     def run(_: Any, editor: Any) -> None:
         alias = editor.connection.alias
-        if alias == database_alias():
+        if _has_tables(alias):
             downgrade(engine_of(alias), schema(), revision)
 
     return run
+
+
+def _has_tables(alias: str) -> bool:
+    """Whether it is the database of the sagas, or one of a context's own."""
+    from boundary.django.project import collect, own_aliases  # noqa: PLC0415 - apps are ready by now
+
+    return alias == database_alias() or alias in own_aliases(collect()[1])

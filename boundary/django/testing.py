@@ -40,7 +40,7 @@ def run_due() -> int:
     """
     made = runtime()
     settled = 0
-    with made.django.nested():
+    with made.nested():
         made.subscribe()
         while True:
             _run(made, _CATCH_UP)
@@ -58,7 +58,7 @@ def advance(by: timedelta) -> int:
     Deadlines, timeouts and backoffs come so much nearer; no clock is touched.
     """
     made = runtime()
-    with made.django.nested():
+    with made.nested():
         _run(made, _ADVANCE, by=by)
     return run_due()
 
@@ -67,7 +67,7 @@ def advance(by: timedelta) -> int:
 def unit_of_test() -> Iterator[UnitOfWork]:
     """Give the framework's own view of the test's transaction, for statements about its tables."""
     made = runtime()
-    with made.django.nested(), transaction(made.database, Boundary.ACT) as unit:
+    with made.nested(), transaction(made.database, Boundary.ACT) as unit:
         yield unit
 
 

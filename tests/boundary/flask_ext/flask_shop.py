@@ -28,11 +28,16 @@ class Charged(Event, kind="till.charged"):
     number: int
 
 
+class Stow(Command, kind="attic.stow"):
+    number: int
+
+
 class Approved(Event, kind="desk.approved"):
     pass
 
 
 SALE = Definition("sale", Sale, (Step("charge", lambda s: Charge(number=s.number, then=s.then)),))
+STORAGE = Definition("storage", Sale, (Step("stow", lambda s: Stow(number=s.number)),))
 LOAN = Definition("loan", Sale, (Wait("approval", until=Approved),))
 
 db = SQLAlchemy()
@@ -49,7 +54,7 @@ class Elsewhere(db.Model):  # type: ignore[name-defined,misc]
     id: Mapped[int] = mapped_column(primary_key=True)
 
 
-till = Context("till")
+till, attic = Context("till"), Context("attic")
 #: How often the handler ran, of each number.
 runs: dict[int, int] = {}
 
@@ -74,13 +79,20 @@ def charge(command: Charge, work: Work) -> None:
         raise Rejected("no cash")
 
 
-sagas = Saga(sagas=[SALE, LOAN], contexts=[till], db=db)
+@attic.handles(Stow)
+def stow(command: Stow, work: Work) -> None:
+    assert current_app.name == __name__
+    db.session.add(Elsewhere(id=command.number))
+
+
+sagas = Saga(sagas=[SALE, LOAN, STORAGE], contexts=[till, attic], db=db)
 
 
 def create_app(**config: Any) -> Flask:
     app = Flask(__name__)
     uri = os.environ.get("SHOP_DATABASE_URI", "")
-    app.config.update(SQLALCHEMY_DATABASE_URI=uri, SQLALCHEMY_BINDS={"other": uri}, **config)
+    binds = {"other": os.environ.get("SHOP_OTHER_URI", uri)}
+    app.config.update(SQLALCHEMY_DATABASE_URI=uri, SQLALCHEMY_BINDS=binds, **config)
     db.init_app(app)
     sagas.init_app(app)
     return app

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from boundary import Settings
 from boundary.flask import Saga
 from saga import DefinitionError, NoTransaction
-from tests.conftest import ROOT, worker_environment
+from tests.conftest import ROOT, connect, worker_environment
 
 HERE = Path(__file__).parent
 
@@ -220,6 +220,37 @@ class TestHandlers:
         ).fetchone()
         assert "cannot write to another bind" in error
         assert numbers(outside) == []
+
+
+class TestOwnDatabase:
+    """A context with a database of its own, which is a bind."""
+
+    @pytest.fixture
+    def apart(self, elsewhere: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+        monkeypatch.setattr(flask_shop.attic, "database", "other")
+        assert elsewhere.database_url is not None
+        url = make_url(elsewhere.database_url.get_secret_value())
+        url = url.update_query_dict({"options": f"-csearch_path={elsewhere.db_schema}"})
+        monkeypatch.setenv("SHOP_OTHER_URI", url.render_as_string(hide_password=False))
+        with connect(elsewhere) as connection:
+            yield connection
+
+    def test_its_session_writes_there(self, apart: Any, app: Flask, outside: Any) -> None:
+        sagas.start(flask_shop.STORAGE, Sale(number=7))
+        db.session.commit()
+        settle()
+        assert statuses(outside) == ["completed"]
+        assert apart.execute("SELECT id FROM elsewhere").fetchall() == [(7,)]
+        assert outside.execute("SELECT to_regclass('elsewhere')").fetchone() == (None,)
+
+    def test_elsewhere_it_is_refused_as_ever(self, app: Flask, outside: Any) -> None:
+        sagas.start(flask_shop.STORAGE, Sale(number=7))
+        db.session.commit()
+        settle()
+        (error,) = outside.execute(
+            "SELECT last_error FROM inbox WHERE consumer = 'attic'"
+        ).fetchone()
+        assert "cannot write to another bind" in error
 
 
 class TestWiring:
