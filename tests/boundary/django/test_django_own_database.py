@@ -93,6 +93,25 @@ def test_what_fails_leaves_nothing_there_and_home_sees_it(
     assert state(outside) == [("parked", 3)]
 
 
+def test_in_a_test_s_transactions_all_of_it_runs_and_is_undone(
+    apart: None, trick: Callable[..., None]
+) -> None:
+    from django.db import transaction
+    from ledger.words import Noted
+
+    from boundary.django import publish
+    from boundary.django.testing import run_due
+
+    trick("news", write)
+    with transaction.atomic(), transaction.atomic(using="other"):
+        publish(Noted(text="news"))
+        run_due()
+        assert there() == ["told"]
+        transaction.set_rollback(True)
+        transaction.set_rollback(True, using="other")
+    assert there() == []
+
+
 def test_sagas_begin_at_home(apart: None) -> None:
     from django.db import transaction
     from ledger.words import Noted
