@@ -14,7 +14,7 @@ from internals.outbox import Heard, Outbox, woken
 from internals.settling import Closing
 from internals.undo import STANDS
 from internals.unit_of_work import UnitOfWork
-from saga.causal import is_counted
+from saga.causal import is_counted, is_undoing
 from saga.envelope import Category, Envelope, saga_consumer
 from saga.errors import Rejected
 from saga.messages import Done, Faulted, Message, Refused, Undo
@@ -54,9 +54,9 @@ class Batch:
     closed: list[Closing] = field(default_factory=list)
     #: Ordering keys of deliveries that are over, so that the next may go on.
     keys: set[str] = field(default_factory=set)
-    #: Handlers that raised without a savepoint, by the messages' ids: they are not run again where
-    #: the batch is.
-    known: dict[UUID, Outcome] = field(default_factory=dict)
+    #: Handlers that raised without a savepoint, by message and failed runs so far: they are not run
+    #: again where the batch is.
+    known: dict[tuple[UUID, int], Outcome] = field(default_factory=dict)
 
     def succeed(
         self, delivery: Delivery, sent: Iterable[Envelope], *, took: float | None = None
@@ -70,20 +70,23 @@ class Batch:
         answered = any(envelope.kind in message.awaits for envelope in sent)
         if message.id == message.root_id and Done.kind in message.awaits and not answered:
             self.messages.append(self._reply(message, Done()))
-        self._close(delivery, took=took)
+        # Beside "settled" a step awaits what says no, and nothing else.
+        self._close(delivery, took=took, refuses=answered)
 
     def reject(self, delivery: Delivery, rejection: Rejected, *, took: float | None = None) -> None:
         """The business said no: the saga hears of it, if there is one."""
         message = delivery.message
         reason = storable(str(rejection.reason))[:_MAX_REASON]
-        if message.kind == Undo.kind:
-            # What was to be undone stands, and nobody said beforehand that it would.
-            error = f"its undo was rejected: {reason}"
+        if is_undoing(message.awaits):
+            # What was to be undone stands, and nobody said beforehand that it would; or what the
+            # undo set off is not done.  A saga cannot turn back any further.
+            undo = message.kind == Undo.kind
+            error = f"{'its undo was rejected' if undo else 'rejected below an undo'}: {reason}"
             self.park(delivery, error, attempts=delivery.attempts + 1)
             return
         if message.saga is not None:
             self.messages.append(self._reply(message, Refused(reason=reason)))
-        self._close(delivery, error=f"rejected: {reason}", took=took)
+        self._close(delivery, error=f"rejected: {reason}", took=took, refuses=True)
 
     def stand(self, delivery: Delivery, reason: str) -> None:
         """There is no undo of what a handler did: it is noted for the report."""
@@ -188,19 +191,21 @@ class Batch:
         *,
         error: str | None = None,
         took: float | None = None,
+        refuses: bool = False,
     ) -> None:
         message = delivery.message
         self.settlements.append(
             Settlement(message.id, state, error=error, attempts=delivery.attempts, took=took)
         )
-        self._count(message)
+        self._count(message, refuses=refuses)
         if delivery.ordering_key is not None:
             self.keys.add(delivery.ordering_key)
 
-    def _count(self, message: Envelope, *, closes: bool = True) -> None:
+    def _count(self, message: Envelope, *, closes: bool = True, refuses: bool = False) -> None:
         if message.awaits and is_counted(message.awaits):
             assert message.root_id is not None
-            self.closed.append(Closing(message.root_id, message.id, closes))
+            # The saga hears the no; that all else is done could overtake it.
+            self.closed.append(Closing(message.root_id, message.id, closes, quiet=refuses))
 
     def _reply(self, message: Envelope, reply: Message) -> Envelope:
         assert message.saga is not None
@@ -277,9 +282,10 @@ def finish(
         batch.messages.extend(folded.messages)
         sagas = folded.sagas
     got = woken(inbox.finish(unit, batch.settlements, messages, sagas))
+    # Before anything is taken back or undone below the commands that were just sent.
+    got |= outbox.settling.count(unit, batch.messages, batch.closed, consumer=batch.consumer)
     if folded is not None:
         got |= folded.then()
-    got |= outbox.settling.count(unit, batch.messages, batch.closed, consumer=batch.consumer)
     got |= outbox.settling.wake(unit, batch.keys)
     return frozenset(got)
 

@@ -51,7 +51,8 @@ class Consumer(Protocol):
     ) -> Handled:
         """Claim up to `limit` deliveries, handle and settle them, and write what they send.
 
-        What goes to sagas in `folders` is consumed by them at once.  Everything happens in this one transaction, which the caller commits.
+        What goes to sagas in `folders` is consumed by them at once.  Everything happens in this
+        one transaction, which the caller commits.
         """
 
     def finish(self, database: Database, leased: Any) -> frozenset[str]:

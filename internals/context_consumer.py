@@ -128,7 +128,7 @@ class ContextConsumer:
         self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch, *, alone: bool
     ) -> None:
         """Run one delivery, unless it raised in a run that was undone for that; note its outcome."""
-        outcome = batch.known.get(delivery.message.id)
+        outcome = batch.known.get((delivery.message.id, delivery.attempts))
         if outcome is None:
             outcome = self._call(unit, delivery, handler, batch, alone=alone)
         error, took = outcome.error, outcome.took
@@ -166,7 +166,7 @@ class ContextConsumer:
                 raise  # the batch is run again, one by one
             outcome = Outcome(time.monotonic() - began, error=error)
             if not protected:
-                batch.known[delivery.message.id] = outcome
+                batch.known[delivery.message.id, delivery.attempts] = outcome
                 if work.touched:
                     self._careful = _CAREFUL
                     self._undone.outcomes = batch.known
@@ -174,9 +174,9 @@ class ContextConsumer:
             return outcome
         return Outcome(time.monotonic() - began, work.sent)
 
-    def _undone_outcomes(self) -> dict[UUID, Outcome]:
+    def _undone_outcomes(self) -> dict[tuple[UUID, int], Outcome]:
         """Return what raised in this thread's last run, if that was undone, and forget it."""
-        outcomes: dict[UUID, Outcome] = self._undone.__dict__.pop("outcomes", {})
+        outcomes: dict[tuple[UUID, int], Outcome] = self._undone.__dict__.pop("outcomes", {})
         return outcomes
 
     def _lease(

@@ -15,7 +15,7 @@ from internals.failures import is_transient
 from internals.hop import BATCH, Ring
 from internals.statements import Statements
 from internals.transactions import Boundary, transaction
-from internals.unit_of_work import UnitOfWork
+from internals.unit_of_work import Row, UnitOfWork
 
 logger = logging.getLogger(__name__)
 
@@ -95,17 +95,7 @@ class Relay:
         if not (quiet or also_ordered):
             return 0
         with transaction(self._database, Boundary.RELAY) as unit:
-            rows = unit.run(
-                self._statements.ring,
-                {
-                    "consumers": quiet,
-                    "limit": max(1, _PORTION // max(len(quiet), 1)),
-                    "window": _WINDOW,
-                    "head": _HEAD,
-                    "grace": self._grace,
-                    "caps": [_SOON if n in self._quick else _LONGEST_GRACE for n in quiet],
-                },
-            )
+            rows = self._move(unit, quiet) if quiet else ()
             woken = self._wake(unit) if also_ordered else set()
             if self._forwarded:
                 woken |= self._cut_off(unit, anew=also_forwarded) & set(quiet)
@@ -117,6 +107,20 @@ class Relay:
         elif late:
             self._ring(late)
         return len(rows)
+
+    def _move(self, unit: UnitOfWork, consumers: Sequence[str]) -> Sequence[Row]:
+        """Put off the next look at what is late; returns whose it is."""
+        return unit.run(
+            self._statements.ring,
+            {
+                "consumers": consumers,
+                "limit": max(1, _PORTION // len(consumers)),
+                "window": _WINDOW,
+                "head": _HEAD,
+                "grace": self._grace,
+                "caps": [_SOON if n in self._quick else _LONGEST_GRACE for n in consumers],
+            },
+        )
 
     def _wake(self, unit: UnitOfWork) -> set[str]:
         """Let go on what is held up by nothing any more; returns the consumers that are here."""

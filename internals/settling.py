@@ -14,6 +14,7 @@ from internals.undo import Undoing, unwind
 from internals.unit_of_work import UnitOfWork
 from saga.causal import is_counted
 from saga.envelope import Envelope
+from saga.messages import RESERVED_PREFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class Closing:
     #: The message of the delivery.
     cause: UUID
     closes: bool = True
-    #: Whether the saga knows already, since it took the delivery back itself.
+    #: Whether the saga is not to be told when all is done: it took the delivery back itself, or
+    #: it is told that the business said no.
     quiet: bool = False
 
 
@@ -97,6 +99,8 @@ class Settling:
     ) -> set[str]:
         """Count deliveries that were closed by hand, and let those behind them go on.
 
+        What a saga itself is to consume was never counted.
+
         Args:
             unit: The transaction that closed them.
             deliveries: Message, consumer and ordering key of each.
@@ -106,9 +110,9 @@ class Settling:
         """
         deliveries = list(deliveries)
         woken = self.wake(unit, {key for _, _, key in deliveries if key is not None})
-        if not deliveries:
+        ids = [id for id, consumer, _ in deliveries if not consumer.startswith(RESERVED_PREFIX)]
+        if not ids:
             return woken
-        ids = [id for id, _, _ in deliveries]
         roots: dict[UUID, UUID] = dict(unit.run(self._statements.counted, {"id": ids}))
         closed = [Closing(roots[id], id, quiet=quiet) for id in ids if id in roots]
         return woken | self.count(unit, (), closed)

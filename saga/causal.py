@@ -29,6 +29,11 @@ CAUSAL: Final[Literal[Causal.CAUSAL]] = Causal.CAUSAL
 COUNTED = "saga.counted"
 
 
+def is_undoing(awaits: tuple[str, ...]) -> bool:
+    """Whether a message that awaits these kinds is an order to undo, or was set off by one."""
+    return awaits == (COUNTED,)
+
+
 def is_counted(awaits: tuple[str, ...]) -> bool:
     """Whether the deliveries of a message that awaits these kinds are counted."""
     return Settled.kind in awaits or COUNTED in awaits

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from saga.definition import Saga, Step, Wait
 from saga.envelope import Envelope
 from saga.messages import Done, Event, Faulted, Refused, Revoked, Settled, dump_json
-from saga.state import STANDING, Direction, Phase, SagaState, StepState
+from saga.state import STANDING, Direction, Phase, SagaState
 
 D = TypeVar("D", bound=BaseModel)
 
@@ -24,18 +24,10 @@ def apply(
         return _of_compensation(state, step, message)
     if message.kind == Revoked.kind:
         return _revoked(state, step, message)
-    if message.kind == Settled.kind and _refused(state.steps[step.name]):
-        return state
     if message.kind == step.outcome.kind:
         return succeed(saga, state, step, message)
     reason = refusal(step, message)
     return None if reason is None else _reject(saga, state, step, message, reason)
-
-
-def _refused(known: StepState) -> bool:
-    """Whether the business said no where the saga cannot turn back: that all else is done then is
-    no yes."""
-    return bool(known.fault) and not (known.parked or known.overdue)
 
 
 def refusal(step: Step[D] | Wait[D], message: Envelope) -> str | None:

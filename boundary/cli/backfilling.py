@@ -48,7 +48,7 @@ def backfill_(
                 typer.echo(f"{name} would be handed {_events(count)}")
             return
         steps = backfill(desk.runtime, name, age, rate=rate, actor=who, reason=why)
-        state = _follow(name, steps)
+        state = _follow(desk, name, steps)
     if json:
         show_json(
             {
@@ -65,7 +65,7 @@ def backfill_(
         )
 
 
-def _follow(name: str, steps: Iterator[BackfillStep]) -> BackfillState:
+def _follow(desk: Desk, name: str, steps: Iterator[BackfillStep]) -> BackfillState:
     """Go through the steps and tell how far it is; returns where it ended."""
     try:
         step = next(steps)
@@ -79,8 +79,8 @@ def _follow(name: str, steps: Iterator[BackfillStep]) -> BackfillState:
         return _until(steps, Stage.FINISHED, step).state
     except KeyboardInterrupt:
         raise Complaint(
-            f"stopped; live events wait for {name} until `saga backfill {name}` has gone on to "
-            "the end",
+            f"stopped; live events wait for {name} until `{desk.acting_program} backfill {name} "
+            "--reason WHY` has gone on to the end",
             130,
         ) from None
 

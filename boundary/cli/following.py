@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 import typer
 from rich.console import Console
 
-from boundary.cli.desk import Desk
 from boundary.operator.moments import clock
 from boundary.rendering.trace_tree import delivery_text
 from internals.inbox import DeliveryState
@@ -21,19 +20,17 @@ _PAUSE = 0.25
 _Told = tuple[DeliveryState, int, str | None]
 
 
-def follow(desk: Desk, read: Callable[[], tuple[Trace, bool]], *, json: bool) -> None:
+def follow(read: Callable[[], tuple[Trace, bool]], *, json: bool) -> None:
     """Print each delivery when it comes and whenever it changes, until all is over.
 
     Args:
-        desk: Knows the servers.
         read: Reads the trace, and whether what it belongs to is over.
         json: One JSON object a line, else one line for people.
     """
     told: dict[tuple[str, str], _Told] = {}
     console = Console(highlight=False, soft_wrap=True)
     while True:
-        with desk.database_errors():
-            trace, over = read()
+        trace, over = read()
         at = trace.at or datetime.now(UTC)
         for node, delivery in _news(trace, told):
             if json:

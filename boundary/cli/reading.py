@@ -110,7 +110,7 @@ def trace(
     if follow and times:
         raise Complaint("--follow tells what happens as it does: leave --times out")
     if follow:
-        following.follow(desk, lambda: _followed(desk, reference), json=json)
+        following.follow(lambda: _followed(desk, reference), json=json)
         return
     found, saga = _traced(desk, reference)
     if json:

@@ -100,7 +100,8 @@ def check_backfills(connection: Connection, schema: str, words: Words) -> Findin
     if not begun:
         return fine("backfills", "none under way")
     found = ", ".join(f"{b.consumer} is read up to {b.reached:,} of {b.until:,}" for b in begun)
-    remedy = f"if it is not running, `{words.program} backfill {begun[0].consumer}` goes on with it"
+    command = f"{words.program} backfill {begun[0].consumer} --reason WHY"
+    remedy = f"if it is not running, `{command}` goes on with it"
     return note("backfills", f"live events wait: {found}", remedy)
 
 

@@ -120,7 +120,66 @@ def test_the_commands_own_no_is_a_no(wood: Wood) -> None:
     assert wood.status(id) == "compensated"
 
 
+def test_a_no_from_further_down_is_not_overtaken_by_all_being_settled(wood: Wood) -> None:
+    no, slow = node("no", context="beech", does="refuse"), node("slow", context="cedar")
+    id = wood.plant(node("trunk", no, slow))
+    for names in (["ash"], ["beech"], ["cedar"]):
+        wood.settle(names)
+    wood.outside.execute(
+        "UPDATE inbox SET due_at = due_at - interval '1 minute' FROM outbox "
+        "WHERE id = message_id AND kind = 'saga.settled'"
+    )
+    wood.settle()
+    assert wood.status(id) == "compensated"
+    assert wood.undone() == ["slow", "trunk"]
+
+
+def test_what_the_saga_itself_was_to_consume_is_not_counted(wood: Wood) -> None:
+    id = wood.plant(DEEP)
+    wood.settle(["ash"])
+    before = wood.open()
+    wood.outside.execute(
+        """WITH sent AS (
+            INSERT INTO outbox (id, kind, category, payload, saga_id, saga, root_id, recipient,
+                                awaits)
+            SELECT gen_random_uuid(), 'saga.faulted', 'reply', '{}', saga_id, saga, root_id,
+                   'saga.wood', awaits FROM outbox WHERE kind = 'ash.plant'
+            RETURNING id, saga_id)
+        INSERT INTO inbox (message_id, consumer, saga_id, state, due_at, ring_at)
+        SELECT id, 'saga.wood', saga_id, 'parked', now(), now() FROM sent"""
+    )
+    with wood.runtime.engine.begin() as connection:
+        wood.runtime.acts.drop_parked(joined(connection), wood.parked(), actor="a", reason=WHY)
+    assert wood.open() == before
+    wood.settle()
+    assert wood.status(id) == "completed"
+
+
 class TestUndo:
+    def test_a_no_below_an_undo_is_parked_and_the_saga_stuck_until_it_is_dealt_with(
+        self, wood: Wood
+    ) -> None:
+        trunk = node("trunk").model_copy(update={"asks": True})
+        id = wood.plant(trunk, fell=True)
+        wood.settle()
+        assert wood.status(id) == "stuck"
+        [(error,)] = wood.outside.execute(
+            "SELECT last_error FROM inbox WHERE state = 'parked'"
+        ).fetchall()
+        assert error == "rejected below an undo: no refuses"
+        with wood.runtime.engine.begin() as connection:
+            wood.runtime.acts.drop_parked(joined(connection), wood.parked(), actor="a", reason=WHY)
+        wood.settle()
+        assert wood.status(id) == "compensated"
+
+    def test_it_does_not_wait_for_a_backfill_of_the_context(self, wood: Wood) -> None:
+        id = wood.plant(node("trunk", node("limb", context="beech")), fell=True)
+        wood.settle(["ash", "beech"])
+        wood.outside.execute("UPDATE subscription SET held = true WHERE consumer = 'beech'")
+        wood.settle()
+        assert wood.status(id) == "compensated"
+        assert wood.undone() == ["limb", "trunk"]
+
     def test_the_last_to_be_done_is_undone_first(self, wood: Wood) -> None:
         id = wood.plant(DEEP, fell=True)
         wood.settle()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import count
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -79,22 +79,21 @@ def wood(request: Any, runtime: Any, outside: psycopg.Connection[Any]) -> Iterat
 )
 @given(
     trees=TREES,
-    seed=st.integers(0, 2**32 - 1),
+    seed=st.integers(min_value=0, max_value=2**32 - 1),
     drops=st.booleans(),
     crashes=st.sampled_from([0.0, 0.05, 0.2]),
 )
 def test_whatever_happens_each_tree_is_settled_or_undone(
     wood: Wood, trees: list[tuple[Node, bool]], seed: int, drops: bool, crashes: float
 ) -> None:
-    # Not Hypothesis' own: how often it is asked is a matter of time too.
+    # Not drawn step by step: how many steps there are depends on the servers too.
     rng = random.Random(seed)
     numbers = count()
-    run = uuid4().hex[:8]
     planted: dict[UUID, tuple[Node, bool]] = {}
     for tree, fell in trees:
         root = named(tree.model_copy(update={"context": "ash"}), numbers)
         planted[wood.plant(root, fell=fell)] = (root, fell)
-    note(f"run {run}: {len(planted)} trees, crashes {crashes}, drops {drops}")
+    note(f"seed {seed}: {len(planted)} trees, crashes {crashes}, drops {drops}")
     falling = {n.name for root, _ in planted.values() for n in root.walk() if n.does == "fall"}
     wood.broken = set(falling)
 
@@ -150,18 +149,19 @@ def _check(wood: Wood, id: UUID, root: Node, *, fell: bool, fallen: set[str]) ->
     nodes = {node.name: node for node in root.walk()}
     ran = _of(wood, "ran", id)
     undone = _of(wood, "undone", id)
-    refused = any(node.does == "refuse" for node in root.walk())
+    refused = _refusal_is_reached(root, fallen)
     assert len(ran) == len(set(ran)), "a handler's effect is there twice"
     assert len(undone) == len(set(undone)), "something is undone twice"
     assert {nodes[name].does for name in ran} <= {"grow", "fall"}
     status = wood.status(id)
     if status == "completed":
-        assert not fell
+        assert not fell, "the axe was not heard"
+        assert not refused, "a no was not heard"
         assert set(ran) == set(_reached(root, fallen)), "it was over before all was done"
         assert undone == []
     else:
         assert status == "compensated"
-        assert fell or refused
+        assert fell or refused, "nothing called for it"
         stands = {name for name in ran if nodes[name].context == "dogwood"}
         stands -= {root.name}
         assert set(undone) == set(ran) - stands, "what ran is undone, and nothing else"
@@ -172,8 +172,6 @@ def _check(wood: Wood, id: UUID, root: Node, *, fell: bool, fallen: set[str]) ->
             for branch in node.branches:
                 if branch.name in places and node.name in places and branch.name not in late:
                     assert places[branch.name] < places[node.name], "a cause before its effect"
-    if not (fell or refused):
-        assert status == "completed"
 
 
 def _reached(node: Node, fallen: set[str]) -> Iterator[str]:
@@ -183,6 +181,15 @@ def _reached(node: Node, fallen: set[str]) -> Iterator[str]:
     yield node.name
     for branch in node.branches:
         yield from _reached(branch, fallen)
+
+
+def _refusal_is_reached(node: Node, fallen: set[str]) -> bool:
+    """Whether anybody says no, once all that is above it is done."""
+    if node.does == "refuse":
+        return True
+    if node.name in fallen:
+        return False
+    return any(_refusal_is_reached(branch, fallen) for branch in node.branches)
 
 
 def _of(wood: Wood, table: str, id: UUID) -> list[str]:

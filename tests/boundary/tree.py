@@ -27,6 +27,8 @@ class Node(BaseModel):
     context: str = NAMES[0]
     #: What it does: "grow", "fall" (raises until it is mended), or "refuse".
     does: str = "grow"
+    #: Its undo asks dogwood, which refuses.
+    asks: bool = False
     branches: tuple["Node", ...] = ()
 
     def walk(self) -> Iterator["Node"]:
@@ -209,6 +211,9 @@ class Wood:
                 "INSERT INTO undone (tree, node) VALUES (%(tree)s, %(node)s)",
                 {"tree": str(work.saga_id), "node": message.node.name},
             )
+            if message.node.asks:
+                no = Node(name="no", context="dogwood", does="refuse")
+                work.publish(EVENTS["dogwood"](node=no))
 
         undo = no_undo("it is written in stone") if name == "dogwood" else shrink
         context.reacts_to(EVENTS[name], emits=emits, retry=ONCE, undo=undo)(grow)

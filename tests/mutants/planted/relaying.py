@@ -63,9 +63,9 @@ RELAY = (
         "relay-rings-before-commit",
         "whoever hears the relay may not see yet what it moved",
         "internals/relay.py",
-        "                },\n            )\n            woken =",
-        "                },\n            )\n"
-        "            self._ring(frozenset(consumer for (consumer,) in rows))\n            woken =",
+        "self._move(unit, quiet) if quiet else ()\n",
+        "self._move(unit, quiet) if quiet else ()\n"
+        "            self._ring(frozenset(consumer for (consumer,) in rows))\n",
         f"{_RELAY}::TestLook::test_it_rings_after_its_commit",
     ),
     Plant(
