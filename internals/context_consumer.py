@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from uuid import UUID
 
 from internals.batch import NOBODY, Batch, Ending, Folder, Outcome, finish
@@ -98,17 +98,10 @@ class ContextConsumer:
                 self._pace = position
                 left += len(deliveries) - position
                 break
-            handler = self._context.handler_of(delivery.message)
-            if undone and delivery.message.root_id in undone:
-                batch.take_back(delivery)
-            elif isinstance(handler, NoUndo):
-                batch.stand(delivery, handler.reason)
-            elif handler is None:
-                # Another worker, of a newer or an older release, may know it: never discard.
-                kind = delivery.message.kind
-                batch.leave(delivery, f"no handler for {kind} in this worker")
-                logger.warning("%s: %s is left for a worker that knows it", self.name, kind)
-            elif not handler.external and delivery.rings < SUSPECT_RINGS:
+            handler = to_run(self._context, delivery, undone, batch)
+            if handler is None:
+                continue
+            if not handler.external and delivery.rings < SUSPECT_RINGS:
                 self._run(unit, delivery, handler, batch, alone=alone)
             elif leased is None:
                 leased = self._lease(unit, delivery, handler, batch)
@@ -197,3 +190,29 @@ class ContextConsumer:
             unit, delivery.message.id, leased.lease, seconds, external=handler.external
         )
         return leased
+
+
+def to_run(
+    context: Context, delivery: Delivery, undone: Container[UUID | None], batch: Batch
+) -> Handler | None:
+    """Return the handler to run; None where there is none to run, which is noted in the batch.
+
+    Args:
+        context: Whose delivery it is.
+        delivery: One that was claimed.
+        undone: Roots of what is being undone.
+        batch: Its batch.
+    """
+    handler = context.handler_of(delivery.message)
+    if delivery.message.root_id in undone:
+        batch.take_back(delivery)
+    elif isinstance(handler, NoUndo):
+        batch.stand(delivery, handler.reason)
+    elif handler is None:
+        # Another worker, of a newer or an older release, may know it: never discard.
+        kind = delivery.message.kind
+        batch.leave(delivery, f"no handler for {kind} in this worker")
+        logger.warning("%s: %s is left for a worker that knows it", context.name, kind)
+    else:
+        return handler
+    return None
