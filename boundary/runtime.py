@@ -16,6 +16,8 @@ from pydantic import BaseModel
 from sqlalchemy import Engine, create_engine
 
 from boundary.acts import Acted, Acts
+from boundary.bridges.incoming import IncomingBridge, Receiver
+from boundary.bridges.outgoing import OutgoingBridge, OutgoingConsumer
 from boundary.broker import DoorbellBroker
 from boundary.orchestrator import Orchestrator
 from boundary.own_databases import OwnDatabases
@@ -146,7 +148,10 @@ class Runtime:
         """Everyone in this process who has an inbox, by name."""
         found: dict[str, Consumer] = {}
         for context in self.contexts:
-            if context.name in self._remote:
+            if isinstance(context, OutgoingBridge):
+                inbox, schema = self._inbox(context.name), self.settings.db_schema
+                found[context.name] = OutgoingConsumer(context, inbox, self._outbox, schema)
+            elif context.name in self._remote:
                 found[context.name] = self._remote[context.name].forwarder
             elif context.database is None:
                 found[context.name] = self.context_consumer(context, finish)
@@ -335,6 +340,22 @@ class Runtime:
             settled += turn.run(once, partial(ring, frozenset({name})))
         return settled
 
+    def receiver(self, name: str) -> Receiver:
+        """Return what reads the stream of an incoming bridge; raises `DefinitionError` for none."""
+        bridges = {c.name: c for c in self.contexts if isinstance(c, IncomingBridge)}
+        if name not in bridges:
+            known = f"it has {', '.join(bridges)}" if bridges else "it has none at all"
+            raise DefinitionError(f"there is no incoming bridge {name!r} here; {known}")
+        self.subscribe_once()
+        return Receiver(
+            bridges[name],
+            self.database,
+            self._outbox,
+            self.settings.db_schema,
+            self.settings.max_payload,
+            self.broker.ring,
+        )
+
     def follow_no_further(self) -> None:
         """Finish what is under way and leave the rest to others: this worker is being stopped."""
         self._stopping = True
@@ -365,6 +386,9 @@ class Runtime:
 
     def close(self) -> None:
         """Close connections and leave the embedded servers."""
+        for consumer in self.__dict__.get("consumers", {}).values():
+            if isinstance(consumer, OutgoingConsumer):
+                consumer.close()
         if "broker" in self.__dict__:
             self.broker.close()
         if "engine" in self.__dict__ and self._given_engine is None:

@@ -48,6 +48,8 @@ class CloudEvent:
     attributes: Mapping[str, str]
     #: The payload: JSON text.
     data: bytes
+    #: Where it was read, such as a partition and an offset.
+    place: str = ""
 
     @property
     def id(self) -> str:

@@ -73,7 +73,7 @@ class _KafkaSink:
     def _producer(self) -> "confluent_kafka.Producer":
         # What is not confirmed in time is given up by librdkafka itself, so that it cannot go out
         # behind the back of whoever sends it again.
-        return _client().Producer(
+        producer: confluent_kafka.Producer = _client().Producer(
             self._topic.configured(
                 enable_idempotence=True,
                 acks="all",
@@ -82,6 +82,7 @@ class _KafkaSink:
             ),
             logger=logger,
         )
+        return producer
 
     def send(self, events: Sequence[CloudEvent]) -> Mapping[str, Exception]:
         open_: dict[str, Exception] = {
@@ -104,7 +105,7 @@ class _KafkaSink:
             self._producer.flush(PATIENCE + 1)
         except _client().KafkaException as error:
             trouble = _failure(error.args[0])
-            return {id: trouble for id in open_}
+            return dict.fromkeys(open_, trouble)
         finally:
             self._forget_if_fatal(open_)
         return dict(open_)
@@ -146,7 +147,7 @@ class _KafkaSource:
 
     @cached_property
     def _consumer(self) -> "confluent_kafka.Consumer":
-        consumer = _client().Consumer(
+        consumer: confluent_kafka.Consumer = _client().Consumer(
             self._topic.configured(
                 group_id=self._group,
                 enable_auto_commit=False,
@@ -166,8 +167,9 @@ class _KafkaSource:
         except _client().KafkaException as error:
             raise _failure(error.args[0]) from error
         for message in found:
-            if (error := message.error()) is not None:
-                raise StreamTrouble(error.str())
+            failed = message.error()
+            if failed is not None:
+                raise StreamTrouble(failed.str())
         return [_read(message) for message in found]
 
     def confirm(self) -> None:

@@ -109,7 +109,8 @@ class OutgoingConsumer:
 
     def _send(self, unit: UnitOfWork, going: Sequence[Delivery], batch: Batch) -> bool:
         """Note what became of each; returns whether the stream was in trouble."""
-        sent_at = dict(unit.run(self._sent_at, {"id": [each.message.id for each in going]}))
+        asked = {"id": [each.message.id for each in going]}
+        sent_at = {id: at for id, at in unit.run(self._sent_at, asked)}  # noqa: C416 - rows are no pairs to mypy
         events = {each.message.id: self._event(each, sent_at[each.message.id]) for each in going}
         began = time.monotonic()
         failed = self._sink.send(list(events.values()))
@@ -150,5 +151,5 @@ class OutgoingConsumer:
         return 0.0
 
 
-def _not_run(event: Event, work: Work) -> None:
+def _not_run(_: Event, __: Work) -> None:
     raise AssertionError("an outgoing bridge sends what its handlers would be given")

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
 from time import monotonic
+from typing import Any
 
 import redis
 
 from boundary.bridges.cloud_event import CloudEvent
-from boundary.bridges.stream import PATIENCE, EventRefused, Sink, Source, StreamTrouble
+from boundary.bridges.stream import PATIENCE, Sink, Source, StreamTrouble
 
 _PREFIX = "ce_"
 _DATA = "data"
@@ -57,7 +57,7 @@ class RedisStream:
         """Return where events come from."""
         return _RedisSource(self, self.group or group)
 
-    def connect(self) -> "redis.Redis[bytes]":
+    def connect(self) -> redis.Redis:
         """Return a client that waits for an answer as long as a bridge does, and not for ever."""
         return redis.Redis.from_url(
             self.url,

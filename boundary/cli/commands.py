@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from boundary.cli import acting, backfilling, diagnosing, reading, running, signalling
 from boundary.cli.application import APP_VARIABLE
+from boundary.cli.bridge import bridge
 from boundary.cli.desk import Desk
 from boundary.cli.parked import parked
 
@@ -34,6 +35,7 @@ _COMMANDS: tuple[Callable[..., None] | typer.Typer, ...] = (
     running.migrate,
     running.subscribe,
     running.worker,
+    bridge,
     running.start,
     reading.list_,
     reading.show,

@@ -1,0 +1,473 @@
+"""Events go out to Kafka and to Redis Streams, and come in from them: once, and in order."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+import redis
+from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+from conftest import Docked, Harbour, Kafka, Left, Station
+
+from boundary import Runtime
+from boundary.bridges import IncomingBridge, KafkaTopic, OutgoingBridge, RedisStream
+from boundary.bridges.cloud_event import CloudEvent
+from internals import Context, Work
+from internals.transactions import Boundary, watch
+from internals.unit_of_work import joined
+from saga import Command, DefinitionError, Saga, Step
+
+WHY = "mended"
+
+
+def read_all(stream: Any, count: int) -> list[CloudEvent]:
+    """Read from the beginning until so many different events were there; some come twice."""
+    found: list[CloudEvent] = []
+    with closing(_reader(stream)) as source:
+        while len({event.id for event in found}) < count:
+            found += source.poll(100)
+    return found
+
+
+def _reader(stream: Any) -> Any:
+    if isinstance(stream, RedisStream):
+        return stream.source("reader-of-the-test")
+    source = stream.source("reader-of-the-test")
+    # Without waiting for a group to form.
+    beginning = [TopicPartition(stream.topic, number, OFFSET_BEGINNING) for number in range(4)]
+    source._consumer.unsubscribe()
+    source._consumer.assign(beginning)
+    return source
+
+
+class TestOut:
+    def test_an_event_travels_with_its_place_in_the_record(
+        self, harbour: Harbour, stream: Any
+    ) -> None:
+        [id] = harbour.dock("Ellen", 4)
+        harbour.send()
+        [event] = read_all(stream, 1)
+        time = event.attributes["time"]
+        assert dict(event.attributes) == {
+            "specversion": "1.0",
+            "id": str(id),
+            "source": "host",
+            "type": "harbour.docked",
+            "time": time,
+            "datacontenttype": "application/json",
+            "partitionkey": "Ellen",
+        }
+        assert time.endswith("Z")
+        assert Docked.from_json(event.data) == Docked(ship="Ellen", berth=4)
+        assert harbour.deliveries() == [("done", 0, None)]
+
+    def test_one_without_a_key_has_none(self, harbour: Harbour, stream: Any) -> None:
+        with harbour.runtime.engine.begin() as connection:
+            harbour.runtime.publish(connection, Left(ship="Ellen"))
+        harbour.send()
+        [event] = read_all(stream, 1)
+        assert event.key is None
+
+    def test_of_one_key_the_order_is_kept_with_two_workers(
+        self, harbour: Harbour, runtime: Any, stream: Any
+    ) -> None:
+        ships = ["Ann", "Bo", "Cy"]
+        for berth in range(8):
+            for ship in ships:
+                harbour.dock(ship, berth)
+        other: Runtime = runtime([], [OutgoingBridge("out", stream, events={Docked: "ship"})])
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(_send_all, [harbour.runtime, other]))
+        found = [Docked.from_json(event.data) for event in read_all(stream, 24)]
+        for ship in ships:
+            assert [docked.berth for docked in found if docked.ship == ship] == list(range(8))
+
+    def test_a_worker_that_dies_before_its_commit_sends_it_again_under_the_same_id(
+        self, harbour: Harbour, stream: Any
+    ) -> None:
+        [id] = harbour.dock("Ellen", 4)
+
+        def die(boundary: Boundary, moment: str) -> None:
+            if (boundary, moment) == (Boundary.HOP, "before"):
+                raise KeyboardInterrupt
+
+        watch(die)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                harbour.send()
+        finally:
+            watch(None)
+        harbour.send()
+        harbour.dock("Ellen", 5)
+        harbour.send()
+        assert [event.id for event in read_all(stream, 2)].count(str(id)) == 2
+
+
+class TestOutInTrouble:
+    @pytest.fixture
+    def stoppable(self) -> Iterator[Kafka]:
+        """A cluster of this test's own, which does not answer while it is stopped."""
+        cluster = Kafka()
+        yield cluster
+        cluster.kill()
+
+    def test_kafka_is_down_and_nothing_is_lost_or_blamed(
+        self, runtime: Any, outside: Any, stoppable: Kafka
+    ) -> None:
+        topic = KafkaTopic("ships", stoppable.servers)
+        harbour = Harbour(runtime, outside, topic)
+        harbour.dock("Ellen", 0)
+        harbour.send()
+        with stopped(stoppable.process.pid):
+            harbour.dock("Ellen", 1, 2)
+            harbour.dock("Bo", 1)
+            harbour.send()
+            states = harbour.deliveries()
+            assert [state for state, *_ in states] == ["done", "pending", "pending", "pending"]
+            assert [attempts for _, attempts, _ in states] == [0] * 4
+            assert any(error for *_, error in states)
+        send_until_done(harbour)
+        found = [Docked.from_json(event.data) for event in read_all(topic, 4)]
+        berths = list(dict.fromkeys(each.berth for each in found if each.ship == "Ellen"))
+        assert berths == [0, 1, 2]
+        assert any(each.ship == "Bo" for each in found)
+
+    def test_redis_is_down_and_nothing_is_lost_or_blamed(
+        self, runtime: Any, outside: Any, own_servers: Any
+    ) -> None:
+        stream = RedisStream("ships", own_servers.redis_url)
+        with redis.Redis.from_url(own_servers.redis_url) as client:
+            pid = client.info("server")["process_id"]
+        harbour = Harbour(runtime, outside, stream)
+        with stopped(pid):
+            harbour.dock("Ellen", 1, 2)
+            harbour.send()
+            [(state, attempts, error), _] = harbour.deliveries()
+            assert (state, attempts) == ("pending", 0)
+            assert error
+        send_until_done(harbour)
+        found = [Docked.from_json(event.data) for event in read_all(stream, 2)]
+        assert list(dict.fromkeys(each.berth for each in found)) == [1, 2]
+
+    def test_nothing_is_claimed_while_the_stream_is_known_to_be_away(
+        self, runtime: Any, outside: Any
+    ) -> None:
+        harbour = Harbour(runtime, outside, RedisStream("ships", "redis://127.0.0.1:1/0"))
+        harbour.dock("Ellen", 1)
+        harbour.dock("Bo", 1)
+        harbour.send()
+        outside.execute("UPDATE inbox SET due_at = now()")
+        assert harbour.runtime.answer("out") == 0
+
+    def test_what_kafka_will_never_take_is_parked_and_holds_up_its_key_alone(
+        self, runtime: Any, outside: Any, kafka: Kafka
+    ) -> None:
+        topic = KafkaTopic("narrow", kafka.servers, config={"message.max.bytes": 2000})
+        harbour = Harbour(runtime, outside, topic)
+        harbour.dock("E" * 3000, 1)
+        harbour.dock("Bo", 1)
+        harbour.send()
+        [(state, _, error), other] = harbour.deliveries()
+        assert state == "parked"
+        assert error is not None
+        assert "EventRefused" in error
+        assert other == ("done", 0, None)
+
+    def test_a_parked_event_is_retried(self, runtime: Any, outside: Any, kafka: Kafka) -> None:
+        narrow = KafkaTopic("narrow", kafka.servers, config={"message.max.bytes": 2000})
+        [id] = Harbour(runtime, outside, narrow).dock("E" * 3000, 1)
+        Harbour(runtime, outside, narrow).send()
+        mended = Harbour(runtime, outside, KafkaTopic("wide", kafka.servers))
+        with mended.runtime.engine.begin() as connection:
+            mended.runtime.acts.retry_parked(joined(connection), [id], actor="ann", reason=WHY)
+        mended.send()
+        assert [state for state, *_ in mended.deliveries()] == ["done"]
+
+
+class TestIn:
+    def test_what_went_out_of_one_system_comes_into_another(
+        self, harbour: Harbour, station: Station
+    ) -> None:
+        harbour.dock("Ellen", 1, 2, 3)
+        harbour.send()
+        station.hear(3)
+        assert station.noted() == [("Ellen", 1), ("Ellen", 2), ("Ellen", 3)]
+
+    def test_read_again_it_is_known(self, harbour: Harbour, station: Station) -> None:
+        """The reader dies between its commit and its confirmation."""
+        harbour.dock("Ellen", 1, 2)
+        harbour.send()
+        taken = 0
+        while taken < 2:
+            events = station.source.poll(10)
+            station.receiver._take(events)
+            taken += len(events)
+        station.source.close()
+        station.hear(2)
+        assert station.noted() == [("Ellen", 1), ("Ellen", 2)]
+
+    def test_nothing_is_confirmed_that_was_not_stored(
+        self, harbour: Harbour, station: Station
+    ) -> None:
+        harbour.dock("Ellen", 1)
+        harbour.send()
+
+        def fail(boundary: Boundary, moment: str) -> None:
+            if (boundary, moment) == (Boundary.HOP, "before"):
+                raise psycopg.OperationalError("the server is gone")
+
+        watch(fail)
+        try:
+            with pytest.raises(psycopg.OperationalError):
+                station.hear(1)
+        finally:
+            watch(None)
+        station.source.close()
+        station.hear(1)
+        assert station.noted() == [("Ellen", 1)]
+
+    @pytest.mark.parametrize("stream", ["redis"], indirect=True)
+    def test_it_goes_on_when_a_server_was_away(
+        self, harbour: Harbour, station: Station, eventually: Any
+    ) -> None:
+        harbour.dock("Ellen", 1)
+        harbour.send()
+        failures = iter([psycopg.OperationalError("gone"), psycopg.OperationalError("still gone")])
+
+        def fail(boundary: Boundary, moment: str) -> None:
+            if (boundary, moment) == (Boundary.HOP, "before"):
+                for error in failures:
+                    raise error
+
+        stop = threading.Event()
+        reading = threading.Thread(target=station.receiver.run, args=[stop])
+        watch(fail)
+        reading.start()
+        try:
+            eventually(
+                lambda: station.outside.execute("SELECT 1 FROM inbox").fetchone(), 60, "it to come"
+            )
+        finally:
+            watch(None)
+            stop.set()
+            reading.join()
+        station.work()
+        assert station.noted() == [("Ellen", 1)]
+
+    @pytest.mark.parametrize("stream", ["redis"], indirect=True)
+    def test_what_it_does_not_know_is_passed_over(self, harbour: Harbour, station: Station) -> None:
+        with harbour.runtime.engine.begin() as connection:
+            harbour.runtime.publish(connection, Left(ship="Ellen"))
+        harbour.send()
+        station.hear(1)
+        assert station.outside.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
+
+    @pytest.mark.parametrize("stream", ["redis"], indirect=True)
+    @pytest.mark.parametrize(
+        ("attributes", "data", "says"),
+        [
+            ({"type": "harbour.docked"}, b"{}", "'id' is missing"),
+            ({"type": "harbour.docked", "id": "1"}, b"no JSON", "harbour.docked"),
+            ({"type": "harbour.docked", "id": "1"}, b'{"ship": "Bo"}', "berth"),
+            ({"type": "harbour.docked", "id": "1", "specversion": "0.3"}, b"{}", "0.3"),
+            ({"type": "harbour.docked", "id": "1"}, b'"' + b"x" * 300_000 + b'"', "docked"),
+        ],
+    )
+    def test_what_cannot_be_read_is_parked_and_holds_up_nothing(
+        self,
+        station: Station,
+        stream: Any,
+        attributes: dict[str, str],
+        data: bytes,
+        says: str,
+    ) -> None:
+        named = {"specversion": "1.0", "source": "elsewhere", **attributes}
+        put(stream, CloudEvent({"id": "", **named} if "id" not in named else named, data))
+        put(stream, _docked("Ellen", 5))
+        station.hear(2)
+        assert station.noted() == [("Ellen", 5)]
+        [(_, error)] = station.parked()
+        assert says in error or "too large" in error
+
+    @pytest.mark.parametrize("stream", ["redis"], indirect=True)
+    def test_it_is_read_when_it_can_be(
+        self, station: Station, stream: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put(stream, CloudEvent(_docked("Bo", 1).attributes, b'{"ship": "Bo"}'))
+        station.hear(1)
+        [(id, _)] = station.parked()
+        later = lambda _: Docked(ship="Bo", berth=0)  # noqa: E731 - of a later release
+        monkeypatch.setattr(station.bridge, "read", later)
+        with station.runtime.engine.begin() as connection:
+            station.runtime.acts.retry_parked(joined(connection), [id], actor="ann", reason=WHY)
+        station.work()
+        assert station.noted() == [("Bo", 0)]
+        assert station.parked() == []
+
+    @pytest.mark.parametrize("stream", ["redis"], indirect=True)
+    def test_ids_that_are_no_uuids_are_known_by_their_source(
+        self, station: Station, stream: Any
+    ) -> None:
+        for source in ("north", "north", "south"):
+            event = _docked("Bo", 1)
+            put(stream, CloudEvent({**event.attributes, "id": "7", "source": source}, event.data))
+        station.hear(3)
+        assert station.noted() == [("Bo", 1), ("Bo", 1)]
+
+
+class TestReaders:
+    def test_another_reader_takes_over_what_a_dead_one_left(
+        self, settings: Any, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of Redis Streams; a group of Kafka's does it by itself."""
+        monkeypatch.setattr("boundary.bridges.redis_stream._LEFT_ALONE_MS", 0)
+        key, url = f"{settings.namespace}:ships", settings.redis_url.get_secret_value()
+        put(RedisStream(key, url), _docked("Ellen", 1))
+        dead = RedisStream(key, url, reader="dead").source("sea")
+        assert len(dead.poll(10)) == 1
+        living = RedisStream(key, url, reader="living").source("sea")
+        [event] = living.poll(10)
+        assert event.id == "Ellen-1"
+        living.confirm()
+        assert redis_client.xpending(key, "sea")["pending"] == 0
+
+    def test_one_that_starts_again_reads_first_what_it_left(
+        self, settings: Any, redis_client: redis.Redis
+    ) -> None:
+        key, url = f"{settings.namespace}:ships", settings.redis_url.get_secret_value()
+        stream = RedisStream(key, url)
+        put(stream, _docked("Ellen", 1))
+        assert len(stream.source("sea").poll(1)) == 1
+        put(stream, _docked("Ellen", 2))
+        again = stream.source("sea")
+        assert [e.id for _ in range(2) for e in again.poll(1)] == ["Ellen-1", "Ellen-2"]
+        again.confirm()
+        assert redis_client.xpending(key, "sea")["pending"] == 0
+
+
+class TestSagas:
+    def test_a_context_elsewhere_answers_a_step(
+        self, elsewhere: Any, apart: Any, stream: Any
+    ) -> None:
+        """The pilot is called by an event; what the other side says of it ends the step."""
+
+        class Call(Command, kind="berths.call"):
+            ship: str
+
+        berths = Context("berths")
+
+        @berths.handles(Call, emits=(Left,))
+        def call(command: Call, work: Work) -> None:
+            work.publish(Left(ship=command.ship))
+
+        saga = Saga("visit", Call, steps=(Step("berth", lambda c: c, until=Docked),))
+        station = Station(elsewhere, apart, stream, [berths], [saga], joins_sagas=True)
+        with station.runtime.engine.begin() as connection:
+            id = station.runtime.start(connection, saga, Call(ship="Ellen"))
+        for name in ("saga.visit", "berths"):
+            station.runtime.answer(name)
+        [(cause,)] = apart.execute("SELECT id FROM outbox WHERE kind = 'harbour.left'").fetchall()
+        event = _docked("Ellen", 4)
+        put(stream, CloudEvent({**event.attributes, "causationid": str(cause)}, event.data))
+        station.hear(1)
+        station.runtime.answer("saga.visit")
+        assert _status(apart, id) == "completed"
+        assert station.noted() == [("Ellen", 4)]
+        station.close()
+
+    @pytest.mark.parametrize("stream", ["redis"], indirect=True)
+    def test_nobody_answers_for_a_step_where_that_is_not_asked_for(
+        self, elsewhere: Any, apart: Any, stream: Any
+    ) -> None:
+        class Call(Command, kind="berths.call"):
+            ship: str
+
+        berths = Context("berths")
+        berths.handles(Call)(lambda _, __: None)
+        saga = Saga("visit", Call, steps=(Step("berth", lambda c: c, until=Docked),))
+        station = Station(elsewhere, apart, stream, [berths], [saga])
+        with station.runtime.engine.begin() as connection:
+            id = station.runtime.start(connection, saga, Call(ship="Ellen"))
+        for name in ("saga.visit", "berths"):
+            station.runtime.answer(name)
+        [(cause,)] = apart.execute("SELECT id FROM outbox WHERE kind = 'berths.call'").fetchall()
+        event = _docked("Ellen", 4)
+        put(stream, CloudEvent({**event.attributes, "causationid": str(cause)}, event.data))
+        station.hear(1)
+        station.runtime.answer("saga.visit")
+        assert _status(apart, id) == "running"
+        station.close()
+
+
+class TestDeclared:
+    def test_a_field_that_an_event_does_not_have(self) -> None:
+        with pytest.raises(DefinitionError, match="no field 'captain' to be ordered by"):
+            OutgoingBridge("out", RedisStream("s", "redis://x"), events={Docked: "captain"})
+
+    @pytest.mark.parametrize("events", [[], [Docked(ship="x", berth=1)], [Command]])
+    def test_what_is_no_event_does_not_come_in(self, events: Any) -> None:
+        with pytest.raises(DefinitionError, match="Incoming bridge 'sea'"):
+            IncomingBridge("sea", RedisStream("s", "redis://x"), events=events)
+
+    def test_no_event_goes_out(self) -> None:
+        with pytest.raises(DefinitionError, match="name an event that goes out"):
+            OutgoingBridge("out", RedisStream("s", "redis://x"), events={})
+
+    def test_a_bridge_that_is_not_there(self, runtime: Any) -> None:
+        with pytest.raises(DefinitionError, match="no incoming bridge 'sea' here"):
+            runtime([], []).receiver("sea")
+
+
+def put(stream: Any, event: CloudEvent) -> None:
+    """Put something on a stream as another system does."""
+    sink = stream.sink()
+    assert sink.send([event]) == {}
+    sink.close()
+
+
+def _docked(ship: str, berth: int) -> CloudEvent:
+    attributes = {
+        "specversion": "1.0",
+        "id": f"{ship}-{berth}",
+        "source": "elsewhere",
+        "type": "harbour.docked",
+        "partitionkey": ship,
+    }
+    return CloudEvent(attributes, Docked(ship=ship, berth=berth).to_json().encode())
+
+
+def _status(outside: Any, id: UUID) -> str:
+    return str(outside.execute("SELECT status FROM saga WHERE id = %s", [id]).fetchone()[0])
+
+
+def send_until_done(harbour: Harbour) -> None:
+    """Send until nothing is pending; what waits to be tried again is tried when it is due."""
+    while any(state == "pending" for state, *_ in harbour.deliveries()):
+        harbour.runtime.answer("out")
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Keep a process from running meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def _send_all(one: Runtime) -> None:
+    """Answer until nothing is pending, as a worker of its own."""
+    with one.engine.connect() as connection:
+        while connection.exec_driver_sql(
+            "SELECT 1 FROM inbox WHERE state = 'pending' LIMIT 1"
+        ).fetchone():
+            connection.rollback()
+            one.answer("out")
