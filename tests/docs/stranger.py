@@ -25,7 +25,8 @@ class Stranger:
             "COLUMNS": "300",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        self._worker: subprocess.Popen[bytes] | None = None
+        #: What runs in the background; `%1` is the first of them.
+        self._jobs: list[subprocess.Popen[bytes]] = []
 
     def knows(self, **environment: str) -> None:
         """What the page leaves to the reader, such as where the servers are."""
@@ -69,7 +70,7 @@ class Stranger:
         elif command == "kill %1":
             self.stop(signal.SIGTERM)
         elif command.endswith("&"):
-            self._worker = subprocess.Popen(
+            job = subprocess.Popen(
                 shlex.split(command.removesuffix("&")),
                 cwd=self._folder,
                 env=self._environment,
@@ -77,6 +78,7 @@ class Stranger:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
+            self._jobs.append(job)
         elif "saga list" in command:
             # It is told of what workers do meanwhile.
             self._eventually(lambda: self._says(command, printed), 90, f"{command}: {printed}")
@@ -84,10 +86,10 @@ class Stranger:
             assert self._says(command, printed), f"{command}: {self._printed}"
 
     def stop(self, how: signal.Signals) -> None:
-        if self._worker is not None:
-            os.killpg(self._worker.pid, how)
-            self._worker.wait(60)
-            self._worker = None
+        while self._jobs:
+            job = self._jobs.pop()
+            os.killpg(job.pid, how)
+            job.wait(60)
 
     def _says(self, command: str, printed: str) -> bool:
         done = subprocess.run(

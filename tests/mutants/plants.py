@@ -2,6 +2,7 @@
 
 from tests.mutants.plant import Plant
 from tests.mutants.planted.acting import ACTS
+from tests.mutants.planted.bridging import BRIDGES
 from tests.mutants.planted.causal import CAUSAL
 from tests.mutants.planted.claiming import CLAIMS
 from tests.mutants.planted.deciding import SAGAS
@@ -21,4 +22,5 @@ PLANTS: tuple[Plant, ...] = (
     *ACTS,
     *CAUSAL,
     *FORWARDS,
+    *BRIDGES,
 )

@@ -2,10 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +16,7 @@ import psycopg
 import pytest
 import redis
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
-from conftest import Docked, Harbour, Kafka, Left, Station
+from ports import Docked, Harbour, Kafka, Left, Station
 
 from boundary import Runtime
 from boundary.bridges import IncomingBridge, KafkaTopic, OutgoingBridge, RedisStream
@@ -22,8 +25,26 @@ from internals import Context, Work
 from internals.transactions import Boundary, watch
 from internals.unit_of_work import joined
 from saga import Command, DefinitionError, Saga, Step
+from tests.conftest import worker_environment
 
 WHY = "mended"
+
+STATION = """
+from boundary import Runtime
+from boundary.bridges import IncomingBridge, RedisStream
+from internals import Context
+from saga import Event
+
+class Docked(Event, kind="harbour.docked"):
+    ship: str
+    berth: int
+
+pilots = Context("pilots")
+pilots.reacts_to(Docked)(lambda event, work: None)
+runtime = Runtime(
+    contexts=[pilots, IncomingBridge("sea", RedisStream("{key}", "{url}"), events=[Docked])]
+)
+"""
 
 
 def read_all(stream: Any, count: int) -> list[CloudEvent]:
@@ -471,3 +492,25 @@ def _send_all(one: Runtime) -> None:
         ).fetchone():
             connection.rollback()
             one.answer("out")
+
+
+class TestCommand:
+    def test_a_receiver_ends_when_it_is_told_to(
+        self, settings: Any, tmp_path: Any, outside: Any, eventually: Any
+    ) -> None:
+        key, url = f"{settings.namespace}:ships", settings.redis_url.get_secret_value()
+        (tmp_path / "station.py").write_text(STATION.format(key=key, url=url))
+        put(RedisStream(key, url), _docked("Ellen", 4))
+        saga = str(Path(sys.executable).parent / "saga")
+        with subprocess.Popen(
+            [saga, "--app", "station:runtime", "bridge", "receive", "sea"],
+            cwd=tmp_path,
+            env=os.environ | worker_environment(settings),
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as receiver:
+            eventually(lambda: outside.execute("SELECT 1 FROM inbox").fetchone(), 60, "it to come")
+            receiver.terminate()
+            assert receiver.wait(30) == 0
+            assert receiver.stdout is not None
+            assert receiver.stdout.read() == "sea: reading\n"
