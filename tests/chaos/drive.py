@@ -24,8 +24,10 @@ _PORTION = 40
 _UNDER_WAY = 400
 #: Of the trips, so many are kept back until every fault has struck.
 _KEPT_BACK = 0.2
-#: Seconds over which those are spread then, and for which the storm goes on when all are begun.
+#: Seconds over which those are spread then.
 _LONGER = 60.0
+#: Seconds for which the storm goes on, at most, when all are begun and not every fault has struck.
+_LONGEST = 180.0
 #: Seconds without any progress after which the rest is reported as it is.
 _PATIENCE = 150.0
 _LOOK = 0.1
@@ -128,7 +130,7 @@ class Drive:
                 # All are begun; while some go on, what has not struck yet still may.
                 all_begun = all_begun or time.monotonic()
                 over = standing is not None and standing.quiet
-                if not absent or over or time.monotonic() - all_begun > _LONGER:
+                if not absent or over or time.monotonic() - all_begun > _LONGEST:
                     return
                 time.sleep(_LOOK)
                 continue

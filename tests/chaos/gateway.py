@@ -17,8 +17,10 @@ from pathlib import Path
 
 from tests.chaos.tally import Tally
 
-#: Faults of the gateway, and after how many calls, at most, one meets them again.
+#: Faults of the gateway, and after how many calls, at most, one meets them for the first time, and
+#: again: few calls get there while workers are killed.
 ANSWER_LOST, BUSY = "gateway_answer_lost", "gateway_busy"
+_FIRST = 8
 _RARITY = 40
 
 
@@ -52,7 +54,9 @@ class Gateway(ThreadingHTTPServer):
         self._tally = tally
         self._random = random.Random(f"{seed}/gateway")
         self._known: dict[str, bool] = {}
-        self._calls_until = {fault: self._draw() for fault in (ANSWER_LOST, BUSY)}
+        self._calls_until = {
+            fault: self._random.randint(1, _FIRST) for fault in (ANSWER_LOST, BUSY)
+        }
         self._log = log.open("a", encoding="ascii")
         self._turn = threading.Lock()
 
