@@ -11,7 +11,7 @@ TRIPS ?= 500
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo flask-demo django-demo django-versions test check chaos mutants models format bench bench-quick bench-commits bench-size bench-processes bench-endurance clean
+.PHONY: help venv demo flask-demo django-demo django-versions test check chaos mutants models format bench bench-quick bench-commits bench-size bench-processes bench-endurance bench-profile clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ bench-processes: $(STAMP) ## Measure with 1, 2 and 4 worker processes
 
 bench-endurance: $(STAMP) ## Measure an hour at full load: rows, sizes, vacuums, looks for what is due
 	@$(BIN)/python -m benchmarks.endurance
+
+bench-profile: $(STAMP) ## Show whose code the CPU goes to, and where an idle saga waits
+	@$(BIN)/python -m benchmarks.profiling
 
 bench-commits: $(STAMP) ## Measure commits per delivery, idle and busy
 	$(BIN)/python -m benchmarks.commits

@@ -1,4 +1,4 @@
-"""The benchmarks of many processes and of a long time, run for real and small."""
+"""The benchmarks of many processes, of a long time and of where it goes, run for real and small."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import endurance, processes
+from benchmarks import endurance, processes, profiling
 
 
 @pytest.fixture(autouse=True)
@@ -14,6 +14,7 @@ def own_results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """What the checkout holds is of a whole run, and stays."""
     monkeypatch.setattr(endurance, "RESULTS", tmp_path / "endurance.md")
     monkeypatch.setattr(processes, "RESULTS", tmp_path / "processes.md")
+    monkeypatch.setattr(profiling, "RESULTS", tmp_path / "profile.md")
     return tmp_path
 
 
@@ -50,3 +51,21 @@ def test_processes_tells_what_each_number_of_them_does(
         assert figures["wal_bytes_per_saga"] > 0
         assert "%" in figures["waits"]
     assert "| 2 |" in (own_results / "processes.md").read_text()
+
+
+def test_profiling_tells_whose_code_it_is_and_where_a_delivery_is(
+    on_the_tests_servers: None, own_results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profiling.main(["--sagas", "40", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert sum(found["busy"].values()) == pytest.approx(1, abs=0.01)
+    for owner in ("hop, inbox, outbox (internals/)", "orchestrator (boundary/)", "psycopg"):
+        assert found["busy"][owner] > 0
+    assert {leg.split(" → ")[1] for leg in found["idle"]} == {
+        "saga.order",
+        "first",
+        "second",
+        "third",
+    }
+    assert found["idle"]["second.do → second"]["on_its_way_ms"] > 0
+    assert "| second.do → second |" in (own_results / "profile.md").read_text()
