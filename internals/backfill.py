@@ -61,7 +61,8 @@ SET reached = coalesce((SELECT min(seq) - 1 FROM {schema}.outbox WHERE sent_at >
 WHERE consumer = %(consumer)s
 """
 
-# Its place in the consumer's inbox is that of its time.  A step that is still counted waits for it.
+# Its place in the consumer's inbox is that of its time; only the first of a key is due: what cannot
+# be claimed yet is not late.  A step that is still counted waits for it.
 _HAND = f"""
 WITH at AS MATERIALIZED (
     SELECT consumer, since, reached, until,
@@ -73,16 +74,17 @@ WITH at AS MATERIALIZED (
            o.awaits && '{{{{saga.settled,saga.counted}}}}' AS counted
     FROM at JOIN {{schema}}.outbox AS o ON o.seq > at.reached AND o.seq <= at.up_to
     JOIN {{schema}}.subscription AS s ON s.kind = o.kind AND s.consumer = at.consumer
-    WHERE o.category = 'event' AND o.sent_at >= at.since
+    WHERE o.category = 'event' AND o.sent_at >= at.since AND NOT EXISTS (
+        SELECT FROM {{schema}}.inbox AS i WHERE i.message_id = o.id AND i.consumer = s.consumer)
     ORDER BY o.seq LIMIT %(limit)s
 ), handed AS (
     INSERT INTO {{schema}}.inbox
         (message_id, consumer, saga_id, due_at, ring_at, ordering_key, ordering_no, backfill)
     SELECT id, consumer, saga_id,
-           CASE WHEN key IS NOT NULL AND EXISTS (
+           CASE WHEN key IS NOT NULL AND (seq > min(seq) OVER (PARTITION BY key) OR EXISTS (
                SELECT FROM {{schema}}.inbox AS e WHERE e.ordering_key = key
                  AND e.state IN {OPEN} AND e.ordering_no < seq
-           ) THEN {NEVER} ELSE sent_at END,
+           )) THEN {NEVER} ELSE sent_at END,
            clock_timestamp(), key, CASE WHEN key IS NOT NULL THEN seq END, true
     FROM past
     ON CONFLICT (message_id, consumer) DO NOTHING

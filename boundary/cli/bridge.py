@@ -15,7 +15,7 @@ from saga.messages import Event
 
 bridge = typer.Typer(
     name="bridge",
-    help="Read events from the streams of others, and describe those that go there.",
+    help="Read events from streams of others, or describe yours.",
     rich_markup_mode=None,
     no_args_is_help=True,
 )

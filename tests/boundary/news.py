@@ -55,6 +55,14 @@ class Paper:
     def read(self) -> list[int]:
         return [page for (page,) in self.outside.execute("SELECT page FROM read ORDER BY id")]
 
+    def due(self) -> list[int]:
+        """The pages that could be read now."""
+        found = self.outside.execute(
+            "SELECT (o.payload->>'page')::int AS page FROM inbox AS i JOIN outbox AS o "
+            "ON o.id = i.message_id WHERE i.state = 'pending' AND i.due_at <= now() ORDER BY page"
+        )
+        return [page for (page,) in found]
+
     def counts(self) -> tuple[int, int]:
         """How many deliveries are backfilled, and how many are live."""
         [(past, live)] = self.outside.execute(

@@ -50,6 +50,26 @@ def test_past_events_come_in_order_and_live_ones_after_them(paper: Paper) -> Non
     assert paper.counts() == (3, 2)
 
 
+def test_only_the_first_of_each_key_is_due(paper: Paper) -> None:
+    """What cannot be claimed yet is not late: the relay neither rings nor suspects it."""
+    paper.publish(1, 2, 3)
+    paper.publish(4, 5, topic="sport")
+    finish(begin(paper))
+    assert paper.due() == [1, 4]
+    paper.answer()
+    assert sorted(paper.read()) == [1, 2, 3, 4, 5]
+
+
+def test_the_first_one_left_out_is_due_though_one_before_it_was_handled(paper: Paper) -> None:
+    paper.runtime.subscribe()
+    paper.publish(1)
+    paper.answer()
+    paper.outside.execute("DELETE FROM subscription")
+    paper.publish(2, 3)
+    finish(begin(paper))
+    assert paper.due() == [2]
+
+
 def test_live_events_wait_until_it_is_finished(paper: Paper) -> None:
     paper.publish(1)
     steps = begin(paper)

@@ -717,6 +717,7 @@ def test_help_is_short_and_needs_no_server(call: Callable[..., Ran]) -> None:
             "migrate",
             "subscribe",
             "worker",
+            "bridge",
             "start",
             "list",
             "show",
@@ -736,8 +737,12 @@ def test_help_is_short_and_needs_no_server(call: Callable[..., Ran]) -> None:
     for command in commands:
         assert call(command, "--help").code == 0
     assert "..." not in call("parked", "--help").out.partition("Commands:")[2]
-    for command in ("list", "show", "retry", "drop"):
-        assert call("parked", command, "--help").code == 0
+    for group, parts in {
+        "parked": ("list", "show", "retry", "drop"),
+        "bridge": ("receive", "schema"),
+    }.items():
+        for part in parts:
+            assert call(group, part, "--help").code == 0
 
 
 def test_the_demo_hands_its_options_on(
