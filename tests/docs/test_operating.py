@@ -20,7 +20,7 @@ _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: What is another one each time, and what stands for it.
 _VARYING = (
     (_ID, "ID"),
-    (re.compile(r"\d\d:\d\d:\d\d"), "TIME"),
+    (re.compile(r"(?:\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d"), "TIME"),
     (re.compile(r"\d+(?:\.\d+)? (?:ms|s|min)(?: \d+ s)?"), "DURATION"),
     (re.compile(r"  +"), "  "),
 )
