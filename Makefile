@@ -11,7 +11,7 @@ TRIPS ?= 500
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo flask-demo django-demo django-versions test check chaos mutants models format bench bench-quick bench-commits bench-size bench-processes bench-endurance bench-profile clean
+.PHONY: help venv demo flask-demo django-demo django-versions test check chaos mutants models format bench bench-quick bench-commits bench-size bench-processes bench-hosts bench-endurance bench-profile clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ bench-size: $(STAMP) ## Measure beside a million finished sagas and 100,000 wait
 
 bench-processes: $(STAMP) ## Measure with 1, 2 and 4 worker processes
 	@$(BIN)/python -m benchmarks.processes
+
+bench-hosts: $(STAMP) ## Measure with workers on 1, 2 and 4 hosts (network namespaces; needs root)
+	@$(BIN)/python -m benchmarks.hosts
 
 bench-endurance: $(STAMP) ## Measure an hour at full load: rows, sizes, vacuums, looks for what is due
 	@$(BIN)/python -m benchmarks.endurance

@@ -165,7 +165,7 @@ def _cpu(
 ) -> tuple[float, float, float]:
     """Seconds of CPU so far: of the peer's processes, of Postgres', and of this one, which starts
     the sagas."""
-    workers = sum(map(_seconds, family(running.process)))
+    workers = sum(_seconds(one) for root in running.processes for one in family(root))
     return workers, postgres_seconds(connection), time.process_time()
 
 

@@ -5,11 +5,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import psutil
 import redis
 from sqlalchemy import Engine, create_engine, make_url, text
 
@@ -28,9 +29,12 @@ _PATIENCE = 20.0
 
 
 @contextmanager
-def own_schema() -> Iterator[Settings]:
-    """Make a migrated schema and a Redis namespace; both are dropped at the end."""
-    servers = Servers(Settings())
+def own_schema(where: Settings | None = None) -> Iterator[Settings]:
+    """Make a migrated schema and a Redis namespace; both are dropped at the end.
+
+    They are on these servers, or else on the configured or embedded ones.
+    """
+    servers = Servers(where or Settings())
     name = f"saga_benchmark_{uuid4().hex[:12]}"
     url = make_url(servers.database_url).update_query_dict({"application_name": APPLICATION})
     settings = Settings(
@@ -53,20 +57,29 @@ def own_schema() -> Iterator[Settings]:
 
 
 @contextmanager
-def worker(settings: Settings, processes: int, threads: int) -> Iterator["Worker"]:
-    """Start a `dramatiq` command on this schema; it is stopped, as a deploy does it, at the end."""
+def worker(
+    settings: Settings, processes: int, threads: int, hosts: Sequence[str] = ()
+) -> Iterator["Worker"]:
+    """Start a `dramatiq` command on this schema; it is stopped, as a deploy does it, at the end.
+
+    With `hosts`, which are network namespaces, one is started in each.
+    """
     command = [sys.executable, "-m", "dramatiq", "benchmarks.worker"]
     command += ["--processes", str(processes), "--threads", str(threads)]
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            command,
-            cwd=_ROOT,
-            env={**os.environ, **_environment(settings)},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+        started = Worker(
+            *(
+                subprocess.Popen(  # noqa: S603 - our own command
+                    [*within, *command],
+                    cwd=_ROOT,
+                    env={**os.environ, **_environment(settings)},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
+                for within in ([["ip", "netns", "exec", host] for host in hosts] or [[]])
+            )
         )
-        started = Worker(process)
         try:
             yield started
         except BaseException:
@@ -78,14 +91,14 @@ def worker(settings: Settings, processes: int, threads: int) -> Iterator["Worker
 
 
 class Worker:
-    """A running `dramatiq` command."""
+    """A running `dramatiq` command, or one on each host."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
-        self._process = process
+    def __init__(self, *commands: "subprocess.Popen[bytes]") -> None:
+        self._commands = commands
 
     @property
-    def pid(self) -> int:
-        return self._process.pid
+    def processes(self) -> list[psutil.Process]:
+        return [psutil.Process(command.pid) for command in self._commands]
 
     def wait_for(self, condition: Callable[[], object], *, every: float, seconds: float) -> None:
         """Return when the condition holds; raises RuntimeError if the worker ends before, or later
@@ -93,20 +106,23 @@ class Worker:
         """
         deadline = time.monotonic() + seconds
         while not condition():
-            if self._process.poll() is not None:
-                raise RuntimeError(f"the worker ended with status {self._process.returncode}")
+            for command in self._commands:
+                if command.poll() is not None:
+                    raise RuntimeError(f"the worker ended with status {command.returncode}")
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the worker is not done within {seconds:.0f} s")
             time.sleep(every)
 
     def stop(self) -> None:
         """Ask it to stop and wait until it has; its connections are closed then."""
-        self._process.terminate()
-        try:
-            self._process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        for command in self._commands:
+            command.terminate()
+        for command in self._commands:
+            try:
+                command.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                command.kill()
+                command.wait()
 
 
 def _environment(settings: Settings) -> dict[str, str]:

@@ -68,8 +68,8 @@ class _Running:
     popen: "subprocess.Popen[str]"
 
     @property
-    def process(self) -> psutil.Process:
-        return psutil.Process(self.popen.pid)
+    def processes(self) -> list[psutil.Process]:
+        return [psutil.Process(self.popen.pid)]
 
     def busy(self, count: int, refused: bool) -> Sequence[UUID]:
         orders = new_orders(count)

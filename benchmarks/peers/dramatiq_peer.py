@@ -73,8 +73,8 @@ class _Running:
     ledger: Ledger
 
     @property
-    def process(self) -> psutil.Process:
-        return psutil.Process(self.worker.pid)
+    def processes(self) -> list[psutil.Process]:
+        return self.worker.processes
 
     def busy(self, count: int, refused: bool) -> Sequence[UUID]:
         orders = new_orders(count)

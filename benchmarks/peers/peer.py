@@ -27,8 +27,8 @@ class Running(Protocol):
     """A peer at work."""
 
     @property
-    def process(self) -> psutil.Process:
-        """Its process, which all of its others are children of."""
+    def processes(self) -> Sequence[psutil.Process]:
+        """Its processes, which all of its others are children of."""
 
     def busy(self, count: int, refused: bool) -> Sequence[UUID]:
         """Do so many sagas, all of them started at once; returns their ids when all have ended."""
@@ -40,11 +40,17 @@ class Running(Protocol):
 class Peer(Protocol):
     """One peer in one configuration."""
 
-    name: str
-    #: In words, for the report.
-    configuration: str
-    #: Sagas of a busy run, and one by one: a slow peer is given fewer.
-    share: float
+    @property
+    def name(self) -> str:
+        """By which it is told from the others."""
+
+    @property
+    def configuration(self) -> str:
+        """In words, for the report."""
+
+    @property
+    def share(self) -> float:
+        """Sagas of a busy run for each of the fastest's: a slow peer is given fewer."""
 
     def run(self, settings: Settings) -> AbstractContextManager[Running]:
         """Start it in this schema; it is stopped in the end."""

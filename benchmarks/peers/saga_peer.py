@@ -16,11 +16,12 @@ from boundary import Settings
 
 @dataclass(frozen=True, slots=True)
 class SagaPeer:
-    """So many worker processes of eight threads."""
+    """So many worker processes of eight threads, here or on each of these hosts."""
 
     processes: int
     name: str = "saga"
     share: float = 1.0
+    hosts: tuple[str, ...] = ()
 
     @property
     def configuration(self) -> str:
@@ -30,7 +31,10 @@ class SagaPeer:
     def run(self, settings: Settings) -> Iterator["_Running"]:
         runtime = build_runtime(settings)
         try:
-            with Meter(settings) as meter, worker(settings, self.processes, 8) as running:
+            with (
+                Meter(settings) as meter,
+                worker(settings, self.processes, 8, self.hosts) as running,
+            ):
                 running.wait_for(meter.sessions, every=0.01, seconds=60)
                 yield _Running(Load(runtime, meter, running), running)
         finally:
@@ -43,8 +47,8 @@ class _Running:
     worker: Worker
 
     @property
-    def process(self) -> psutil.Process:
-        return psutil.Process(self.worker.pid)
+    def processes(self) -> list[psutil.Process]:
+        return self.worker.processes
 
     def busy(self, count: int, refused: bool) -> Sequence[UUID]:
         return self.load.all_at_once(count, refused)

@@ -1,18 +1,20 @@
-"""The benchmarks of many processes, of a long time and of where it goes, run for real and small."""
+"""The benchmarks of many processes and hosts, of a long time and of where it goes, for real and small."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import endurance, processes, profiling
+from benchmarks import endurance, hosts, processes, profiling
 
 
 @pytest.fixture(autouse=True)
 def own_results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """What the checkout holds is of a whole run, and stays."""
     monkeypatch.setattr(endurance, "RESULTS", tmp_path / "endurance.md")
+    monkeypatch.setattr(hosts, "RESULTS", tmp_path / "hosts.md")
     monkeypatch.setattr(processes, "RESULTS", tmp_path / "processes.md")
     monkeypatch.setattr(profiling, "RESULTS", tmp_path / "profile.md")
     return tmp_path
@@ -51,6 +53,41 @@ def test_processes_tells_what_each_number_of_them_does(
         assert figures["wal_bytes_per_saga"] > 0
         assert "%" in figures["waits"]
     assert "| 2 |" in (own_results / "processes.md").read_text()
+
+
+def test_hosts_tells_what_it_costs_to_be_elsewhere(
+    own_results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "COUNTS", (2,))
+    arguments = ["--sagas", "40", "--idle", "10", "--repeats", "1", "--json"]
+    if not _makes_namespaces():
+        with pytest.raises(SystemExit, match=r"^ip link add saga-bench|need the command `ip`"):
+            hosts.main(arguments)
+        return
+    hosts.main(arguments)
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["1 process beside the servers", "2 host(s)"]
+    for figures in found.values():
+        assert figures["ok_per_second"] > 0
+        assert figures["ok_p99_ms"] >= figures["ok_p50_ms"] > 0
+        assert figures["worker_cpu_ms"] > 0
+    assert "| 2 host(s) |" in (own_results / "hosts.md").read_text()
+    left = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
+    assert "saga-bench" not in left.stdout
+
+
+def _makes_namespaces() -> bool:
+    try:
+        made = subprocess.run(["unshare", "--net", "ip", "link"], capture_output=True, check=False)
+    except FileNotFoundError:
+        return False
+    return made.returncode == 0
+
+
+def test_hosts_says_what_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match=r"^hosts need the command `ip` \(iproute2\) of Linux$"):
+        hosts._ip("link")
 
 
 def test_profiling_tells_whose_code_it_is_and_where_a_delivery_is(
