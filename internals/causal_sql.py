@@ -67,8 +67,10 @@ told AS (
 COUNT = f"""
 WITH opened AS (
     SELECT o.root_id, o.saga_id, o.saga, 'saga.settled' = ANY (o.awaits) AS tells, count(*) AS n
-    FROM {{schema}}.outbox AS o JOIN {{schema}}.inbox AS i ON i.message_id = o.id
-    WHERE o.id = ANY (%(sent)s::uuid[]) AND i.consumer NOT LIKE 'saga.%%'
+    FROM (SELECT DISTINCT id FROM unnest(%(sent)s::uuid[]) AS ids (id)) AS m
+    CROSS JOIN LATERAL (SELECT * FROM {{schema}}.outbox WHERE id = m.id OFFSET 0) AS o
+    CROSS JOIN LATERAL (SELECT consumer FROM {{schema}}.inbox WHERE message_id = m.id OFFSET 0) AS i
+    WHERE i.consumer NOT LIKE 'saga.%%'
     GROUP BY 1, 2, 3, 4
 ), begun AS (
     INSERT INTO {{schema}}.settling (root_id, saga_id, saga, open, tells)
@@ -87,8 +89,9 @@ WITH opened AS (
         SELECT root, -n, cause, coalesce(quiet, false), place FROM closed
     ) AS each GROUP BY root_id
 ), held AS MATERIALIZED (
-    SELECT s.root_id FROM {{schema}}.settling AS s
-    WHERE s.root_id IN (SELECT root_id FROM change) ORDER BY s.root_id FOR UPDATE
+    SELECT s.root_id FROM (SELECT root_id FROM change ORDER BY root_id) AS c
+    CROSS JOIN LATERAL (
+        SELECT root_id FROM {{schema}}.settling WHERE root_id = c.root_id FOR UPDATE) AS s
 ), changed AS (
     UPDATE {{schema}}.settling AS s
     SET open = CASE WHEN s.undo_id IS NULL THEN s.open + change.n ELSE s.open END,

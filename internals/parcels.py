@@ -40,6 +40,8 @@ class Parcel:
     #: For home, to be written there as it is.
     settlement: Settlement
     sent: tuple[Envelope, ...]
+    #: Whether a saga that waits until all is done hears from what was sent that it is not.
+    refuses: bool = False
 
     def to_json(self) -> str:
         """Return it as JSON text; payloads are texts in it, so that they come back unchanged."""
@@ -52,6 +54,7 @@ class Parcel:
                 "attempts": settlement.attempts,
                 "took": settlement.took,
                 "sent": [_written(envelope) for envelope in self.sent],
+                "refuses": self.refuses,
             }
         )
 
@@ -68,6 +71,7 @@ class Parcel:
                 took=stored["took"],
             ),
             tuple(_read(envelope) for envelope in stored["sent"]),
+            stored["refuses"],
         )
 
 
@@ -100,8 +104,16 @@ class Parcelling:
         sent: dict[UUID | None, list[Envelope]] = {}
         for envelope in batch.messages:
             sent.setdefault(envelope.causation_id, []).append(envelope)
+        refusing = {closing.cause for closing in batch.closed if closing.quiet}
         parcels = [
-            _addressed(Parcel(settlement, tuple(sent.get(settlement.message_id, ()))), inbox)
+            _addressed(
+                Parcel(
+                    settlement,
+                    tuple(sent.get(settlement.message_id, ())),
+                    refuses=settlement.message_id in refusing,
+                ),
+                inbox,
+            )
             for settlement in batch.settlements
             if settlement.state is not DeliveryState.PENDING or settlement.took is not None
         ]

@@ -74,13 +74,17 @@ WITH m AS MATERIALIZED (
     FROM m ORDER BY id
     ON CONFLICT (message_id, consumer) DO NOTHING
 ), over AS MATERIALIZED (
-    SELECT m.id, last.parcel, last.done, m.applied IS NOT DISTINCT FROM last.parcel AS known
+    SELECT m.id, %(consumer)s::text AS consumer, last.parcel, last.consumer AS parcels, last.done,
+        m.applied IS NOT DISTINCT FROM last.parcel AS known
     FROM m CROSS JOIN LATERAL (
         SELECT state FROM {{schema}}.inbox
         WHERE message_id = m.id AND consumer = %(consumer)s OFFSET 0
     ) AS i CROSS JOIN LATERAL (
-        SELECT o.id AS parcel, p.state = 'done' AS done FROM {{schema}}.outbox AS o
-        JOIN {{schema}}.inbox AS p ON p.message_id = o.id AND p.consumer = %(parcels)s
+        SELECT o.id AS parcel, p.consumer, p.state = 'done' AS done FROM {{schema}}.outbox AS o
+        CROSS JOIN LATERAL (
+            SELECT consumer, state FROM {{schema}}.inbox
+            WHERE message_id = o.id AND consumer = %(parcels)s OFFSET 0
+        ) AS p
         WHERE o.causation_id = m.id AND o.kind = '{PARCEL}' AND o.sender = %(consumer)s
         ORDER BY o.seq DESC LIMIT 1
     ) AS last
@@ -90,14 +94,14 @@ WITH m AS MATERIALIZED (
     SET state = 'pending', attempts = 0, rings = 0, done_at = NULL, due_at = now(),
         ring_at = clock_timestamp() + %(grace)s * interval '1 second'
     FROM over
-    WHERE i.message_id = over.id AND i.consumer = %(consumer)s AND i.state || '' = 'parked'
+    WHERE i.message_id = over.id AND i.consumer = over.consumer AND i.state || '' = 'parked'
       AND over.known AND over.done
 ), offered AS (
     UPDATE {{schema}}.inbox AS i
     SET state = 'pending', rings = 0, done_at = NULL, due_at = now(),
         ring_at = clock_timestamp() + %(grace)s * interval '1 second'
     FROM over
-    WHERE i.message_id = over.parcel AND i.consumer = %(parcels)s AND i.state || '' = 'done'
+    WHERE i.message_id = over.parcel AND i.consumer = over.parcels AND i.state || '' = 'done'
       AND NOT over.known
 )
 SELECT id FROM over WHERE known AND NOT done

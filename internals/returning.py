@@ -204,7 +204,8 @@ class _Arrival:
             batch.settlements.append(each.parcel.settlement)
             batch.messages.extend(each.parcel.sent)
             if is_counted(tuple(awaits)):
-                batch.closed.append(Closing(root_id, id, closes=not each.parked))
+                quiet = each.parcel.refuses
+                batch.closed.append(Closing(root_id, id, closes=not each.parked, quiet=quiet))
             if each.parked:
                 parked.append(each)
             elif key is not None:

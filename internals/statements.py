@@ -66,9 +66,9 @@ LEFT JOIN held AS s ON s.id = i.saga_id
 ORDER BY i.due_at, o.seq
 """
 
-# Each record has the whole key of its row, and the state is compared in a way that fits no index: so
-# Postgres goes from the records to the rows by their primary key, whatever it believes of the
-# tables' sizes, and never through all that is due.
+# Each record has the whole key of its row, and state and consumer are compared in ways that fit no
+# index: so Postgres goes from the records to the rows by their primary key, even where it believes
+# that there are few, and never through all that is due, or through all of the consumer's.
 _SETTLING = """
 UPDATE {schema}.inbox AS i
 SET state = m.state, last_error = m.error, position = m.position, attempts = m.attempts,
@@ -80,7 +80,7 @@ SET state = m.state, last_error = m.error, position = m.position, attempts = m.a
         THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.ring_at END
 FROM json_to_recordset(%(settled)s::json) AS m (id uuid, consumer text, state text, error text,
         position int, attempts int, delay float8, took float4)
-WHERE i.message_id = m.id AND i.consumer = m.consumer AND i.consumer = %(consumer)s
+WHERE i.message_id = m.id AND i.consumer = m.consumer AND m.consumer || '' = %(consumer)s
   AND i.state || '' = 'pending'
 """
 
@@ -173,12 +173,13 @@ SET lease = %(lease)s, attempts = attempts + 1,
     started_at = CASE WHEN %(external)s THEN clock_timestamp() ELSE started_at END,
     due_at = clock_timestamp() + ends.after, ring_at = clock_timestamp() + ends.after
 FROM (SELECT %(seconds)s * (1 + random() / 2) * interval '1 second' AS after) AS ends
-WHERE message_id = %(id)s AND consumer = %(consumer)s AND state = 'pending'
+WHERE message_id = %(id)s AND consumer = %(consumer)s AND state || '' = 'pending'
 """
 
 _HOLD_LEASE = """
 SELECT 1 FROM {schema}.inbox
-WHERE message_id = %(id)s AND consumer = %(consumer)s AND state = 'pending' AND lease = %(lease)s
+WHERE message_id = %(id)s AND consumer = %(consumer)s AND state || '' = 'pending'
+  AND lease = %(lease)s
 FOR UPDATE
 """
 
@@ -203,12 +204,12 @@ RETURNING i.message_id, i.consumer, i.ordering_key
 # be consumed, and means nothing then.
 _CLEAR = """
 WITH cleared AS (
-    SELECT message_id FROM {schema}.inbox
-    WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND state = 'pending'
+    SELECT message_id, consumer FROM {schema}.inbox
+    WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND state || '' = 'pending'
     FOR UPDATE SKIP LOCKED
 )
 UPDATE {schema}.inbox AS i SET state = 'revoked', done_at = clock_timestamp()
-FROM cleared WHERE i.message_id = cleared.message_id AND i.consumer = %(consumer)s
+FROM cleared WHERE i.message_id = cleared.message_id AND i.consumer = cleared.consumer
 """
 
 # The lease stays: of what is handled in another database it tells the parcel that parked it.

@@ -9,17 +9,35 @@ import pytest
 
 from internals.statements import statements
 
-#: Statements of a hop, and what each may scan.
+#: Statements of a hop, and what each may scan, by which columns.
 HOP = {
-    "claim": {"inbox_due_idx", "inbox_ordering_idx", "outbox_pkey"},
-    "claim_sagas": {"inbox_due_idx", "outbox_pkey", "saga_pkey"},
-    "finish": {"inbox_pkey", "inbox_ordering_idx", "subscription_pkey"},
-    "finish_sagas": {"inbox_pkey", "inbox_ordering_idx", "saga_pkey", "subscription_pkey"},
+    "claim": {
+        "inbox_due_idx: consumer due_at",
+        "inbox_ordering_idx: ordering_key ordering_no",
+        "outbox_pkey: id",
+    },
+    "claim_sagas": {"inbox_due_idx: consumer due_at", "outbox_pkey: id", "saga_pkey: id"},
+    "hold_sagas": {"saga_pkey: id"},
+    "lease": {"inbox_pkey: message_id consumer"},
+    "hold_lease": {"inbox_pkey: message_id consumer"},
+    "clear": {"inbox_pkey: message_id consumer"},
+    "finish": {
+        "inbox_pkey: message_id consumer",
+        "inbox_ordering_idx: ordering_key ordering_no",
+        "subscription_pkey: kind",
+    },
+    "finish_sagas": {
+        "inbox_pkey: message_id consumer",
+        "inbox_ordering_idx: ordering_key ordering_no",
+        "saga_pkey: id",
+        "subscription_pkey: kind",
+    },
 }
 
 _SCAN = re.compile(
     r"(Seq Scan on \w+|Index (?:Only )?Scan(?: Backward)? using (\w+)|Bitmap Index Scan on (\w+))"
 )
+_BY = re.compile(r"\(([a-z_]+) (?:=|<|<=|>|>=) ")
 
 
 @pytest.fixture(params=["empty", "some"])
@@ -58,8 +76,10 @@ def _scans(session: Any, statement: str) -> Iterator[str]:
     session.execute(f"PREPARE planned AS {statement}")
     try:
         plan = session.execute(f"EXPLAIN EXECUTE planned ({', '.join(['NULL'] * len(names))})")
-        for (line,) in plan.fetchall():
+        lines = [line for (line,) in plan.fetchall()]
+        for line, next_ in zip(lines, [*lines[1:], ""], strict=True):
             for whole, one, other in _SCAN.findall(line):
-                yield one or other or whole
+                index = one or other
+                yield f"{index}: {' '.join(_BY.findall(next_))}" if index else whole
     finally:
         session.execute("DEALLOCATE planned")

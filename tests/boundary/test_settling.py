@@ -120,11 +120,14 @@ def test_the_commands_own_no_is_a_no(wood: Wood) -> None:
     assert wood.status(id) == "compensated"
 
 
-def test_a_no_from_further_down_is_not_overtaken_by_all_being_settled(wood: Wood) -> None:
-    no, slow = node("no", context="beech", does="refuse"), node("slow", context="cedar")
+@pytest.mark.parametrize(("refusing", "other"), [("beech", "cedar"), ("cedar", "beech")])
+def test_a_no_from_further_down_is_not_overtaken_by_all_being_settled(
+    wood: Wood, refusing: str, other: str
+) -> None:
+    no, slow = node("no", context=refusing, does="refuse"), node("slow", context=other)
     id = wood.plant(node("trunk", no, slow))
-    for names in (["ash"], ["beech"], ["cedar"]):
-        wood.settle(names)
+    for name in ("ash", refusing, other):
+        wood.settle([name])
     wood.outside.execute(
         "UPDATE inbox SET due_at = due_at - interval '1 minute' FROM outbox "
         "WHERE id = message_id AND kind = 'saga.settled'"

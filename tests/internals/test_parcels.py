@@ -42,9 +42,11 @@ SETTLEMENTS = st.builds(
 )
 
 
-@given(SETTLEMENTS, st.lists(ENVELOPES, max_size=3).map(tuple))
-def test_it_comes_back_equal(settlement: Settlement, sent: tuple[Envelope, ...]) -> None:
-    parcel = Parcel(settlement, sent)
+@given(SETTLEMENTS, st.lists(ENVELOPES, max_size=3).map(tuple), st.booleans())
+def test_it_comes_back_equal(
+    settlement: Settlement, sent: tuple[Envelope, ...], refuses: bool
+) -> None:
+    parcel = Parcel(settlement, sent, refuses)
     assert Parcel.from_json(parcel.to_json()) == parcel
 
 

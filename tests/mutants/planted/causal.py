@@ -138,6 +138,14 @@ CAUSAL = (
         f"{_BACKFILL}::test_live_events_wait_until_it_is_finished",
     ),
     Plant(
+        "handed-over-is-late",
+        "what waits for its turn is taken for a delivery that kills its workers",
+        "internals/backfill.py",
+        "(seq > min(seq) OVER (PARTITION BY key) OR EXISTS (",
+        "(EXISTS (",
+        f"{_BACKFILL}::test_only_the_first_of_each_key_is_due",
+    ),
+    Plant(
         "consumed-without-a-place",
         "a saga's record does not lead to its state any more",
         "internals/statements.py",

@@ -123,6 +123,15 @@ FORWARDS = (
         f"{_TESTS}::TestRelays::test_what_home_has_lost_comes_home_anew",
     ),
     Plant(
+        "a-no-from-elsewhere-is-overtaken",
+        "the hotel said no, and the trip is said to be booked",
+        _RETURNING,
+        "closes=not each.parked, quiet=quiet",
+        "closes=not each.parked, quiet=quiet and False",
+        "tests/boundary/test_settling.py"
+        "::test_a_no_from_further_down_is_not_overtaken_by_all_being_settled",
+    ),
+    Plant(
         "begun-elsewhere",
         "a saga is started in a database in which nobody looks for it",
         "boundary/own_databases.py",
