@@ -26,6 +26,7 @@ from internals.inbox import (
 )
 from internals.leased import Leased
 from internals.outbox import Heard, Outbox
+from internals.records import records
 from internals.statements import Statements
 from internals.unit_of_work import Row, UnitOfWork
 from saga.decide import Decision, Verdict, decide
@@ -120,8 +121,8 @@ class Orchestrator:
         A message is left to be delivered, and told of then, where another hop holds the saga or
         anything is wrong with it.
         """
-        ids = list({message.saga_id for message in messages})
-        rows = unit.run(self._statements.hold_sagas, {"id": ids})
+        ids = records({"id": message.saga_id} for message in messages)
+        rows = unit.run(self._statements.hold_sagas, {"ids": ids})
         if not rows:
             return None
         held = {row[0]: StoredSaga(*row[1:]) for row in rows}

@@ -141,13 +141,13 @@ class ContextConsumer:
     ) -> Outcome:
         """Call a handler; what it wrote stays only if it returned.
 
-        In a batch a savepoint for each would cost as much as many a handler, and most return.  So
-        there is none, as long as none that has touched the database raises; then `Unprotected` is
-        raised, and the batch is run again with savepoints.
+        A savepoint for each would cost as much as many a handler, and most return.  So there is
+        none, as long as none that has touched the database raises; then `Unprotected` is raised,
+        and the batch is run again with savepoints.
         """
         work = Work(delivery.message, consumer=self.name, emits=handler.emits, unit=unit)
         began = time.monotonic()
-        protected, careful = True, alone or self._careful > 0
+        protected, careful = True, self._careful > 0
         try:
             with unit.handling(careful=careful) as protected, self._around(work), work:
                 handler.run(delivery.message, work)

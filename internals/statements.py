@@ -318,11 +318,12 @@ WHERE i.message_id = late.message_id AND i.consumer = late.consumer AND i.state 
 RETURNING i.consumer
 """
 
-# Sagas, to consume what is being sent to them; those that another hop holds are left out.
+# Sagas, to consume what is being sent to them; those that another hop holds are left out.  Of an array
+# Postgres would guess how long it is, and plan anew each time.
 _HOLD_SAGAS = """
 SELECT s.id, s.version, s.status, s.direction, s.data::text, s.steps::text, s.course::text,
     s.consumed
-FROM (SELECT DISTINCT id FROM unnest(%(id)s::uuid[]) AS ids (id) ORDER BY id) AS d
+FROM (SELECT DISTINCT id FROM json_to_recordset(%(ids)s::json) AS m (id uuid) ORDER BY id) AS d
 CROSS JOIN LATERAL (
     SELECT * FROM {schema}.saga WHERE id = d.id FOR UPDATE SKIP LOCKED
 ) AS s
