@@ -9,18 +9,20 @@ from pydantic import BaseModel
 from boundary.saga_rows import data_to_json, saga_record
 from internals.failures import storable
 from internals.ids import uuid7
-from internals.outbox import Outbox
-from internals.records import Raw, records
+from internals.outbox import Heard, Outbox
+from internals.records import records
 from internals.statements import Statements
 from internals.unit_of_work import UnitOfWork
 from saga.decide import Decision, decide, start_message
 from saga.definition import Saga
-from saga.envelope import Envelope, saga_consumer
+from saga.envelope import Envelope
 from saga.errors import DefinitionError, KeyConflict
-from saga.messages import Started
 from saga.state import SagaState
 
 D = TypeVar("D", bound=BaseModel)
+
+#: A start is the first message that its saga consumes.
+_FIRST = Heard(position=1)
 
 
 class Starter:
@@ -56,9 +58,11 @@ class Starter:
             for index, id in self._started_before(unit, saga, begun, keys, inserted).items():
                 ids[index] = id
             new = [begun[by_id[id]] for id in by_id if id in inserted]
-            self._record(unit, saga, [start for start, _ in new])
+            starts = [start for start, _ in new]
             commands = [command for _, decision in new for command in decision.send]
-            return ids, self._outbox.send(unit, commands)
+            # A start is consumed with the sending: recorded as done, never delivered.
+            heard = {start.id: _FIRST for start in starts}
+            return ids, self._outbox.send(unit, [*starts, *commands], heard)
 
     def _insert(
         self,
@@ -119,24 +123,6 @@ class Starter:
                 )
             found[i] = id
         return found
-
-    def _record(self, unit: UnitOfWork, saga: Saga[D], starts: Sequence[Envelope]) -> None:
-        if not starts:
-            return
-        for start in starts:
-            self._outbox.check(start)
-        unit.run(
-            self._statements.record_starts,
-            {
-                "kind": Started.kind,
-                "saga": saga.name,
-                "consumer": saga_consumer(saga.name),
-                "starts": records(
-                    {"id": start.id, "payload": Raw(start.payload), "saga_id": start.saga_id}
-                    for start in starts
-                ),
-            },
-        )
 
 
 def business_key(saga: Saga[D], data: D, key: str | None) -> str | None:

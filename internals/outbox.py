@@ -25,7 +25,7 @@ class Heard:
     #: How-manieth message the saga consumed.
     position: int
     #: What is to be said of it, such as that it came late.
-    note: str | None
+    note: str | None = None
 
 
 _NOTHING: Mapping[UUID, Heard] = {}
@@ -48,8 +48,15 @@ class Outbox:
         self._grace = grace
         self._max_payload = max_payload
 
-    def send(self, unit: UnitOfWork, messages: Sequence[Envelope]) -> set[str]:
+    def send(
+        self,
+        unit: UnitOfWork,
+        messages: Sequence[Envelope],
+        heard: Mapping[UUID, Heard] = _NOTHING,
+    ) -> set[str]:
         """Write these messages and one delivery for each consumer they go to.
+
+        Of those in `heard` the saga's delivery is done with the sending.
 
         Returns the consumers that got something due now; their doorbells are to be rung after
         the commit.  A message whose id was sent before is dropped.  Raises `PayloadError` for one
@@ -57,7 +64,7 @@ class Outbox:
         """
         if not messages:
             return set()
-        got = woken(unit.run(self._send, self.parameters(messages)))
+        got = woken(unit.run(self._send, self.parameters(messages, heard)))
         return got | self.settling.count(unit, messages, ())
 
     def parameters(
@@ -65,7 +72,8 @@ class Outbox:
     ) -> dict[str, object]:
         """Return what the statements that send these messages take.
 
-        Of those in `heard` the saga's delivery is done with the sending.  Raises `PayloadError` for one that is too large.
+        Of those in `heard` the saga's delivery is done with the sending.  Raises `PayloadError` for
+        one that is too large.
         """
         once = {message.id: message for message in messages}.values()
         for message in once:

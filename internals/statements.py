@@ -244,20 +244,6 @@ ON CONFLICT (name, key) DO NOTHING
 RETURNING id
 """
 
-# A start is consumed in the transaction that sends it: recorded as done, never delivered.
-_RECORD_STARTS = """
-WITH sent AS (
-    INSERT INTO {schema}.outbox (id, kind, category, payload, saga_id, saga, root_id,
-                                 recipient, awaits)
-    SELECT m.id, %(kind)s, 'command', m.payload, m.saga_id, %(saga)s, m.id, %(consumer)s, '{{}}'
-    FROM json_to_recordset(%(starts)s::json) AS m (id uuid, payload jsonb, saga_id uuid)
-    RETURNING id, saga_id
-)
-INSERT INTO {schema}.inbox
-    (message_id, consumer, saga_id, state, due_at, ring_at, position, done_at)
-SELECT id, %(consumer)s, saga_id, 'done', now(), now(), 1, clock_timestamp() FROM sent
-"""
-
 _STARTED_BEFORE = """
 SELECT m.item, s.id, o.payload = m.payload::jsonb
 FROM unnest(%(item)s::int[], %(key)s::text[], %(payload)s::text[]) AS m (item, key, payload)
@@ -385,7 +371,6 @@ class Statements:
     audit: str = _AUDIT
     save_sagas: str = _SAVE_SAGAS
     insert_sagas: str = _INSERT_SAGAS
-    record_starts: str = _RECORD_STARTS
     started_before: str = _STARTED_BEFORE
     in_states: str = _IN_STATES
     existing_sagas: str = _EXISTING_SAGAS
