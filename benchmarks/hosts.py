@@ -12,6 +12,7 @@ The figures go to `benchmarks/results/hosts.md`.
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,7 @@ _FIGURES = ("ok_per_second", "ok_p50_ms", "ok_p99_ms", "worker_cpu_ms", "postgre
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark, write its table and print it."""
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the hosts are taken down then too
     here = SagaPeer(1)
     with ExitStack() as stack:
         names = stack.enter_context(_hosts(max(COUNTS)))
@@ -87,7 +89,8 @@ class _OpenPostgres(Postgres):
         rules = self.directory / "hosts.conf"
         lines = [f"host all all {net} scram-sha-256\n" for net in ("127.0.0.1/32", _cidr("0"))]
         write_private(rules, "".join(lines), self.account)
-        return [*super().configure(record), "-c", "listen_addresses=*", "-c", f"hba_file={rules}"]
+        ours = {"listen_addresses": f"127.0.0.1,{_GATEWAY}", "hba_file": str(rules)}
+        return [*super().configure(record), *(f"--{name}={value}" for name, value in ours.items())]
 
 
 class _OpenServers(EmbeddedServers):
@@ -104,7 +107,7 @@ def _reachable_servers() -> Iterator[Settings]:
         Path(folder).chmod(0o711)  # root's servers run as somebody else
         with _OpenServers(Path(folder) / "servers") as servers:
             with redis.Redis.from_url(servers.redis_url) as client:
-                client.config_set("bind", "*")
+                client.config_set("bind", f"127.0.0.1 {_GATEWAY}")
             yield Settings(database_url=servers.database_url, redis_url=servers.redis_url)
 
 
@@ -151,7 +154,12 @@ def _ip(*arguments: str) -> None:
     except FileNotFoundError:
         raise SystemExit("hosts need the command `ip` (iproute2) of Linux") from None
     except subprocess.CalledProcessError as error:
-        hint = "; a run that was killed left it" if "File exists" in error.stderr else ""
+        hint = ""
+        if "File exists" in error.stderr:
+            name = f"{_BRIDGE}-1"
+            hint = (
+                f"; a run that was killed left it: `ip netns del {name}`, `ip link del {_BRIDGE}`"
+            )
         raise SystemExit(f"ip {' '.join(arguments)}: {error.stderr.strip()}{hint}") from error
 
 

@@ -17,6 +17,10 @@ SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND backend_type = 'client backend'
     AND pid <> pg_backend_pid() AND (application_name = %s) = %s
 """
+_HOSTS = """
+SELECT count(DISTINCT client_addr) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = %s
+"""
 _COMMITS = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
 _STATEMENTS = """
 SELECT sum(calls)::bigint FROM pg_stat_statements
@@ -85,6 +89,10 @@ class Meter:
     def sessions(self) -> int:
         """Our own sessions in this database, but for this one."""
         return int(self.query(_SESSIONS, APPLICATION, True))
+
+    def hosts(self) -> int:
+        """Addresses from which there are such sessions."""
+        return int(self.query(_HOSTS, APPLICATION))
 
     def strangers(self) -> int:
         """Sessions of others in this database, whose commits are counted as ours."""

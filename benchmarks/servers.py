@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psutil
@@ -67,9 +68,10 @@ def worker(
     command = [sys.executable, "-m", "dramatiq", "benchmarks.worker"]
     command += ["--processes", str(processes), "--threads", str(threads)]
     with tempfile.TemporaryFile() as log:
-        started = Worker(
-            *(
-                subprocess.Popen(  # noqa: S603 - our own command
+        started = Worker()
+        try:
+            for within in [["ip", "netns", "exec", host] for host in hosts] or [[]]:
+                started.start(
                     [*within, *command],
                     cwd=_ROOT,
                     env={**os.environ, **_environment(settings)},
@@ -77,10 +79,6 @@ def worker(
                     stdout=log,
                     stderr=log,
                 )
-                for within in ([["ip", "netns", "exec", host] for host in hosts] or [[]])
-            )
-        )
-        try:
             yield started
         except BaseException:
             log.seek(0)
@@ -93,8 +91,12 @@ def worker(
 class Worker:
     """A running `dramatiq` command, or one on each host."""
 
-    def __init__(self, *commands: "subprocess.Popen[bytes]") -> None:
-        self._commands = commands
+    def __init__(self) -> None:
+        self._commands: list[subprocess.Popen[bytes]] = []
+
+    def start(self, command: Sequence[str], **how: Any) -> None:
+        """Start one; takes what `Popen` takes."""
+        self._commands.append(subprocess.Popen(command, **how))  # noqa: S603 - our own command
 
     @property
     def processes(self) -> list[psutil.Process]:

@@ -75,7 +75,8 @@ WITH at AS MATERIALIZED (
     FROM at JOIN {{schema}}.outbox AS o ON o.seq > at.reached AND o.seq <= at.up_to
     JOIN {{schema}}.subscription AS s ON s.kind = o.kind AND s.consumer = at.consumer
     WHERE o.category = 'event' AND o.sent_at >= at.since AND NOT EXISTS (
-        SELECT FROM {{schema}}.inbox AS i WHERE i.message_id = o.id AND i.consumer = s.consumer)
+        SELECT FROM {{schema}}.inbox AS i
+        WHERE i.message_id = o.id AND i.consumer = s.consumer OFFSET 0)
     ORDER BY o.seq LIMIT %(limit)s
 ), handed AS (
     INSERT INTO {{schema}}.inbox

@@ -81,12 +81,13 @@ class ContextConsumer:
     def handle(
         self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
     ) -> Handled:
+        known = self._undone_outcomes()
         beside = 0 if self._pace >= limit else 1
         deliveries, size = self._inbox.claim(unit, min(limit, self._pace), beside=beside)
         if not size:
             return Handled(more=True, missed=True)
         full = len(deliveries) >= size
-        batch = Batch(self.name, known=self._undone_outcomes())
+        batch = Batch(self.name, known=known)
         leased: Leased | None = None
         left = 0
         alone = len(deliveries) == 1

@@ -71,7 +71,7 @@ class Parcel:
                 took=stored["took"],
             ),
             tuple(_read(envelope) for envelope in stored["sent"]),
-            stored["refuses"],
+            stored.get("refuses", False),  # those of an earlier release do not say
         )
 
 

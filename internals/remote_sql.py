@@ -177,8 +177,10 @@ CROSS JOIN LATERAL (
 # What is tried again there.
 NOTE = """
 UPDATE {schema}.inbox AS i SET attempts = m.attempts, last_error = m.error, took = m.took
-FROM json_to_recordset(%(notes)s::json) AS m (id uuid, attempts int, error text, took float4)
-WHERE i.message_id = m.id AND i.consumer = %(consumer)s AND i.state || '' = 'pending'
+FROM json_to_recordset(%(notes)s::json)
+    AS m (id uuid, consumer text, attempts int, error text, took float4)
+WHERE i.message_id = m.id AND i.consumer = m.consumer AND m.consumer || '' = %(consumer)s
+  AND i.state || '' = 'pending'
 """
 
 # A handler that acts within its database has left nothing there where it is parked.
@@ -190,6 +192,7 @@ WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND state ||
 # What is parked may be delivered again, so the parcel that was applied is remembered.
 REMEMBER = """
 UPDATE {schema}.inbox AS i SET lease = m.parcel
-FROM json_to_recordset(%(parked)s::json) AS m (id uuid, parcel uuid)
-WHERE i.message_id = m.id AND i.consumer = %(consumer)s AND i.state || '' = 'parked'
+FROM json_to_recordset(%(parked)s::json) AS m (id uuid, consumer text, parcel uuid)
+WHERE i.message_id = m.id AND i.consumer = m.consumer AND m.consumer || '' = %(consumer)s
+  AND i.state || '' = 'parked'
 """

@@ -223,7 +223,13 @@ class _Arrival:
     def _note(self, unit: UnitOfWork, failed: Sequence[Settlement]) -> None:
         if failed:
             notes = records(
-                {"id": s.message_id, "attempts": s.attempts, "error": s.error, "took": s.took}
+                {
+                    "id": s.message_id,
+                    "consumer": self.name,
+                    "attempts": s.attempts,
+                    "error": s.error,
+                    "took": s.took,
+                }
                 for s in failed
             )
             unit.run(self.statements.note, {"notes": notes, "consumer": self.name})
@@ -236,6 +242,7 @@ class _Arrival:
     def _remember(self, unit: UnitOfWork, parked: Sequence[_Arriving]) -> None:
         if parked:
             applied = records(
-                {"id": each.parcel.settlement.message_id, "parcel": each.id} for each in parked
+                {"id": each.parcel.settlement.message_id, "consumer": self.name, "parcel": each.id}
+                for each in parked
             )
             unit.run(self.statements.remember, {"parked": applied, "consumer": self.name})

@@ -47,16 +47,16 @@ class DramatiqPeer:
         command = [sys.executable, "-m", "dramatiq", actors.__name__]
         command += ["--processes", str(self.processes), "--threads", "8"]
         environment = {**os.environ, "dramatiq_queue_prefetch": str(self.prefetch)}
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            command,
-            cwd=_ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        worker = Worker(process)
+        worker = Worker()
         try:
+            worker.start(
+                command,
+                cwd=_ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
             with ledger(settings) as connection:
                 running = _Running(actors, worker, Ledger(connection))
                 running.busy(10, refused=False)  # it is up, and each step was imported

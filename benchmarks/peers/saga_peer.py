@@ -27,6 +27,12 @@ class SagaPeer:
     def configuration(self) -> str:
         return f"{self.processes} process(es) of 8 threads"
 
+    def _is_up(self, meter: Meter) -> bool:
+        """Whether each host's worker, or as many as there are processes, have come to Postgres."""
+        if self.hosts:
+            return meter.hosts() >= len(self.hosts)
+        return meter.sessions() >= self.processes
+
     @contextmanager
     def run(self, settings: Settings) -> Iterator["_Running"]:
         runtime = build_runtime(settings)
@@ -35,7 +41,7 @@ class SagaPeer:
                 Meter(settings) as meter,
                 worker(settings, self.processes, 8, self.hosts) as running,
             ):
-                running.wait_for(meter.sessions, every=0.01, seconds=60)
+                running.wait_for(lambda: self._is_up(meter), every=0.01, seconds=60)
                 yield _Running(Load(runtime, meter, running), running)
         finally:
             runtime.close()

@@ -45,7 +45,8 @@ def test_processes_tells_what_each_number_of_them_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(processes, "COUNTS", (1, 2))
-    processes.main(["--sagas", "40", "--repeats", "1", "--json"])
+    monkeypatch.setattr(processes, "_PAUSE", 0.0)  # so that some of these few are seen to wait
+    processes.main(["--sagas", "200", "--repeats", "1", "--json"])
     found = json.loads(capsys.readouterr().out)
     assert list(found) == ["1", "2"]
     for figures in found.values():

@@ -18,6 +18,8 @@ HOP = {
     },
     "claim_sagas": {"inbox_due_idx: consumer due_at", "outbox_pkey: id", "saga_pkey: id"},
     "hold_sagas": {"saga_pkey: id"},
+    "note": {"inbox_pkey: message_id consumer"},
+    "remember": {"inbox_pkey: message_id consumer"},
     "lease": {"inbox_pkey: message_id consumer"},
     "hold_lease": {"inbox_pkey: message_id consumer"},
     "clear": {"inbox_pkey: message_id consumer"},
@@ -80,6 +82,7 @@ def _scans(session: Any, statement: str) -> Iterator[str]:
         for line, next_ in zip(lines, [*lines[1:], ""], strict=True):
             for whole, one, other in _SCAN.findall(line):
                 index = one or other
-                yield f"{index}: {' '.join(_BY.findall(next_))}" if index else whole
+                by = _BY.findall(next_) if "Index Cond:" in next_ else []
+                yield f"{index}: {' '.join(by)}" if index else whole
     finally:
         session.execute("DEALLOCATE planned")

@@ -290,8 +290,9 @@ class TestBatch:
         assert runs == [5, 2, 6]  # it takes care now
         assert store.effects() == [1, 4, 5, 6]
 
+    @pytest.mark.parametrize("count", [1, 3])
     def test_handlers_that_return_cost_no_savepoint(
-        self, store: Any, command: Any, note: Any, monkeypatch: pytest.MonkeyPatch
+        self, store: Any, command: Any, note: Any, monkeypatch: pytest.MonkeyPatch, count: int
     ) -> None:
         def handle(message: Pack, work: Work) -> None:
             note(work, message.n)
@@ -300,9 +301,9 @@ class TestBatch:
         monkeypatch.setattr(
             SqlAlchemyUnitOfWork, "_control", lambda _, statements: controlled.append(statements)
         )
-        store.send(*(command(Pack(n=n)) for n in range(3)))
+        store.send(*(command(Pack(n=n)) for n in range(count)))
         store.hop(depot(handle))
-        assert store.effects() == [0, 1, 2]
+        assert store.effects() == list(range(count))
         assert controlled == []
 
     def test_a_handler_that_swallows_a_database_error_is_undone_alone(
