@@ -96,6 +96,10 @@ class Inbox:
             {"consumer": self.consumer, "limit": limit, "skip": list(skip)},
         )
 
+    def take_turn(self, unit: UnitOfWork) -> None:
+        """Wait for whoever else does this, until their commits."""
+        unit.run(self._statements.take_turn, {"lock": ~self._lock})  # a claim has the other
+
     def settle(self, unit: UnitOfWork, settlements: Sequence[Settlement]) -> None:
         """Record what became of claimed deliveries."""
         if settlements:

@@ -3,6 +3,9 @@
 A parcel is written in the transaction that handled the delivery, and holds what became of it and
 all that the handler sent.  So home gets everything or nothing of a run, and nothing of one that was
 rolled back.  Of a run that failed and is tried again there home is told, so that it can be seen.
+
+Events get their order at home, so their parcels go there one after the other, as they were committed:
+whoever writes some keeps other transactions of its context from doing so until its commit.
 """
 
 import json
@@ -101,6 +104,8 @@ class Parcelling:
         """
         if not batch.settlements:
             return frozenset()
+        if any(envelope.category is Category.EVENT for envelope in batch.messages):
+            inbox.take_turn(unit)
         sent: dict[UUID | None, list[Envelope]] = {}
         for envelope in batch.messages:
             sent.setdefault(envelope.causation_id, []).append(envelope)

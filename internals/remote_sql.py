@@ -164,6 +164,9 @@ SELECT message_id FROM {schema}.inbox
 WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND started_at IS NOT NULL
 """
 
+# Held until the commit: so parcels get their times in the order of commits.
+TAKE_TURN = "SELECT pg_advisory_xact_lock(%(lock)s)"
+
 # In order, so that two who apply parcels cannot wait for each other.
 AWAITED = """
 SELECT i.message_id, i.ordering_key, i.lease, o.root_id, o.awaits

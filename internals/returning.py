@@ -93,7 +93,10 @@ class Returner:
         folders: Mapping[str, Folder] = NOBODY,
     ) -> Handled:
         """Take parcels home; `woken` are consumers there, for what is committed there by now."""
-        deliveries, size = self._parcels.claim(unit, limit)
+        # One batch at a time, and none beside it: of what two took home one might overtake the other.
+        deliveries, size = self._parcels.claim(unit, max(limit, 2), beside=0)
+        if not size:
+            return Handled(more=True, missed=True)
         if not deliveries:
             return Handled()
         arriving = self._open(unit, deliveries)

@@ -96,7 +96,8 @@ WHERE s.id = m.id AND m.name = %(saga)s
 """
 
 # An event that some subscription takes in order gets its place by the lock of its key, which is held
-# until the commit: the order of `seq` alone is not that of commits.
+# until the commit: the order of `seq` alone is not that of commits.  A parcel's time is not that of the
+# transaction's begin, for the same reason: see `internals.parcels`.
 _SENDING = """
 m AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(messages)s::json)
@@ -141,7 +142,8 @@ SELECT addressed.id, addressed.consumer, addressed.saga_id,
            SELECT FROM {schema}.inbox AS e
            WHERE e.ordering_key = o.key AND e.state IN ('pending', 'parked')
              AND e.ordering_no < addressed.seq
-       ) THEN {never} ELSE now() + coalesce(m.delay, 0) * interval '1 second' END,
+       ) THEN {never} ELSE CASE WHEN m.kind = '{parcel}' THEN clock_timestamp() ELSE now() END
+           + coalesce(m.delay, 0) * interval '1 second' END,
        clock_timestamp() + coalesce(m.delay, %(grace)s) * interval '1 second',
        o.key, CASE WHEN o.key IS NOT NULL THEN addressed.seq END
 FROM addressed JOIN m ON m.id = addressed.id
@@ -149,8 +151,8 @@ CROSS JOIN LATERAL (
     SELECT m.position IS NOT NULL AND addressed.consumer = 'saga.' || m.saga AS heard
 ) AS by_now
 LEFT JOIN ordered AS o ON o.id = addressed.id AND o.consumer = addressed.consumer
-RETURNING CASE WHEN state = 'pending' AND due_at <= now() THEN consumer END
-""".replace("{never}", NEVER)
+RETURNING CASE WHEN state = 'pending' AND due_at <= clock_timestamp() THEN consumer END
+""".replace("{never}", NEVER).replace("{parcel}", remote_sql.PARCEL)
 
 # The state in the WHERE clause is what keeps a late worker from overwriting a settled delivery.
 _SETTLE = _SETTLING
@@ -399,6 +401,7 @@ class Statements:
     awaited: str = _with_messages(remote_sql.AWAITED)
     note: str = remote_sql.NOTE
     untouched: str = remote_sql.UNTOUCHED
+    take_turn: str = remote_sql.TAKE_TURN
     remember: str = remote_sql.REMEMBER
 
 

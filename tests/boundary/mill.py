@@ -118,11 +118,14 @@ class Mill:
     ) -> None:
         """Begin anew, as a new release does."""
         self.saga = saga
-        declared: Any = {"external": external} | ({} if retry is None else {"retry": retry})
-        contexts = [*self._of_the_mill(declared), self._oven()]
-        options.setdefault("databases", {"mills": self.engine})
-        self.runtime = self._make([saga], contexts, **options)
+        self._declared: Any = {"external": external} | ({} if retry is None else {"retry": retry})
+        self.runtime = self.another(**options)
         self.runtime.subscribe()
+
+    def another(self, **options: Any) -> Runtime:
+        """Return another process of the same release."""
+        contexts = [*self._of_the_mill(self._declared), self._oven()]
+        return self._make([self.saga], contexts, **{"databases": {"mills": self.engine}} | options)
 
     # What tests do
 

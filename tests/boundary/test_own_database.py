@@ -9,12 +9,15 @@ import psycopg
 import pytest
 from mill import FORWARDED, FORWARDING, Grind, Mill, Sown, act_nothing, bread
 from psycopg import OperationalError
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import create_engine
 
 from boundary import Runtime
 from boundary.doctor import Verdict, diagnose
 from internals import Context, Work
+from internals.inbox import Inbox
 from internals.transactions import Boundary, watch
+from internals.unit_of_work import joined
 from saga import DefinitionError, NoTransaction, Rejected, Retry
 from tests.conftest import make_engine
 
@@ -423,6 +426,65 @@ class TestOrder:
         mill.settle()
         reckoned = [n for what, n in mill.milled() if what == "reckons with north"]
         assert reckoned == [0, 1, 2, 3]
+
+    def test_what_is_published_there_comes_home_as_it_was_committed(self, mill: Mill) -> None:
+        """Who began first may commit last."""
+
+        def overtaken(command: Grind, work: Work) -> None:
+            mill.acts = act_nothing
+            mill.order(2)
+            Once(Boundary.RETURN, "before", gone)
+            with suppress(Gone):
+                mill.another().answer("mill")
+            watch(None)
+
+        mill.acts = overtaken
+        mill.order(1)
+        mill.settle()
+        assert self._told(mill) == [2, 1]
+
+    def test_two_do_not_take_parcels_home_at_once(self, mill: Mill) -> None:
+        seen: list[Any] = []
+
+        def stay(*_: object) -> None:
+            mill.order(2)
+            mill.another().answer("mill")  # grinds it, and leaves its parcel to us
+            seen.append((mill.milled(), self._told(mill)))
+
+        Once(Boundary.RETURN, "before", stay)
+        mill.order(1)
+        mill.settle()
+        assert seen == [([("ground", 1), ("ground", 2)], [])]
+        assert self._told(mill) == [1, 2]
+
+    def test_who_publishes_there_keeps_others_from_it_until_its_commit(self, mill: Mill) -> None:
+        known = mill.runtime
+        inbox = Inbox("mill", known.settings.db_schema, known.statements)
+        kept: list[bool] = []
+
+        def look(boundary: Boundary, moment: str) -> None:
+            if (boundary, moment) != (Boundary.HOP, "before"):
+                return
+            with mill.engine.connect() as other:
+                other.exec_driver_sql("SET LOCAL lock_timeout = '200ms'")
+                try:
+                    inbox.take_turn(joined(other))
+                except LockNotAvailable:
+                    kept.append(True)
+                else:
+                    kept.append(False)
+
+        mill.burnt = {1}
+        mill.order(1)  # it is ground, which is an event, and spilt, which is none
+        watch(look)
+        mill.settle()
+        assert mill.milled() == [GROUND, SPILT]
+        assert kept.count(True) == 1
+
+    def _told(self, mill: Mill) -> list[int]:
+        """The events that came home, in the order in which they did."""
+        found = mill.here("SELECT payload FROM outbox WHERE kind = 'mill.ground' ORDER BY seq")
+        return [row["payload"]["n"] for row in found]
 
 
 class TestPoison:

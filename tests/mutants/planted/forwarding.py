@@ -132,6 +132,22 @@ FORWARDS = (
         "::test_a_no_from_further_down_is_not_overtaken_by_all_being_settled",
     ),
     Plant(
+        "parcels-without-turn",
+        "seats are given away in another order than the inn gave them",
+        "internals/parcels.py",
+        "            inbox.take_turn(unit)\n",
+        "            pass\n",
+        f"{_TESTS}::TestOrder::test_who_publishes_there_keeps_others_from_it_until_its_commit",
+    ),
+    Plant(
+        "parcels-as-they-began",
+        "seats are given away in the order in which the inn began to give them",
+        "internals/statements.py",
+        "ELSE CASE WHEN m.kind = '{parcel}' THEN clock_timestamp() ELSE now() END",
+        "ELSE now()",
+        f"{_TESTS}::TestOrder::test_what_is_published_there_comes_home_as_it_was_committed",
+    ),
+    Plant(
         "begun-elsewhere",
         "a saga is started in a database in which nobody looks for it",
         "boundary/own_databases.py",
