@@ -43,13 +43,14 @@ _HOLD = """
 UPDATE {schema}.subscription SET held = %(held)s WHERE consumer = %(consumer)s AND held <> %(held)s
 """
 
-# A session that has only read yet has no transaction id, but may see what it saw at its begin.
+# A session that has only read yet has no transaction id, but may see what it saw at its begin.  What
+# kind of session another role's is, is hidden from a role that may not read all statistics.
 _BARRIER = "SELECT pg_current_xact_id()::text"
 _PASSED = """
 SELECT pg_snapshot_xmin(pg_current_snapshot()) > %(barrier)s::text::xid8 AND NOT EXISTS (
     SELECT FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()
-      AND backend_type = 'client backend' AND backend_xmin IS NOT NULL
+      AND coalesce(backend_type, 'client backend') = 'client backend' AND backend_xmin IS NOT NULL
       AND age(backend_xmin) >= age(%(barrier)s::text::xid8::xid))
 """
 

@@ -14,6 +14,8 @@ from news import Paper, Printed
 from boundary.doctor import diagnose
 from boundary.operator.backfilling import BackfillStep, Stage, backfill, preview_backfill
 from internals import causal_sql
+from internals.backfill import Backfill
+from internals.unit_of_work import joined
 from saga import ActRefused
 
 DAY = timedelta(days=1)
@@ -123,6 +125,23 @@ def test_a_transaction_that_has_only_read_yet_is_waited_for_too(paper: Paper) ->
     finish(steps)
     paper.answer()
     assert paper.read() == [1, 2]
+
+
+def test_also_one_of_another_role_that_tells_nothing_of_itself(
+    paper: Paper, schema: str, outside: Any
+) -> None:
+    role = f"{schema}_plain"
+    outside.execute(f"CREATE ROLE {role}")
+    with (
+        paper.runtime.engine.connect() as old,
+        paper.runtime.engine.connect() as plain,
+        old.execution_options(isolation_level="REPEATABLE READ").begin(),
+    ):
+        old.exec_driver_sql("SELECT 1")
+        [(barrier,)] = outside.execute("SELECT pg_current_xact_id()::text").fetchall()
+        plain.exec_driver_sql(f"SET LOCAL ROLE {role}")
+        assert not Backfill(schema, "readers").passed(joined(plain), barrier)
+    outside.execute(f"DROP ROLE {role}")
 
 
 def test_one_that_was_stopped_goes_on_where_it_was(paper: Paper) -> None:
