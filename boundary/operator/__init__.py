@@ -24,6 +24,7 @@ from boundary.operator.bulk import (
     watch_canaries,
 )
 from boundary.operator.listing import SagaSummary, choose_sagas, count_sagas, list_sagas, saga_names
+from boundary.operator.open_deliveries import Head, OpenDelivery
 from boundary.operator.parked import (
     MessageDelivery,
     MessageDetail,
@@ -36,7 +37,7 @@ from boundary.operator.parked import (
 )
 from boundary.operator.reference import find_saga
 from boundary.operator.showing import SagaDetail, show_saga
-from boundary.operator.waiting import OpenDelivery, StepDetail
+from boundary.operator.waiting import StepDetail
 
 __all__ = [
     # Many sagas
@@ -51,6 +52,7 @@ __all__ = [
     "SagaDetail",
     "StepDetail",
     "OpenDelivery",
+    "Head",
     # Parked deliveries
     "list_parked",
     "count_parked",

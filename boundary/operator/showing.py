@@ -10,9 +10,10 @@ from pydantic import BaseModel
 
 from boundary.operator.auditing import AuditEntry, saga_audit
 from boundary.operator.listing import SUMMARY_COLUMNS, SagaSummary, summary
+from boundary.operator.open_deliveries import OpenDelivery, open_counts, open_deliveries
 from boundary.operator.query import query
 from boundary.operator.reference import find_saga
-from boundary.operator.waiting import OpenDelivery, StepDetail, waits_for
+from boundary.operator.waiting import StepDetail, waits_for
 from internals.inbox import DeliveryState
 from internals.undo import STANDS
 from internals.unit_of_work import Row, UnitOfWork
@@ -24,16 +25,6 @@ _COMMANDS = """
 SELECT id, kind, recipient, awaits, sent_at FROM {schema}.outbox
 WHERE id = ANY (%(ids)s) ORDER BY seq
 """
-
-_OPEN = """
-SELECT i.message_id, o.kind, i.consumer, i.state, i.attempts, i.last_error, i.due_at, o.sent_at,
-    o.root_id
-FROM {schema}.inbox AS i JOIN {schema}.outbox AS o ON o.id = i.message_id
-WHERE o.saga_id = %(id)s AND i.state IN ('pending', 'parked')
-ORDER BY o.seq
-LIMIT 100
-"""
-
 
 # Orders to undo that undid nothing: nobody can, or nobody is to any more.
 _STANDING = """
@@ -66,7 +57,7 @@ class SagaDetail:
     data: Any
     #: In the order in which they began, the skipped ones last; or as the caller ordered them.
     steps: tuple[StepDetail, ...]
-    #: Deliveries that are pending or parked, a hundred at most.
+    #: Deliveries that are pending or parked, a hundred at most, the parked ones first.
     deliveries: tuple[OpenDelivery, ...]
     #: What it waits for now, in one sentence; None when it is over.
     waits_for: str | None
@@ -112,13 +103,18 @@ def show_saga(
     commands = _commands(id, steps)
     sent = {row[0]: row for row in query(unit, schema, _COMMANDS, ids=list(commands))}
     details = _ordered(steps, commands, sent, order)
-    deliveries = tuple(_open(row) for row in query(unit, schema, _OPEN, id=id))
+    deliveries = open_deliveries(unit, schema, id)
+    waits = None
+    if not saga.status.final:
+        owners = {command: name for command, (name, _) in commands.items()}
+        counts = open_counts(unit, schema, id)
+        waits = waits_for(details, deliveries, counts, owners, saga.at)
     return SagaDetail(
         saga=saga,
         data=json.loads(data),
         steps=details,
         deliveries=deliveries,
-        waits_for=None if saga.status.final else waits_for(details, deliveries, saga.at),
+        waits_for=waits,
         commands=commands,
         standing=tuple(
             Standing(consumer, kind, message, why.removeprefix(STANDS))
@@ -149,14 +145,21 @@ def _ordered(
     begun = (commands[id][0] for id in sent)
     places = {name: place for place, name in enumerate(dict.fromkeys((*order, *begun)))}
     names = sorted(steps, key=lambda name: places.get(name, len(places)))
-    return tuple(_step(name, steps[name], latest.get(name)) for name in names)
+    # Those of the step's generation of now come last.
+    undos = {name: id for id, (name, phase) in commands.items() if phase is Phase.COMPENSATING}
+    # A compensation without a command is a causal one.
+    causal = {name: id for name, id in undos.items() if id not in sent}
+    return tuple(_step(name, steps[name], latest.get(name), causal.get(name)) for name in names)
 
 
-def _step(name: str, stored: Mapping[str, Any], command: Row | None) -> StepDetail:
+def _step(
+    name: str, stored: Mapping[str, Any], command: Row | None, undo_id: UUID | None
+) -> StepDetail:
+    phase = Phase(stored["phase"])
     id, kind, recipient, awaits, sent_at = command or (None, None, None, (), None)
     return StepDetail(
         name=name,
-        phase=Phase(stored["phase"]),
+        phase=phase,
         generation=stored["generation"],
         rejection=stored.get("rejection"),
         fault=stored.get("fault"),
@@ -165,9 +168,5 @@ def _step(name: str, stored: Mapping[str, Any], command: Row | None) -> StepDeta
         asked_of=recipient,
         asked_at=sent_at,
         awaits=tuple(awaits),
+        undo_id=undo_id if phase is Phase.COMPENSATING else None,
     )
-
-
-def _open(row: Row) -> OpenDelivery:
-    message_id, kind, consumer, state, *rest = row
-    return OpenDelivery(message_id, kind, consumer, DeliveryState(state), *rest)

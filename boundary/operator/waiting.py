@@ -1,18 +1,23 @@
 """Waiting: what a saga waits for now, in one sentence."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from boundary.operator.moments import clock
+from boundary.operator.open_deliveries import Head, OpenCount, OpenDelivery
 from internals.inbox import DeliveryState
 from internals.remote_sql import FORWARDED_YEAR
-from saga.messages import Done
+from saga.messages import Done, Settled
 from saga.state import IN_FLIGHT, Phase
 
 #: Characters of an error that a sentence quotes.
 _QUOTED = 200
+#: Deliveries that a sentence names of those below one step.
+_NAMED = 3
+
+_NOTHING = "nothing that is under way can bring it: `saga trace` shows where it ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,74 +38,144 @@ class StepDetail:
     asked_at: datetime | None = None
     #: Kinds that end it, the good outcome first.
     awaits: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class OpenDelivery:
-    """A delivery of the saga's that is not over: pending, or parked."""
-
-    message_id: UUID
-    kind: str
-    consumer: str
-    state: DeliveryState
-    attempts: int
-    last_error: str | None
-    due_at: datetime
-    sent_at: datetime
-    root_id: UUID
+    #: Under which its causal undo is counted, while it is being undone.
+    undo_id: UUID | None = None
 
 
 def waits_for(
-    steps: Sequence[StepDetail], deliveries: Sequence[OpenDelivery], now: datetime
+    steps: Sequence[StepDetail],
+    deliveries: Sequence[OpenDelivery],
+    counts: Mapping[UUID, OpenCount],
+    commands: Mapping[UUID, str],
+    now: datetime,
 ) -> str | None:
     """Return what the saga waits for, in one sentence; None if it waits for nothing.
 
     Args:
         steps: What it has begun.
-        deliveries: All of its open deliveries.
-        now: When both were read.
+        deliveries: Its open deliveries, the most telling first.
+        counts: How many there are, by command.
+        commands: Of which step each command is.
+        now: When all of these were read.
     """
     parts = []
-    roots = set()
+    told: set[UUID] = set()
     for step in steps:
-        if step.phase in IN_FLIGHT and step.command_id is not None:
-            below = [d for d in deliveries if d.root_id == step.command_id]
-            roots.add(step.command_id)
-            parts.append("; ".join(_step(step, below, now)))
-    others = [d for d in deliveries if d.root_id not in roots and _is_trouble(d)]
+        if step.phase not in IN_FLIGHT or step.command_id is None:
+            continue
+        # An undo waits for what is open still below the commands that it undoes, too.
+        undone = [id for id, name in commands.items() if name == step.name]
+        roots = {step.command_id} if step.undo_id is None else set(undone)
+        told |= roots
+        below = [d for d in deliveries if d.root_id in roots and (_is_trouble(d) or not d.deadline)]
+        count = sum((counts[root] for root in roots if root in counts), OpenCount())
+        parts.append(_step(step, below, count, now))
+    others = [d for d in deliveries if d.root_id not in told and _is_trouble(d)]
     parts.extend(_delivery(delivery, now) for delivery in others)
-    return ". ".join(_unique(parts)) or None
+    return ". ".join(dict.fromkeys(parts)) or None
 
 
-def _step(step: StepDetail, below: Sequence[OpenDelivery], now: datetime) -> Iterator[str]:
+def _step(step: StepDetail, below: Sequence[OpenDelivery], count: OpenCount, now: datetime) -> str:
+    undo = step.undo_id is not None
+    settled = step.phase is not Phase.COMPENSATING and step.awaits[:1] == (Settled.kind,)
+    said = f"step {step.name}: {'is being undone' if undo else _awaited(step, now)}"
+    names = _names(below, count, now)
+    counted = (undo or settled) and bool(names)
+    if counted:
+        said += f"{', ' if undo else '; '}{_how_many(count)}"
+    if step.fault is not None and not any(d.state is DeliveryState.PARKED for d in below):
+        return "; ".join((said, f"it cannot go on: {_quote(step.fault)}", *names))
+    if not names:
+        return f"{said}; {_NOTHING}"
+    colon = counted and count.deliveries + count.undos > 0
+    return f"{said}{': ' if colon else '; '}{'; '.join(names)}"
+
+
+def _awaited(step: StepDetail, now: datetime) -> str:
     assert step.asked_at is not None
     outcome = step.awaits[0] if step.awaits else "an answer"
     if step.phase is Phase.COMPENSATING:
         outcome = f"its compensation {step.command}"
     elif outcome == Done.kind:
         outcome = f"{step.command} to be done"
-    asked = f"asked of {step.asked_of} at {clock(step.asked_at, now)}"
-    yield f"step {step.name}: waits for {outcome}, {asked}"
-    if step.fault is not None and not any(d.state is DeliveryState.PARKED for d in below):
-        yield f"it cannot go on: {_quote(step.fault)}"
-    elif not below:
-        yield "nothing that is under way can bring it: `saga trace` shows where it ended"
-    for delivery in sorted(below, key=lambda d: d.state is not DeliveryState.PARKED)[:3]:
-        yield _delivery(delivery, now)
+    elif outcome == Settled.kind:
+        outcome = f"everything below {step.command} to be done"
+    return f"waits for {outcome}, asked of {step.asked_of} at {clock(step.asked_at, now)}"
+
+
+def _how_many(count: OpenCount) -> str:
+    n, undos = count.deliveries, count.undos
+    counts = [f"{undos} undo{'s' * (undos != 1)}"] * (undos > 0)
+    counts += [f"{n} {'delivery' if n == 1 else 'deliveries'}"] * (n > 0)
+    if not counts:
+        return "nothing is open any more"
+    return f"{' and '.join(counts)} {'is' if undos + n == 1 else 'are'} open"
+
+
+def _names(below: Sequence[OpenDelivery], count: OpenCount, now: datetime) -> list[str]:
+    """The most telling deliveries, one of each sort, and how many there are besides."""
+    sorts: dict[object, OpenDelivery] = {}
+    for delivery in below:
+        if not (delivery.undoes and delivery.behind):  # undos go one after the other, always
+            sorts.setdefault(_sort(delivery), delivery)
+    named = [_delivery(delivery, now) for delivery in list(sorts.values())[:_NAMED]]
+    if more := count.deliveries + count.undos + count.own - len(named):
+        named.append(f"and {more} more" if named else f"{more} are under way")
+    return named
+
+
+def _sort(delivery: OpenDelivery) -> object:
+    """What deliveries have in common of which it is enough to name one."""
+    behind = delivery.behind and delivery.behind.message_id
+    kind, tried = _what(delivery), (delivery.state, delivery.attempts, delivery.last_error)
+    return kind, delivery.consumer, tried, delivery.held, behind
 
 
 def _delivery(delivery: OpenDelivery, now: datetime) -> str:
-    kind, consumer, attempts = delivery.kind, delivery.consumer, delivery.attempts
-    error = "" if delivery.last_error is None else f": {_quote(delivery.last_error)}"
+    what, consumer = _what(delivery), delivery.consumer
+    error = _error(delivery)
     if delivery.state is DeliveryState.PARKED:
-        after = f" after {attempts} attempt{'s' * (attempts != 1)}" if attempts else ""
-        return f"{kind} is parked at {consumer}{after}{error}"
-    if attempts:
-        times = "once" if attempts == 1 else f"{attempts} times"
+        return f"{what} is parked at {consumer}{_after(delivery)}{error}"
+    if delivery.behind is not None:
+        return f"{what} waits for its turn at {consumer} behind {_head(delivery)}{error}"
+    if delivery.held:
+        return f"{what} is held at {consumer} until past events are handed over{error}"
+    if delivery.attempts:
         there = delivery.due_at.year == FORWARDED_YEAR  # where its database is, nobody knows when
         tried = "is tried again" if there else f"is tried again at {clock(delivery.due_at, now)}"
-        return f"{kind} failed {times} at {consumer} and {tried}{error}"
-    return f"{kind} is with {consumer} since {clock(delivery.sent_at, now)}{error}"
+        return f"{what} failed {_times(delivery)} at {consumer} and {tried}{error}"
+    return f"{what} is with {consumer} since {clock(delivery.sent_at, now)}{error}"
+
+
+def _head(delivery: OpenDelivery) -> str:
+    """For what it waits, by its id too: its kind is mostly the same."""
+    head = delivery.behind
+    assert head is not None
+    of = f" of {head.of}" if head.of else ""
+    what = f"{_what(head)} {head.message_id}{of}"
+    if head.state is DeliveryState.PARKED:
+        # What is the saga's own is told of by itself.
+        return f"{what}, which is parked{'' if head.own else _after(head) + _error(head)}"
+    if head.attempts:
+        return f"{what}, which failed {_times(head)}{_error(head)}"
+    return what
+
+
+def _what(delivery: OpenDelivery | Head) -> str:
+    return f"undo of {delivery.undoes}" if delivery.undoes else delivery.kind
+
+
+def _after(delivery: OpenDelivery | Head) -> str:
+    n = delivery.attempts
+    return f" after {n} attempt{'s' * (n != 1)}" if n else ""
+
+
+def _times(delivery: OpenDelivery | Head) -> str:
+    return "once" if delivery.attempts == 1 else f"{delivery.attempts} times"
+
+
+def _error(delivery: OpenDelivery | Head) -> str:
+    return "" if delivery.last_error is None else f": {_quote(delivery.last_error)}"
 
 
 def _is_trouble(delivery: OpenDelivery) -> bool:
@@ -110,7 +185,3 @@ def _is_trouble(delivery: OpenDelivery) -> bool:
 def _quote(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= _QUOTED else f"{line[:_QUOTED]}…"
-
-
-def _unique(parts: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(parts))

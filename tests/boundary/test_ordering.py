@@ -30,11 +30,18 @@ class Drive(Command, kind="fleet.drive"):
 class Board:
     """A context that notes where each truck is said to be.
 
+    Args:
+        runtime: Makes the runtime.
+        outside: A connection that sees what is committed.
+        until: What ends the step of its saga.
+
     Attributes:
         broken: What it cannot note: truck and place.
     """
 
-    def __init__(self, runtime: Any, outside: psycopg.Connection[Any]) -> None:
+    def __init__(
+        self, runtime: Any, outside: psycopg.Connection[Any], *, until: Any = None
+    ) -> None:
         self.outside = outside
         self.broken: set[tuple[str | None, int]] = set()
         outside.execute(
@@ -56,7 +63,7 @@ class Board:
                 {"truck": event.truck, "place": event.to},
             )
 
-        drives = Step("drive", lambda drive: drive)
+        drives = Step("drive", lambda drive: drive, until=until)
         self.journey = Saga("journey", Drive, steps=(drives,))
         self.runtime: Runtime = runtime([self.journey], [board, fleet])
         self.runtime.subscribe_once()
