@@ -11,9 +11,12 @@ import pytest
 from counter import Ran
 from news import Paper, Printed
 
+from boundary.cli import progress
 from boundary.doctor import diagnose
+from boundary.operator import backfilling
 from boundary.operator.backfilling import BackfillStep, Stage, backfill, preview_backfill
 from internals import causal_sql
+from internals.backfill import Backfill, Portion
 from saga import ActRefused
 
 DAY = timedelta(days=1)
@@ -213,6 +216,67 @@ def test_the_doctor_tells_of_one_that_was_left(paper: Paper) -> None:
     assert found["backfills"].remedy is not None
 
 
+class Clock:
+    """Stands still, unless somebody sleeps or says that time went by."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+        monkeypatch.setattr(backfilling, "time", self)
+        monkeypatch.setattr(progress, "time", self)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch, paper: Paper) -> Clock:
+    """Nobody else's transaction is waited for either: that would be slept for too."""
+    monkeypatch.setattr(Backfill, "passed", lambda *_: True)
+    return Clock(monkeypatch)
+
+
+class TestRate:
+    def test_each_portion_takes_as_long_as_its_events_may(self, paper: Paper, clock: Clock) -> None:
+        paper.publish(*range(1, 6))
+        assert finish(begin(paper, rate=2)).state.handed == 5
+        assert clock.slept == [1.0, 1.0]  # after two, and two more; one is left
+
+    def test_a_rate_that_is_no_whole_number_is_kept(self, paper: Paper, clock: Clock) -> None:
+        paper.publish(*range(1, 6))
+        finish(begin(paper, rate=2.5))
+        assert clock.slept == [0.8, 0.8]
+
+    def test_what_the_portion_took_itself_is_not_slept_again(
+        self, paper: Paper, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        paper.publish(*range(1, 8))
+        took = iter([0.25, 3.0, 0.0, 0.0])
+        hand = Backfill.hand
+
+        def slow(self: Backfill, *arguments: Any) -> Portion:
+            clock.now += next(took)
+            return hand(self, *arguments)
+
+        monkeypatch.setattr(Backfill, "hand", slow)
+        finish(begin(paper, rate=2))
+        assert clock.slept == [0.75, 0.0, 1.0]
+
+    def test_what_hands_nothing_over_is_not_paused_for(
+        self, paper: Paper, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of a log without such events a window is read, and the next one at once."""
+        paper.publish(1, 2, 3)
+        paper.outside.execute("UPDATE outbox SET category = 'reply'")
+        monkeypatch.setattr("internals.backfill.WINDOW", 1)
+        assert finish(begin(paper, rate=2)).state.handed == 0
+        assert clock.slept == [0.0, 0.0]
+
+
 class TestCommand:
     def test_it_hands_over_and_says_how_many(self, paper: Paper, call: Any) -> None:
         paper.publish(1, 2, 3)
@@ -239,3 +303,50 @@ class TestCommand:
         ran = call("backfill", "writers", "--since", "1d", "--reason", "x", SAGA_APP="news:make")
         assert ran.code != 0
         assert "no context 'writers'" in ran.err
+
+    def test_it_says_how_far_it_is_every_ten_seconds(
+        self, paper: Paper, call: Any, clock: Clock
+    ) -> None:
+        paper.publish(*range(1, 26))
+        words = ("backfill", "readers", "--since", "1d", "--reason", "new", "--rate", "1")
+        ran = call(*words, SAGA_APP="news:make")
+        assert ran.out.startswith("readers was handed 25 past events since ")
+        # Of what the first portion has left of the log.
+        assert ran.err.splitlines() == ["read 10 of 24", "read 20 of 24"]
+        assert clock.slept == [1.0] * 24
+
+    def test_it_says_that_it_waits_for_others(self, paper: Paper, call: Any, clock: Clock) -> None:
+        paper.publish(1)
+        with pytest.MonkeyPatch.context() as patch:
+            passed = iter([False, False, True, True])
+            patch.setattr(Backfill, "passed", lambda *_: next(passed))
+            ran = call(
+                *("backfill", "readers", "--since", "1d", "--reason", "new"), SAGA_APP="news:make"
+            )
+        assert ran.code == 0
+        assert ran.err == "waiting for transactions that began before to end\n"
+        assert clock.slept == [0.1, 0.1]
+
+    def test_stopped_by_the_keyboard_it_says_how_to_go_on(
+        self, paper: Paper, call: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        paper.publish(1, 2, 3)
+        app = {"SAGA_APP": "news:make"}
+
+        def stop(_: float) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(clock, "sleep", stop)
+            words = ("backfill", "readers", "--since", "1d", "--rate", "2", "--reason", "new")
+            ran = call(*words, **app)
+        assert ran.code == 130
+        assert ran.complaint == (
+            "stopped; live events wait for readers until `saga backfill readers --reason WHY` "
+            "has gone on to the end"
+        )
+        assert paper.counts() == (2, 0)
+        again = call("backfill", "readers", "--reason", "new", **app)
+        assert again.out.startswith("readers was handed 3 past events since ")
+        paper.answer()
+        assert paper.read() == [1, 2, 3]
