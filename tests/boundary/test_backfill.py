@@ -1,6 +1,7 @@
 """A context that subscribes late is handed past events, and then the live ones: no gap, no repeat."""
 
 import random
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -275,6 +276,62 @@ class TestRate:
         monkeypatch.setattr("internals.backfill.WINDOW", 1)
         assert finish(begin(paper, rate=2)).state.handed == 0
         assert clock.slept == [0.0, 0.0]
+
+
+class TestTrace:
+    @pytest.mark.parametrize(
+        ("columns", "said", "noted"),
+        [
+            (
+                "state = 'done', done_at = now()",
+                r"readers ✓ \S+ m?s backfill",
+                r"\S+ m?s, backfill",
+            ),
+            (
+                "state = 'done', done_at = now(), last_error = 'rejected: too old'",
+                r"readers ✗ rejected: too old \S+ m?s backfill",
+                r"\S+ m?s, backfill",
+            ),
+            ("due_at = now()", r"readers … pending for \S+ m?s backfill", "pending, backfill"),
+            (
+                "due_at = '9999-01-01'",
+                r"readers … pending for \S+ m?s backfill, behind another one of its key",
+                "pending, backfill",
+            ),
+            (
+                "state = 'parked', done_at = now(), attempts = 2, last_error = 'no ink'",
+                "readers ✗ parked backfill after 2 attempts: no ink",
+                "parked, backfill",
+            ),
+            (
+                "state = 'revoked', done_at = now()",
+                "readers ∅ revoked backfill",
+                "revoked, backfill",
+            ),
+        ],
+    )
+    def test_a_past_event_is_marked_whatever_became_of_it(
+        self, paper: Paper, call: Any, columns: str, said: str, noted: str
+    ) -> None:
+        paper.publish(1)
+        finish(begin(paper))
+        paper.outside.execute(f"UPDATE inbox SET {columns}")
+        [(id,)] = paper.outside.execute("SELECT id::text FROM outbox").fetchall()
+        assert re.search(f"paper.printed → {said}$", call("trace", id).out, re.MULTILINE)
+        assert re.search(rf"paper.printed \({noted}\)$", call("trace", id, "--mermaid").out, re.M)
+        [message] = call("trace", id, "--json").document["messages"]
+        assert [one["backfill"] for one in message["deliveries"]] == [True]
+
+    def test_live_ones_are_not_marked(self, paper: Paper, call: Any) -> None:
+        paper.publish(1)
+        finish(begin(paper))
+        paper.publish(2)
+        paper.answer()
+        ids = paper.outside.execute("SELECT id::text FROM outbox ORDER BY seq").fetchall()
+        for (id,), past in zip(ids, (True, False), strict=True):
+            for form in ([], ["--mermaid"], ["--follow"]):
+                assert ("backfill" in call("trace", id, *form).out) == past
+            assert call("trace", id, "--follow", "--json").document["backfill"] == past
 
 
 class TestCommand:
