@@ -30,9 +30,11 @@ _DEEPEST = 42
 #: Stands between words that a line is not broken at; printed as a space.
 _GLUE = "\ue000"
 
-#: What the store notes with a delivery that was answered by "no", and with one without effect.
+#: What the store notes with a delivery that was answered by "no", with one without effect, and
+#: before the reason for which one was taken back.
 _REJECTED = "rejected: "
 _STALE = "stale"
+_REVOKED = "revoked: "
 
 #: A year that stands for a time nobody knows yet.
 _NEVER = 9000
@@ -183,6 +185,7 @@ def _delivery(delivery: TracedDelivery, node: Node, at: datetime, *, times: bool
     else:
         text.append("revoked", style)
         text.append_text(_past(delivery))
+        text.append(f": {error.removeprefix(_REVOKED)}" if error else "", style)
     if delivery.rings:
         text.append(f" (rung {delivery.rings} more time{'s' * (delivery.rings != 1)})", "dim")
     return text
