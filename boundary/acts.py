@@ -156,7 +156,7 @@ class Acts:
             self._statements.retry_parked,
             {"id": list(ids), "of": consumer, "grace": self._grace, "dropped_at": None},
         )
-        self._audit_parked(unit, "retry", ids, len({id for id, _ in rows}), actor, reason)
+        self._audit_parked(unit, "retry", ids, len({id for id, _ in rows}), actor, reason, consumer)
         return frozenset(consumer for _, consumer in rows)
 
     def drop_parked(
@@ -178,7 +178,9 @@ class Acts:
             self._statements.drop_parked,
             {"id": list(ids), "of": consumer, "why": f"dropped: {reason}"},
         )
-        self._audit_parked(unit, "drop", ids, len({id for id, _, _ in rows}), actor, reason)
+        self._audit_parked(
+            unit, "drop", ids, len({id for id, _, _ in rows}), actor, reason, consumer
+        )
         return frozenset(self._outbox.settling.close(unit, rows))
 
     def _locked(self, unit: UnitOfWork, saga_id: UUID) -> tuple[str, StoredSaga, Saga[Any]]:
@@ -231,14 +233,16 @@ class Acts:
         done: int,
         actor: str,
         reason: str,
+        consumer: str | None,
     ) -> None:
         if done < len(set(ids)):
             raise ActRefused(
                 f"{len(set(ids)) - done} of {len(set(ids))} deliveries are not parked; "
                 "look at `saga parked list`"
             )
+        detail = {} if consumer is None else {"consumer": consumer}
         for id in ids:
-            self.audit(unit, actor, f"parked {act}", reason, {}, message_id=id)
+            self.audit(unit, actor, f"parked {act}", reason, detail, message_id=id)
 
     def audit(
         self,

@@ -3,11 +3,9 @@
 import json as json_text
 from collections.abc import Sequence
 from typing import Annotated, Any
-from uuid import UUID
 
 import typer
 
-from boundary.acts import Acted
 from boundary.cli.bulk import Canaries, Deed, carry_out, confirm, unique
 from boundary.cli.complaint import Complaint
 from boundary.cli.desk import Desk
@@ -26,7 +24,7 @@ from boundary.cli.options import (
 )
 from boundary.cli.running import definition_of
 from boundary.operator import act_on_saga, choose_sagas, find_saga
-from boundary.operator.bulk import Act, Target
+from boundary.operator.bulk import Act, Done, Target
 from boundary.rendering.words import one_line
 from saga.messages import Cancelled, Message, Replayed, Skipped
 from saga.state import Status
@@ -164,8 +162,9 @@ def _deed(
 
 
 def _do(desk: Desk, act: Message, deed: Deed) -> Act:
-    def do(id: UUID) -> Acted:
-        return act_on_saga(desk.runtime, id, act, actor=deed.actor, dry_run=deed.dry_run)
+    def do(saga: Target) -> Done:
+        acted = act_on_saga(desk.runtime, saga.id, act, actor=deed.actor, dry_run=deed.dry_run)
+        return Done(saga, acted)
 
     return do
 

@@ -125,9 +125,9 @@ def carry_out(
 
 def unique(targets: Iterable[Target]) -> list[Target]:
     """Return the targets without those that come twice."""
-    found: dict[UUID, Target] = {}
+    found: dict[tuple[UUID, str | None], Target] = {}
     for target in targets:
-        found.setdefault(target.id, target)
+        found.setdefault((target.id, target.consumer), target)
     return list(found.values())
 
 

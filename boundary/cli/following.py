@@ -71,4 +71,5 @@ def _document(node: Node, delivery: TracedDelivery) -> dict[str, object]:
         "last_error": delivery.last_error,
         "sent_at": node.sent_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "took": delivery.took,
+        "backfill": delivery.backfill,
     }

@@ -1,7 +1,7 @@
 """Parked: commands on deliveries that failed for good and wait for a person."""
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated
 from uuid import UUID
 
 import typer
@@ -14,6 +14,7 @@ from boundary.cli.printing import show as print_text
 from boundary.cli.printing import show_json
 from boundary.operator import (
     ParkedFilter,
+    ParkedSummary,
     count_parked,
     drop_parked,
     group_parked,
@@ -21,7 +22,7 @@ from boundary.operator import (
     retry_parked,
     show_message,
 )
-from boundary.operator.bulk import Target, look_at_deliveries
+from boundary.operator.bulk import Done, Target, look_at_deliveries
 from boundary.operator.reference import as_uuid
 from boundary.rendering import (
     group_document,
@@ -191,7 +192,7 @@ _NONE = Canaries()
 def _do(
     desk: Desk,
     deed: Deed,
-    act: Callable[..., Any],
+    act: Callable[..., frozenset[str] | None],
     message_ids: list[str] | None,
     which: ParkedFilter,
     *,
@@ -207,30 +208,51 @@ def _do(
         with desk.reading() as unit:
             fitting = list_parked(unit, desk.schema, which)
         # The one that has waited longest comes first.
-        targets = unique(Target(d.message_id, _label(d.kind, d.message_id)) for d in fitting[::-1])
-        what = "parked message" + "s" * (len(targets) != 1)
-        confirm(deed, targets, what, yes=yes)
+        targets = _deliveries(fitting[::-1])
+        confirm(deed, targets, _what(targets), yes=yes)
     else:
         raise Complaint(
             f"say which messages to {deed.verb}: ids, or --group, --consumer, --kind, --saga or "
             "--since"
         )
 
-    def do(id: UUID) -> None:
-        act(
+    def do(message: Target) -> Done:
+        again = act(
             desk.runtime,
-            id,
+            message.id,
             actor=deed.actor,
             reason=deed.reason,
-            consumer=which.consumer,
+            consumer=message.consumer,
             dry_run=deed.dry_run,
         )
+        return Done(message, consumers=again or frozenset())
 
     carry_out(desk, deed, targets, do, nothing="no parked message fits", canaries=canaries)
 
 
-def _label(kind: str, id: UUID) -> str:
-    return f"{one_line(kind)} {id}"
+def _deliveries(fitting: Sequence[ParkedSummary]) -> list[Target]:
+    """Those that fit, each at its own consumer: others of the same message are not meant."""
+    several = _any_twice(d.message_id for d in fitting)
+    return [
+        Target(
+            d.message_id,
+            f"{one_line(d.kind)} {d.message_id}"
+            + (f" at {one_line(d.consumer)}" if several else ""),
+            d.consumer,
+        )
+        for d in fitting
+    ]
+
+
+def _what(targets: Sequence[Target]) -> str:
+    if _any_twice(target.id for target in targets):
+        return "parked deliveries"
+    return "parked message" + "s" * (len(targets) != 1)
+
+
+def _any_twice(ids: Iterable[UUID]) -> bool:
+    listed = list(ids)
+    return len(set(listed)) < len(listed)
 
 
 def _message_id(text: str) -> UUID:

@@ -169,12 +169,19 @@ def preview(request: HttpRequest, id: UUID, act: SagaAct, given: dict[str, Any])
 
 
 def act_on_parked(
-    request: HttpRequest, ids: Iterable[UUID], act: str, reason: str, consumer: str | None = None
+    request: HttpRequest, parked: Iterable[tuple[UUID, str | None]], act: str, reason: str
 ) -> None:
-    """Retry or drop parked messages, and tell the user what became of each."""
+    """Retry or drop parked messages, and tell the user what became of each.
+
+    Args:
+        request: The user's.
+        parked: Messages, each with the consumer where it is meant, or None for all where it is.
+        act: One of `PARKED_ACTS`.
+        reason: Why.
+    """
     made = runtime()
     do, past = PARKED_ACTS[act]
-    for id in ids:
+    for id, consumer in parked:
         try:
             with made.django.nested():
                 do(made, id, actor=_actor(request), reason=reason, consumer=consumer)
@@ -182,7 +189,8 @@ def act_on_parked(
             messages.error(request, f"Refused: {error}.")
         else:
             ring_later(frozenset(made.consumers))
-            messages.success(request, f"Message {id} is {past}.")
+            where = "" if consumer is None else f" at {consumer}"
+            messages.success(request, f"Message {id}{where} is {past}.")
 
 
 def told(acted: Acted) -> str:

@@ -90,10 +90,10 @@ def retry_parked(
     reason: str,
     consumer: str | None = None,
     dry_run: bool = False,
-) -> None:
+) -> frozenset[str]:
     """Deliver a parked message again, to all where it is parked or to one consumer.
 
-    Raises `ActRefused` if it is not parked.
+    Returns the consumers that get it.  Raises `ActRefused` if it is not parked.
     """
     with attempt(runtime, dry_run) as unit:
         woken = runtime.acts.retry_parked(
@@ -101,6 +101,7 @@ def retry_parked(
         )
     if not dry_run:
         runtime.broker.ring(woken)
+    return woken
 
 
 def drop_parked(

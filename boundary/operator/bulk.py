@@ -20,8 +20,9 @@ _BETWEEN_LOOKS = 0.2
 
 _STATUSES = "SELECT id, status, reason FROM {schema}.saga WHERE id = ANY (%(ids)s)"
 _DELIVERED = """
-SELECT message_id, state, last_error FROM {schema}.inbox
-WHERE message_id = ANY (%(ids)s) AND consumer NOT LIKE 'saga.%%'
+SELECT i.message_id, i.consumer, i.state, i.last_error FROM {schema}.inbox AS i
+JOIN unnest(%(ids)s::uuid[], %(consumers)s::text[]) AS d (id, consumer)
+  ON i.message_id = d.id AND i.consumer = d.consumer
 """
 
 
@@ -32,14 +33,17 @@ class Target:
     id: UUID
     #: What an operator calls it.
     label: str
+    #: Of a message, the one consumer whose delivery is meant; None for all where it is parked.
+    consumer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What was done to a target; nothing more is known of a message."""
+    """What was done to a target: to a saga, or where a message is delivered again."""
 
     target: Target
     acted: Acted | None = None
+    consumers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class Report:
 
 
 #: Acts on one target; raises a `SagaError` that says why, if it is refused.
-Act = Callable[[UUID], Acted | None]
+Act = Callable[[Target], Done]
 
 
 def do_next(report: Report, act: Act, count: int | None = None) -> Iterable[Target]:
@@ -85,7 +89,7 @@ def do_next(report: Report, act: Act, count: int | None = None) -> Iterable[Targ
         if aim is not None and len(report.done) >= aim:
             return
         try:
-            report.done.append(Done(target, act(target.id)))
+            report.done.append(act(target))
         except SagaError as error:
             report.refused.append(Refusal(target, str(error)))
         yield target
@@ -95,29 +99,41 @@ def do_next(report: Report, act: Act, count: int | None = None) -> Iterable[Targ
 class Look:
     """What is seen of one canary."""
 
-    id: UUID
+    label: str
     #: Why it has gone wrong; None if it has not.
     wrong: str | None
     over: bool
 
 
-def look_at_sagas(runtime: Runtime, ids: Sequence[UUID]) -> list[Look]:
+def look_at_sagas(runtime: Runtime, done: Sequence[Done]) -> list[Look]:
     """See what has become of sagas."""
+    labels = {one.target.id: one.target.label for one in done}
     return [
         Look(
-            id,
+            labels[id],
             f"got stuck again ({reason})" if status == Status.STUCK else None,
             Status(status).final,
         )
-        for id, status, reason in _read(runtime, _STATUSES, ids)
+        for id, status, reason in _read(runtime, _STATUSES, ids=list(labels))
     ]
 
 
-def look_at_deliveries(runtime: Runtime, ids: Sequence[UUID]) -> list[Look]:
-    """See what has become of messages' deliveries."""
+def look_at_deliveries(runtime: Runtime, done: Sequence[Done]) -> list[Look]:
+    """See what has become of the deliveries that were retried.
+
+    Of no others of the same messages: those show nothing of the cause.
+    """
+    labels = {
+        (one.target.id, consumer): one.target.label for one in done for consumer in one.consumers
+    }
+    ids, consumers = [id for id, _ in labels], [consumer for _, consumer in labels]
     return [
-        Look(id, f"is parked again ({error})" if state == "parked" else None, state != "pending")
-        for id, state, error in _read(runtime, _DELIVERED, ids)
+        Look(
+            labels[id, consumer],
+            f"is parked again ({error})" if state == "parked" else None,
+            state != "pending",
+        )
+        for id, consumer, state, error in _read(runtime, _DELIVERED, ids=ids, consumers=consumers)
     ]
 
 
@@ -132,16 +148,14 @@ def watch_canaries(
         wait: Seconds after which a canary that is still under way has shown nothing.
         look: `look_at_sagas` or `look_at_deliveries`.
     """
-    labels = {done.target.id: done.target.label for done in report.done}
     deadline = time.monotonic() + wait
     while True:
-        seen = look(runtime, list(labels))
+        seen = look(runtime, report.done)
         for canary in seen:
             if canary.wrong is not None:
-                label = labels[canary.id]
-                report.stopped = f"{label} {canary.wrong}, so {_others(report)} not touched"
+                report.stopped = f"{canary.label} {canary.wrong}, so {_others(report)} not touched"
                 return
-        under_way = [labels[canary.id] for canary in seen if not canary.over]
+        under_way = [canary.label for canary in seen if not canary.over]
         if not under_way:
             return
         if time.monotonic() >= deadline:
@@ -153,10 +167,10 @@ def watch_canaries(
         _pause()
 
 
-def _read(runtime: Runtime, sql: str, ids: Sequence[UUID]) -> Sequence[Row]:
+def _read(runtime: Runtime, sql: str, **parameters: object) -> Sequence[Row]:
     opened = runtime.database.open()
     try:
-        return query(opened.unit, runtime.settings.db_schema, sql, ids=list(ids))
+        return query(opened.unit, runtime.settings.db_schema, sql, **parameters)
     finally:
         opened.roll_back()
 

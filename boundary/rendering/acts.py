@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from boundary.operator.acting import Signalled
-from boundary.operator.bulk import Done, Report
+from boundary.operator.bulk import Done, Report, Target
 from boundary.operator.listing import SagaSummary
 from boundary.rendering.words import STATUS_STYLES, one_line
 
@@ -60,9 +60,7 @@ def report_document(
         "actor": actor,
         "reason": reason,
         "done": [_done_document(done) for done in report.done],
-        "refused": [
-            {"id": str(r.target.id), "label": r.target.label, "why": r.why} for r in report.refused
-        ],
+        "refused": [_target_document(r.target) | {"why": r.why} for r in report.refused],
         "untouched": report.untouched,
         "stopped": report.stopped,
     }
@@ -105,7 +103,7 @@ def _done(done: Done, told: str, dry_run: bool) -> Text:
 
 
 def _done_document(done: Done) -> dict[str, Any]:
-    document: dict[str, Any] = {"id": str(done.target.id), "label": done.target.label}
+    document = _target_document(done.target)
     if done.acted is not None:
         document |= {
             "before": done.acted.before.value,
@@ -114,3 +112,8 @@ def _done_document(done: Done) -> dict[str, Any]:
             "retried": [str(id) for id in done.acted.retried],
         }
     return document
+
+
+def _target_document(target: Target) -> dict[str, Any]:
+    document: dict[str, Any] = {"id": str(target.id), "label": target.label}
+    return document if target.consumer is None else document | {"consumer": target.consumer}

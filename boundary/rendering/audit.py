@@ -43,4 +43,6 @@ def _what(entry: AuditEntry) -> str:
         words.append(str(detail["kind"]))
     if entry.message_id is not None:
         words.append(str(entry.message_id))
+        if detail.get("consumer"):
+            words.append(f"at {detail['consumer']}")
     return " ".join(words)

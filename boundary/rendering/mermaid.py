@@ -55,9 +55,10 @@ _ARROWS = {
 
 
 def _took(delivery: TracedDelivery, node: Node) -> str:
+    past = ", backfill" if delivery.backfill else ""
     if delivery.state is DeliveryState.DONE and delivery.done_at is not None:
-        return f" ({duration(delivery.done_at - node.sent_at)})"
-    return f" ({delivery.state.value})"
+        return f" ({duration(delivery.done_at - node.sent_at)}{past})"
+    return f" ({delivery.state.value}{past})"
 
 
 def _text(text: str) -> str:

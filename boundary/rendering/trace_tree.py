@@ -30,9 +30,11 @@ _DEEPEST = 42
 #: Stands between words that a line is not broken at; printed as a space.
 _GLUE = "\ue000"
 
-#: What the store notes with a delivery that was answered by "no", and with one without effect.
+#: What the store notes with a delivery that was answered by "no", with one without effect, and
+#: before the reason for which one was taken back.
 _REJECTED = "rejected: "
 _STALE = "stale"
+_REVOKED = "revoked: "
 
 #: A year that stands for a time nobody knows yet.
 _NEVER = 9000
@@ -172,13 +174,18 @@ def _delivery(delivery: TracedDelivery, node: Node, at: datetime, *, times: bool
         took = _times(delivery, node) if times else _took(delivery, node, at)
         text.append_text(_done(delivery, took, error, tried))
     elif delivery.state is DeliveryState.PARKED:
-        text.append("parked" + (f" after {tried}" if delivery.attempts else ""), style)
+        text.append("parked", style)
+        text.append_text(_past(delivery))
+        text.append(f" after {tried}" if delivery.attempts else "", style)
         text.append(f": {error}" if error else "", "red")
     elif delivery.state is DeliveryState.PENDING:
         text.append(f"pending for {_took(delivery, node, at)}", style)
+        text.append_text(_past(delivery))
         text.append_text(_pending(delivery, at, error, tried))
     else:
         text.append("revoked", style)
+        text.append_text(_past(delivery))
+        text.append(f": {error.removeprefix(_REVOKED)}" if error else "", style)
     if delivery.rings:
         text.append(f" (rung {delivery.rings} more time{'s' * (delivery.rings != 1)})", "dim")
     return text
@@ -186,15 +193,19 @@ def _delivery(delivery: TracedDelivery, node: Node, at: datetime, *, times: bool
 
 def _done(delivery: TracedDelivery, took: str, error: str, tried: str) -> Text:
     text = Text(took, "dim")
+    text.append_text(_past(delivery))
     if error.startswith(STANDS):
         text.append(f" {error}", "yellow")
-    if delivery.backfill:
-        text.append(" backfill", "cyan")
     if delivery.attempts:
         text.append(f" after {tried} that failed", "yellow")
     if error == _STALE:
         text.append(" no effect: came late or twice", "dim")
     return text
+
+
+def _past(delivery: TracedDelivery) -> Text:
+    """The mark of a past event that a new subscriber was handed, whatever became of it."""
+    return Text(" backfill" if delivery.backfill else "", "cyan")
 
 
 def _pending(delivery: TracedDelivery, at: datetime, error: str, tried: str) -> Text:

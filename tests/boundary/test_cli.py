@@ -455,7 +455,13 @@ def test_every_state_of_a_delivery_has_its_words() -> None:
         "hotels ✓ 0 ms no effect: came late or twice": replace(done, last_error="stale"),
         "hotels ✗ rejected: full 0 ms": replace(done, last_error="rejected: full"),
         "hotels ✓ 0 ms (rung 2 more times)": replace(done, rings=2),
-        "hotels ∅ revoked": replace(done, state=DeliveryState.REVOKED),
+        "hotels ∅ revoked": (revoked := replace(done, state=DeliveryState.REVOKED)),
+        "hotels ∅ revoked: its step was undone": replace(
+            revoked, last_error="revoked: its step was undone"
+        ),
+        "hotels ∅ revoked backfill: no room; dropped: nobody came (rung 1 more time)": replace(
+            revoked, last_error="no room;\ndropped: nobody came", backfill=True, rings=1
+        ),
         "hotels ✗ parked: unexpected": replace(
             done, state=DeliveryState.PARKED, last_error="unexpected"
         ),

@@ -304,6 +304,64 @@ def test_a_message_that_is_parked_twice_is_acted_on_at_the_consumer_that_is_name
     assert dict(found) == {"ledger": state, "payments": "parked"}
 
 
+@pytest.mark.parametrize(("command", "state"), [("retry", "pending"), ("drop", "revoked")])
+@pytest.mark.parametrize("how", ["group", "since"])
+def test_a_message_that_is_parked_twice_is_acted_on_where_it_fits(
+    act: Callable[..., Ran],
+    call: Callable[..., Ran],
+    orders: Orders,
+    command: str,
+    state: str,
+    how: str,
+) -> None:
+    orders.stuck(2)
+    also_at(orders, "ledger", since="2 days")
+    [group] = [g["id"] for g in call("parked", "groups", "--json").document if of(g) == "payments"]
+    fits = ["--group", group] if how == "group" else ["--since", "1h"]
+    ran = act("parked", command, *fits, "--reason", WHY, "--yes", "--json")
+    assert ran.err.startswith("2 parked messages fit: payments.charge ")
+    found = orders.rows(
+        "SELECT consumer, state FROM inbox WHERE consumer IN ('ledger', 'payments')"
+    )
+    assert set(found) == {("ledger", "parked"), ("payments", state)}
+    assert [one["consumer"] for one in ran.document["done"]] == ["payments", "payments"]
+    [first, _] = [one["id"] for one in ran.document["done"]]
+    assert f"parked {command} {first} at payments" in act("parked", "show", first).out
+
+
+def test_one_that_fits_twice_is_told_with_each_consumer(
+    act: Callable[..., Ran], orders: Orders
+) -> None:
+    orders.stuck(1)
+    [id] = parked(orders)
+    also_at(orders, "ledger")
+    ran = act("parked", "drop", "--kind", "payments.charge", "--reason", WHY, "--yes")
+    ends = [f"payments.charge {id} at {consumer}" for consumer in ("ledger", "payments")]
+    assert ran.err == f"2 parked deliveries fit: {ends[0]}, {ends[1]}\n"
+    assert ran.out.splitlines() == [*(f"{end} dropped" for end in ends), "dropped 2, refused 0"]
+    assert parked(orders) == []
+
+
+def also_at(
+    orders: Orders, consumer: str, *, state: str = "parked", since: str = "1 second"
+) -> None:
+    """What is parked has another delivery, of the same age or older, which fails otherwise."""
+    with orders.runtime.engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO inbox "
+                "(message_id, consumer, state, due_at, ring_at, done_at, last_error) "
+                "SELECT message_id, :consumer, :state, due_at, ring_at, "
+                "done_at - CAST(:since AS interval), 'no ink' FROM inbox WHERE state = 'parked'"
+            ),
+            {"consumer": consumer, "state": state, "since": since},
+        )
+
+
+def of(group: dict[str, Any]) -> str:
+    return str(group["consumer"])
+
+
 # --- groups
 
 
@@ -356,6 +414,62 @@ def test_a_group_is_retried_with_a_canary_first(
         ran = act(*words)
     assert ran.code == 0
     assert parked(orders) == []
+
+
+def test_a_canary_is_looked_at_where_it_was_retried(
+    orders: Orders, act: Callable[..., Ran], call: Callable[..., Ran]
+) -> None:
+    """What is parked elsewhere, for another cause, says nothing of this one."""
+    orders.stuck(2)
+    also_at(orders, "ledger")
+    [group] = [g["id"] for g in call("parked", "groups", "--json").document if of(g) == "payments"]
+    with working(orders, broken=False):
+        ran = act(
+            *("parked", "retry", "--group", group, "--canary", "1", "--wait", "10", "--yes"),
+            *("--reason", WHY),
+        )
+    assert (ran.code, ran.out.splitlines()[-1]) == (0, "retried 2, refused 0")
+
+
+def test_a_canary_named_by_its_id_is_looked_at_where_it_was_parked(
+    orders: Orders, act: Callable[..., Ran]
+) -> None:
+    orders.stuck(2)
+    also_at(orders, "ledger", state="pending")  # nobody handles it
+    ids = parked(orders)
+    with working(orders, broken=False):
+        ran = act("parked", "retry", *ids, "--canary", "1", "--wait", "10", "--reason", WHY)
+    assert (ran.code, ran.out.splitlines()[-1]) == (0, "retried 2, refused 0")
+
+
+def test_a_canary_of_a_saga_is_looked_at_too(
+    orders: Orders,
+    act: Callable[..., Ran],
+    call: Callable[..., Ran],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    orders.place("O-1")
+    orders.place("O-2")
+    orders.handle()
+
+    def park_all() -> None:
+        with orders.runtime.engine.begin() as connection:
+            connection.execute(
+                text(
+                    "UPDATE inbox SET state = 'parked', last_error = 'KeyError: no course', "
+                    "done_at = now() WHERE consumer = 'saga.checkout' AND message_id IN "
+                    "(SELECT id FROM outbox WHERE kind = 'packing.packed')"
+                )
+            )
+
+    park_all()
+    monkeypatch.setattr("boundary.operator.bulk._pause", park_all)
+    [group] = call("parked", "groups", "--json").document
+    assert (group["consumer"], group["count"]) == ("saga.checkout", 2)
+    ran = act("parked", "retry", "--group", group["id"], "--canary", "1", "--yes", "--reason", WHY)
+    assert ran.code == 1
+    assert "is parked again (KeyError: no course), so the other one is not touched" in ran.err
+    assert ran.out.splitlines()[-1] == "retried 1, refused 0, not touched 1"
 
 
 def test_no_group_no_retry(orders: Orders, act: Callable[..., Ran]) -> None:

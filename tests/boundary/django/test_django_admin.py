@@ -1,5 +1,6 @@
 """The admin shows what stands in the tables, and acts on it with permission and reason."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -215,6 +216,39 @@ def test_parked_deliveries_are_retried_and_dropped(login, stuck: str, outside: Q
     assert "Drop 1 message" in client.post("/admin/saga/delivery/", chosen).content.decode()
     client.post("/admin/saga/delivery/", {**chosen, "confirmed": "yes", "reason": "given up"})
     assert outside("SELECT state FROM saga.inbox WHERE message_id = %s", id) == [("revoked",)]
+
+
+@pytest.mark.parametrize(("act", "state"), [("retry", "pending"), ("drop", "revoked")])
+@pytest.mark.parametrize("chosen", ["row", "across"])
+def test_a_message_that_is_parked_twice_is_acted_on_in_the_row_that_is_selected(
+    login, stuck: str, outside: Query, act: str, state: str, chosen: str
+) -> None:
+    client = login(*EVERY)
+    id = parked(outside)
+    outside(
+        "INSERT INTO saga.inbox (message_id, consumer, state, due_at, ring_at, done_at) "
+        "SELECT message_id, 'post', state, due_at, ring_at, done_at FROM saga.inbox "
+        "WHERE state = 'parked' RETURNING 1"
+    )
+    listed = page(client, "delivery/")
+    rows = re.findall(r'name="_selected_action" value="([^"]*)"', listed)
+    assert sorted(rows) == [f"{id}:ledger", f"{id}:post"]
+    assert 'id="action-toggle"' in listed
+    # "across" is all that the filter on the right leaves, whatever is ticked.
+    picked = {"row": {"_selected_action": [f"{id}:post"]}, "across": {"select_across": "1"}}[chosen]
+    where = "/admin/saga/delivery/" + ("?consumer=post" if chosen == "across" else "")
+    ticked = {"_selected_action": rows, "action": f"{act}_selected"} | picked
+    asked = client.post(where, ticked).content.decode()
+    assert f"{act.capitalize()} 1 message" in asked
+    assert f"{id}</code> at post</li>" in asked
+    assert "at ledger" not in asked
+    kept = re.findall(r'name="_selected_action" value="([^"]*)"', asked)
+    assert kept == [f"{id}:post"]
+    sure = {"action": f"{act}_selected", "_selected_action": kept, "confirmed": "yes"}
+    done = client.post(where, {**sure, "reason": "why"}, follow=True).content.decode()
+    assert f"Message {id} at post is " in done
+    states = outside("SELECT consumer, state FROM saga.inbox WHERE message_id = %s", id)
+    assert dict(states) == {"ledger": "parked", "post": state}
 
 
 @pytest.mark.parametrize("act", ["replay", "skip", "cancel"])
