@@ -64,8 +64,11 @@ class Outbox:
         """
         if not messages:
             return set()
-        got = woken(unit.run(self._send, self.parameters(messages, heard)))
-        return got | self.settling.count(unit, messages, ())
+        rows = unit.run(self._send, self.parameters(messages, heard))
+        new = {id for _, id in rows}
+        # The deliveries of a message that was sent before were counted then.
+        sent = [message for message in messages if message.id in new]
+        return woken(rows) | self.settling.count(unit, sent, ())
 
     def parameters(
         self, messages: Iterable[Envelope], heard: Mapping[UUID, Heard] = _NOTHING
@@ -95,7 +98,7 @@ class Outbox:
 
 def woken(rows: Iterable[Row]) -> set[str]:
     """Return the consumers that got something due now, from what such a statement returned."""
-    return {consumer for (consumer,) in rows if consumer is not None}
+    return {consumer for consumer, *_ in rows if consumer is not None}
 
 
 def _record(message: Envelope, heard: Mapping[UUID, Heard]) -> dict[str, Value]:

@@ -159,8 +159,9 @@ _SETTLE = _SETTLING
 
 _SAVE_SAGAS = _SAVING
 
-# An id sent before is the same message sent again: it is dropped, with its deliveries.
-_SEND = f"WITH {_SENDING}"
+# An id sent before is the same message sent again: it is dropped, with its deliveries.  The rows
+# have the ids of those that were not, which are to be counted.
+_SEND = f"WITH {_SENDING}, message_id"
 
 # The end of a hop, in one round trip.
 _FINISH = f"WITH settled AS ({_SETTLING}), {_SENDING}"

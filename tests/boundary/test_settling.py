@@ -7,11 +7,18 @@ import pytest
 from tree import Node, Wood
 
 from boundary.history import differences
+from internals.inbox import delivery
+from internals.outbox import Outbox
 from internals.unit_of_work import joined
 from saga.messages import Skipped
 from tests.conftest import make_engine
 
 WHY = "the gale is over"
+
+_SENT = """
+SELECT id, kind, category, payload::text, saga_id, saga, causation_id, root_id, recipient, sender,
+       awaits, retry::text, 0, 0, NULL FROM outbox WHERE kind = %(kind)s
+"""
 
 
 @pytest.fixture(params=["one_database", "cedar_has_its_own"])
@@ -63,6 +70,21 @@ def test_it_is_told_once(wood: Wood) -> None:
         "SELECT count(*) FROM outbox WHERE kind = 'saga.settled'"
     ).fetchall()
     assert told == 1
+
+
+def test_a_message_that_is_sent_again_is_not_counted_again(wood: Wood) -> None:
+    id = wood.plant(DEEP)
+    wood.settle(["ash"])
+    before = wood.open()
+    with wood.runtime.engine.begin() as connection:
+        unit, known = joined(connection), wood.runtime
+        rows = unit.run(_SENT, {"kind": "beech.branched"})
+        again = [delivery(row).message for row in rows]
+        assert len(again) == 1
+        Outbox(known.statements, grace=1.0).send(unit, again)
+    assert wood.open() == before
+    wood.settle()
+    assert wood.status(id) == "completed"
 
 
 def test_a_subscriber_that_came_later_is_waited_for(wood: Wood) -> None:

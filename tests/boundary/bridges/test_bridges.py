@@ -24,7 +24,7 @@ from boundary.bridges.cloud_event import CloudEvent
 from internals import Context, Work
 from internals.transactions import Boundary, watch
 from internals.unit_of_work import joined
-from saga import Command, DefinitionError, Saga, Step
+from saga import SETTLED, Command, DefinitionError, Saga, Step
 from tests.conftest import worker_environment
 
 WHY = "mended"
@@ -401,6 +401,33 @@ class TestSagas:
         station.runtime.answer("saga.visit")
         assert _status(apart, id) == "completed"
         assert station.noted() == [("Ellen", 4)]
+        station.close()
+
+    @pytest.mark.parametrize("stream", ["redis"], indirect=True)
+    def test_what_the_stream_gives_again_is_not_waited_for_twice(
+        self, elsewhere: Any, apart: Any, stream: Any
+    ) -> None:
+        """A reader that died before it had confirmed an event is given it once more."""
+
+        class Call(Command, kind="berths.call"):
+            ship: str
+
+        berths = Context("berths")
+        berths.handles(Call)(lambda _, __: None)
+        saga = Saga("visit", Call, steps=(Step("berth", lambda c: c, until=SETTLED),))
+        station = Station(elsewhere, apart, stream, [berths], [saga], joins_sagas=True)
+        with station.runtime.engine.begin() as connection:
+            id = station.runtime.start(connection, saga, Call(ship="Ellen"))
+        [(cause,)] = apart.execute("SELECT id FROM outbox WHERE kind = 'berths.call'").fetchall()
+        event = _docked("Ellen", 4)
+        for _ in range(2):
+            put(stream, CloudEvent({**event.attributes, "causationid": str(cause)}, event.data))
+            station.hear(1)
+        assert station.noted() == [("Ellen", 4)]
+        assert apart.execute("SELECT open FROM settling").fetchall() == [(1,)]
+        station.runtime.answer("berths")
+        station.runtime.answer("saga.visit")
+        assert _status(apart, id) == "completed"
         station.close()
 
     @pytest.mark.parametrize("stream", ["redis"], indirect=True)

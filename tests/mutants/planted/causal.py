@@ -50,6 +50,14 @@ CAUSAL = (
         f"{_SETTLING}::test_the_step_is_over_when_all_below_it_is_done_at_any_depth",
     ),
     Plant(
+        "counted-twice",
+        "a step waits for ever, since a stream gave an event once more",
+        "internals/outbox.py",
+        "for message in messages if message.id in new]",
+        "for message in messages if message.id in new or True]",
+        f"{_SETTLING}::test_a_message_that_is_sent_again_is_not_counted_again",
+    ),
+    Plant(
         "dropped-still-open",
         "an operator drops what cannot be mended, and the saga waits for it still",
         "boundary/acts.py",
