@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from boundary.bridges.cloud_event import CONTENT_TYPE, CloudEvent
+from boundary.bridges.cloud_event import CloudEvent
 from boundary.bridges.stream import PATIENCE, EventRefused, Sink, Source, StreamTrouble
 from saga.errors import DefinitionError
 
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: As the Kafka protocol binding of CloudEvents wants them in binary mode: one attribute has a header
+#: of Kafka's own, and no other beside it.
 _PREFIX = "ce_"
+_OF_ITS_OWN = {"datacontenttype": "content-type"}
+_ATTRIBUTE = {header: name for name, header in _OF_ITS_OWN.items()}
 
 #: Seconds that a poll waits for the first event.
 _POLL = 1.0
@@ -187,19 +191,21 @@ class _KafkaSource:
 
 
 def _headers(event: CloudEvent) -> list[tuple[str, str | bytes | None]]:
-    named = [(f"{_PREFIX}{name}", value) for name, value in event.attributes.items()]
-    return [("content-type", CONTENT_TYPE), *named]
+    return [
+        (_OF_ITS_OWN.get(name, f"{_PREFIX}{name}"), value)
+        for name, value in event.attributes.items()
+    ]
 
 
 def _read(message: Any) -> CloudEvent:
-    headers = {
-        name.removeprefix(_PREFIX): (value or b"").decode(errors="replace")
+    attributes = {
+        _ATTRIBUTE.get(name, name.removeprefix(_PREFIX)): (value or b"").decode(errors="replace")
         for name, value in message.headers() or ()
-        if name.startswith(_PREFIX)
+        if name.startswith(_PREFIX) or name in _ATTRIBUTE
     }
     # What has no id is told apart by its place.
     place = f"{message.topic()}/{message.partition()}/{message.offset()}"
-    return CloudEvent(headers, message.value() or b"", place)
+    return CloudEvent(attributes, message.value() or b"", place)
 
 
 def _failure(error: Any) -> Exception:

@@ -61,7 +61,8 @@ class _Refused(Exception):
 def run_demo(options: DemoOptions) -> int:
     """Run the demo and print its report.
 
-    Returns 0 if every check held, 1 if one did not, 2 if it cannot run (nothing is started
+    Returns 0 if every check held, 1 if one did not, such as when there was to be a disruption and
+    no trip was disrupted, 2 if it cannot run (nothing is started
     then), 130 if it was interrupted.
     """
     try:
@@ -201,6 +202,9 @@ def _book(
         )
         if options.json:
             write_json(report)
+            for one in report.checks:
+                if not one.ok:  # of which the document has no more than the name
+                    _say(f"{one.name.replace('_', ' ')}: {one.detail}")
         else:
             write_report(report, connection, schema)
     return report

@@ -79,6 +79,7 @@ def check_disrupted(connection: Connection, found: Disrupted) -> tuple[Check, ..
     """Check that each of these trips was rebooked whole, or left as it was."""
     rebooked = {trip.trip_id: trip for trip in found.rebooked}
     problems = {
+        "trips_were_disrupted": _none(found),
         "every_disrupted_trip_is_rebooked_or_undone": _not_over(found),
         "rebooked_trips_leave_later_for_the_same_place": _wrong_flights(connection, found),
         "rebooked_trips_have_tickets_of_their_new_flight": _wrong_tickets(connection, rebooked),
@@ -86,6 +87,15 @@ def check_disrupted(connection: Connection, found: Disrupted) -> tuple[Check, ..
         "what_cannot_be_undone_is_reported": _unreported(connection, found),
     }
     return tuple(judge(name, lines) for name, lines in problems.items())
+
+
+def _none(found: Disrupted) -> Iterator[str]:
+    """Where nothing was disrupted nothing was tried, so it must not look like a success."""
+    if not found.trips:
+        yield (
+            "no trip was on a flight that is cancelled after noon; book more with --trips, "
+            "on a day that has such flights"
+        )
 
 
 def _not_over(found: Disrupted) -> Iterator[str]:

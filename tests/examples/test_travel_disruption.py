@@ -3,18 +3,20 @@
 import datetime as dt
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, delete, text
 from test_demo import KEYS, start
 
 from boundary.settings import Settings
+from examples.travel.contexts.rebooking import disruptions
 from examples.travel.day import read_day
-from examples.travel.disrupted import Disrupted, check_disrupted
+from examples.travel.demo import DemoOptions, run_demo
+from examples.travel.disrupted import Disrupted, check_disrupted, read_disrupted
 from examples.travel.disruption import NOON, REBOOK_TRIP, Disruption, hold_back
 from examples.travel.messages import (
     Disrupt,
@@ -23,6 +25,7 @@ from examples.travel.messages import (
     ReissueDocuments,
     SeatingAssigned,
 )
+from examples.travel.trips import Trip
 from saga.testing import given
 from tests.conftest import worker_environment
 
@@ -120,12 +123,62 @@ def environment(empty_settings: Settings, owner: Engine) -> Iterator[dict[str, s
 
 def test_the_demo_plays_it_while_workers_die(environment: dict[str, str]) -> None:
     options = ("--trips", "220", "--kill-every", "1", "--disruption", "--json")
-    out, err = start(environment, *options).communicate(timeout=200)
+    demo = start(environment, *options)
+    out, err = demo.communicate(timeout=200)
+    assert demo.returncode == 0, err
     report = json.loads(out)
     assert all(report["checks"].values()), report
     assert set(report) >= KEYS | DISRUPTED_KEYS
-    assert report["disrupted"] == report["rebooked"] + report["causally_undone"] > 0
+    assert min(report["rebooked"], report["causally_undone"]) >= 1
+    assert report["disrupted"] == report["rebooked"] + report["causally_undone"]
     assert report["settled"] == report["disrupted"]
     assert report["still_standing"] == report["causally_undone"] > 0
     assert report["kills"] >= 1
     assert err == ""
+
+
+@pytest.fixture
+def play(
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., tuple[int, dict[str, Any], str]]:
+    """Play the demo in this process: returns how it ended, its report, and what else it said."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    def play(**options: Any) -> tuple[int, dict[str, Any], str]:
+        ended = run_demo(DemoOptions(disruption=True, json=True, kill_every=0, **options))
+        said = capsys.readouterr()
+        return ended, json.loads(said.out), said.err
+
+    return play
+
+
+def test_it_fails_where_a_table_is_not_as_it_should_be(
+    play: Callable[..., tuple[int, dict[str, Any], str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(connection: Connection, schema: str, trips: Sequence[Trip]) -> Disrupted:
+        connection.execute(delete(disruptions))
+        return read_disrupted(connection, schema, trips)
+
+    monkeypatch.setattr("examples.travel.demo.read_disrupted", spoil)
+    ended, report, said = play(trips=220)
+    assert ended == 1
+    failed = [name for name, ok in report["checks"].items() if not ok]
+    assert failed == ["who_waits_was_looked_after_and_nobody_else"]
+    assert said.startswith("who waits was looked after and nobody else: trip ")
+    assert said.count("\n") == 1
+
+
+def test_it_fails_where_no_trip_was_disrupted(
+    play: Callable[..., tuple[int, dict[str, Any], str]],
+) -> None:
+    ended, report, said = play(trips=2)
+    assert ended == 1
+    assert report["disrupted"] == 0
+    assert [name for name, ok in report["checks"].items() if not ok] == ["trips_were_disrupted"]
+    assert said == (
+        "trips were disrupted: no trip was on a flight that is cancelled after noon; "
+        "book more with --trips, on a day that has such flights\n"
+    )

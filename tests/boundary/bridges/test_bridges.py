@@ -29,6 +29,8 @@ from tests.conftest import worker_environment
 
 WHY = "mended"
 
+_SAGA = str(Path(sys.executable).parent / "saga")
+
 STATION = """
 from boundary import Runtime
 from boundary.bridges import IncomingBridge, RedisStream
@@ -44,6 +46,39 @@ pilots.reacts_to(Docked)(lambda event, work: None)
 runtime = Runtime(
     contexts=[pilots, IncomingBridge("sea", RedisStream("{key}", "{url}"), events=[Docked])]
 )
+"""
+
+#: A receiver that is killed when it has stored what it read and is about to confirm it.
+DYING = """
+import os, signal
+from ports import Docked
+from boundary import Runtime
+from boundary.bridges import IncomingBridge, KafkaTopic, RedisStream
+from internals import Context
+
+stream = {stream}
+
+if "DIES" in os.environ:
+    source = stream.source
+
+    def dying(group):
+        made = source(group)
+        poll = made.poll
+
+        def seen(limit):
+            events = poll(limit)
+            if events:
+                made.confirm = lambda: os.kill(os.getpid(), signal.SIGKILL)
+            return events
+
+        made.poll = seen
+        return made
+
+    stream.source = dying
+
+pilots = Context("pilots")
+pilots.reacts_to(Docked, ordered_by="ship")(lambda event, work: None)
+runtime = Runtime(contexts=[pilots, IncomingBridge("sea", stream, events=[Docked])])
 """
 
 
@@ -528,9 +563,8 @@ class TestCommand:
         key, url = f"{settings.namespace}:ships", settings.redis_url.get_secret_value()
         (tmp_path / "station.py").write_text(STATION.format(key=key, url=url))
         put(RedisStream(key, url), _docked("Ellen", 4))
-        saga = str(Path(sys.executable).parent / "saga")
         with subprocess.Popen(
-            [saga, "--app", "station:runtime", "bridge", "receive", "sea"],
+            [_SAGA, "--app", "station:runtime", "bridge", "receive", "sea"],
             cwd=tmp_path,
             env=os.environ | worker_environment(settings),
             stdout=subprocess.PIPE,
@@ -541,3 +575,56 @@ class TestCommand:
             assert receiver.wait(30) == 0
             assert receiver.stdout is not None
             assert receiver.stdout.read() == "sea: reading\n"
+
+    def test_one_that_is_killed_between_its_commit_and_its_confirmation_does_nothing_twice(
+        self, elsewhere: Any, station: Station, stream: Any, tmp_path: Any, eventually: Any
+    ) -> None:
+        (tmp_path / "station.py").write_text(DYING.format(stream=_written(stream)))
+        put(stream, _docked("Ellen", 1))
+        with _receiving(elsewhere, tmp_path, DIES="yes") as dying:
+            assert dying.wait(60) == -signal.SIGKILL
+        assert _stored(station) == [1]
+        # The next one is given the first again before it comes to the second, of the same key.
+        put(stream, _docked("Ellen", 2))
+        with _receiving(elsewhere, tmp_path) as next_:
+            eventually(lambda: 2 in _stored(station), 60, "the second to come")
+            next_.terminate()
+            assert next_.wait(30) == 0
+        assert _stored(station) == [1, 2]
+        station.work()
+        assert station.noted() == [("Ellen", 1), ("Ellen", 2)]
+
+
+def _written(stream: Any) -> str:
+    """The stream as a program declares it."""
+    if isinstance(stream, RedisStream):
+        return f"RedisStream({stream.stream!r}, {stream.url!r})"
+    return (
+        f"KafkaTopic({stream.topic!r}, {stream.servers!r}, "
+        f"group={stream.group!r}, config={stream.config!r})"
+    )
+
+
+@contextmanager
+def _receiving(settings: Any, folder: Path, **more: str) -> Iterator["subprocess.Popen[str]"]:
+    """Have `saga bridge receive sea` run, of the program in this folder; it does not outlive this."""
+    environment = os.environ | worker_environment(settings) | more
+    environment["PYTHONPATH"] += f"{os.pathsep}{Path(__file__).parent}"
+    with subprocess.Popen(
+        [_SAGA, "--app", "station:runtime", "bridge", "receive", "sea"],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as receiver:
+        try:
+            yield receiver
+        finally:
+            receiver.kill()
+
+
+def _stored(station: Station) -> list[int]:
+    return [
+        Docked.from_json(payload).berth
+        for (payload,) in station.outside.execute("SELECT payload::text FROM outbox ORDER BY seq")
+    ]
