@@ -51,7 +51,7 @@ django-versions: ## Run the Django tests on 4.2, 5.2 and the newest Django
 	done
 
 models: $(STAMP) ## Hold 10,000 random causal trees against what must be true of any
-	SAGA_MODEL_EXAMPLES=340 $(BIN)/python -m pytest -q -n 0 --timeout 0 --hypothesis-show-statistics tests/boundary/test_settling_model.py
+	SAGA_MODEL_EXAMPLES=340 $(BIN)/python -m pytest -q -n 0 --timeout 0 tests/boundary/test_settling_model.py
 
 mutants: $(STAMP) ## Plant bugs one by one and see that a test catches each
 	@$(BIN)/python -m tests.mutants

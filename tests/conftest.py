@@ -38,6 +38,9 @@ ROOT = Path(__file__).parents[1]
 DIRECTORY = "SAGA_TEST_SERVERS"
 GIVEN = {"postgres": "SAGA_DATABASE_URL", "valkey": "SAGA_REDIS_URL"}
 
+#: Under this property a random test says what it tried, and its seed.
+TRIED = "tried"
+
 #: What a test's own schema and namespace look like; nothing else is ever dropped.
 OWN_NAME = re.compile(r"saga_test_[0-9a-f]{12}")
 
@@ -45,6 +48,15 @@ OWN_NAME = re.compile(r"saga_test_[0-9a-f]{12}")
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # the controller, or the only process
         os.environ[DIRECTORY] = str(_open_folder() / "servers")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what random tests tried, however they ended, so that each can be tried again."""
+    for ended in ("passed", "failed"):
+        for report in terminalreporter.getreports(ended):
+            for name, tried in report.user_properties:
+                if name == TRIED and report.when == "call":
+                    terminalreporter.write_line(f"{report.head_line}: {tried}")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
