@@ -4,8 +4,9 @@ A message hangs below the one whose handling sent it, so one tree shows the orch
 the choreographed half of a saga alike.  Payloads are not part of it.
 """
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -21,8 +22,13 @@ _READ = """
 SELECT t.id, t.kind, t.category, t.saga_id, t.causation_id, t.root_id, t.sender, t.sent_at,
     CASE WHEN t.kind = 'saga.undo' THEN t.payload ->> 'message_kind' END,
     i.consumer, i.state, i.attempts, i.rings, i.last_error, i.due_at, i.done_at, i.position,
-    i.took, i.ordering_key, i.backfill, clock_timestamp()
+    i.took, i.ordering_key, i.backfill, acts.done, clock_timestamp()
 FROM told AS t LEFT JOIN {schema}.inbox AS i ON i.message_id = t.id
+LEFT JOIN (
+    SELECT a.message_id, json_agg(json_build_array(a.detail ->> 'consumer', a.act, a.actor, a.reason)
+        ORDER BY a.seq)::text AS done
+    FROM {schema}.audit AS a WHERE a.message_id IN (SELECT id FROM told) GROUP BY 1
+) AS acts ON acts.message_id = t.id
 ORDER BY t.seq, i.done_at NULLS LAST, i.consumer
 """
 
@@ -54,6 +60,16 @@ _MESSAGE_COLUMNS = 9
 
 
 @dataclass(frozen=True, slots=True)
+class TracedAct:
+    """What an operator did with a parked delivery."""
+
+    #: Such as "parked retry".
+    act: str
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TracedDelivery:
     """What became of one message at one consumer."""
 
@@ -76,6 +92,8 @@ class TracedDelivery:
     ordering_key: str | None = None
     #: Whether it is a past event that a new subscriber was handed.
     backfill: bool = False
+    #: What operators did with it while it was parked, in order.
+    acts: tuple[TracedAct, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,5 +193,8 @@ def _tree(messages: Sequence[Sequence[Row]]) -> tuple[Node, ...]:
 
 
 def _delivery(row: Row) -> TracedDelivery:
-    consumer, state, *rest = row[_MESSAGE_COLUMNS:-1]
-    return TracedDelivery(consumer, DeliveryState(state), *rest)
+    consumer, state, *rest, acts = row[_MESSAGE_COLUMNS:-1]
+    # Without a consumer all of the message's parked deliveries were meant.
+    listed = json.loads(acts) if acts else ()
+    done = tuple(TracedAct(*act) for of, *act in listed if of in (None, consumer))
+    return replace(TracedDelivery(consumer, DeliveryState(state), *rest), acts=done)

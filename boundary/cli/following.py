@@ -3,6 +3,7 @@
 import json as json_
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 import typer
@@ -11,13 +12,13 @@ from rich.console import Console
 from boundary.operator.moments import clock
 from boundary.rendering.trace_tree import delivery_text
 from internals.inbox import DeliveryState
-from internals.trace import Node, Trace, TracedDelivery
+from internals.trace import Node, Trace, TracedAct, TracedDelivery
 
 #: Seconds between two looks.
 _PAUSE = 0.25
 
 #: What of a delivery is told anew when it changes.
-_Told = tuple[DeliveryState, int, str | None]
+_Told = tuple[DeliveryState, int, str | None, tuple[TracedAct, ...]]
 
 
 def follow(read: Callable[[], tuple[Trace, bool]], *, json: bool) -> None:
@@ -50,7 +51,7 @@ def _news(
     found.sort(key=lambda each: each[0].sent_at)
     for node, delivery in found:
         key = (str(node.id), delivery.consumer)
-        now = (delivery.state, delivery.attempts, delivery.last_error)
+        now = (delivery.state, delivery.attempts, delivery.last_error, delivery.acts)
         if told.get(key) != now:
             told[key] = now
             yield node, delivery
@@ -72,4 +73,5 @@ def _document(node: Node, delivery: TracedDelivery) -> dict[str, object]:
         "sent_at": node.sent_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "took": delivery.took,
         "backfill": delivery.backfill,
+        "acts": [asdict(act) for act in delivery.acts],
     }

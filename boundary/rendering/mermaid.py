@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from boundary.operator.moments import duration
+from boundary.rendering.trace_tree import act_on_parked
 from internals.inbox import DeliveryState
 from internals.trace import Node, Trace, TracedDelivery
 
@@ -44,6 +45,8 @@ def _arrows(trace: Trace, names: dict[str, str]) -> Iterator[str]:
             yield f"{sender}{arrow}{to}: {_text(what + _took(delivery, node))}"
             if delivery.last_error:
                 yield f"Note over {to}: {_text(delivery.last_error)}"
+            for act in delivery.acts:
+                yield f"Note over {to}: {_text(act_on_parked(act))}"
 
 
 #: Solid for what is done, dotted for what is not.

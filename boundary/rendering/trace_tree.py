@@ -18,7 +18,7 @@ from boundary.operator.showing import SagaDetail
 from boundary.rendering.words import DELIVERY_MARKS, STATUS_STYLES, one_line
 from internals.inbox import DeliveryState
 from internals.remote_sql import FORWARDED_YEAR, FORWARDING_YEAR
-from internals.trace import Node, Trace, TracedDelivery
+from internals.trace import Node, Trace, TracedAct, TracedDelivery
 from internals.undo import STANDS
 from saga.envelope import Category
 from saga.messages import Started
@@ -188,7 +188,14 @@ def _delivery(delivery: TracedDelivery, node: Node, at: datetime, *, times: bool
         text.append(f": {error.removeprefix(_REVOKED)}" if error else "", style)
     if delivery.rings:
         text.append(f" (rung {delivery.rings} more time{'s' * (delivery.rings != 1)})", "dim")
+    for act in delivery.acts:
+        text.append(f" · {act_on_parked(act)}", "magenta")
     return text
+
+
+def act_on_parked(act: TracedAct) -> str:
+    """Say what an operator did with a parked delivery."""
+    return one_line(f"{act.act} by {act.actor}: {act.reason}")
 
 
 def _done(delivery: TracedDelivery, took: str, error: str, tried: str) -> Text:

@@ -25,7 +25,7 @@ from boundary.operator import show_saga
 from boundary.operator.moments import duration
 from boundary.rendering import render_trace, trace_json
 from internals.inbox import DeliveryState
-from internals.trace import Node, Trace, TracedDelivery, trace
+from internals.trace import Node, Trace, TracedAct, TracedDelivery, trace
 from internals.unit_of_work import SqlAlchemyUnitOfWork
 from saga.envelope import Category
 
@@ -464,6 +464,9 @@ def test_every_state_of_a_delivery_has_its_words() -> None:
         ),
         "hotels ✗ parked: unexpected": replace(
             done, state=DeliveryState.PARKED, last_error="unexpected"
+        ),
+        "hotels ✓ 0 ms · parked retry by ann: a bed was bought": replace(
+            done, acts=(TracedAct("parked retry", "ann", "a bed was\nbought"),)
         ),
         "hotels … pending for 0 ms": replace(done, state=DeliveryState.PENDING, done_at=None),
         "hotels … pending for 0 ms, next in 1 min": replace(

@@ -329,6 +329,33 @@ def test_a_message_that_is_parked_twice_is_acted_on_where_it_fits(
     assert f"parked {command} {first} at payments" in act("parked", "show", first).out
 
 
+def test_traces_tell_what_was_done_with_it_where_it_was(
+    act: Callable[..., Ran], call: Callable[..., Ran], orders: Orders
+) -> None:
+    orders.stuck(1)
+    also_at(orders, "ledger")
+    act("parked", "retry", "--consumer", "payments", "--reason", WHY, "--yes")
+    [saga] = [str(id) for (id,) in orders.rows("SELECT id FROM saga")]
+    assert call("trace", saga).out.count(f"parked retry by ann: {WHY}") == 1
+    assert call("trace", saga, "--mermaid").out.count(f"parked retry by ann#58; {WHY}") == 1
+    acts = {
+        delivery["consumer"]: delivery["acts"]
+        for message in _messages(call("trace", saga, "--json").document["messages"])
+        for delivery in message["deliveries"]
+        if message["kind"] == "payments.charge"
+    }
+    assert acts == {
+        "ledger": [],
+        "payments": [{"act": "parked retry", "actor": "ann", "reason": WHY}],
+    }
+
+
+def _messages(nodes: list[Any]) -> Iterator[Any]:
+    for node in nodes:
+        yield node
+        yield from _messages(node["children"])
+
+
 def test_one_that_fits_twice_is_told_with_each_consumer(
     act: Callable[..., Ran], orders: Orders
 ) -> None:
