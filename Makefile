@@ -37,8 +37,8 @@ check: $(STAMP) ## Lint, types, architecture and documentation
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/docs
 
-chaos: $(STAMP) ## Strike with faults and check everything: PROFILE=all TRIPS=500 SEED=1
-	@$(BIN)/python -m tests.chaos --profile $(PROFILE) --trips $(TRIPS) --seed $(SEED)
+chaos: $(STAMP) ## Strike with faults and check everything: PROFILE=all TRIPS=500 SEED=1 [OWN=yes]
+	@$(BIN)/python -m tests.chaos --profile $(PROFILE) --trips $(TRIPS) --seed $(SEED) $(if $(OWN),--own-database)
 
 django-versions: ## Run the Django tests on 4.2, 5.2 and the newest Django
 	@for version in '4.2.*' '5.2.*' ''; do \
