@@ -97,7 +97,7 @@ WHERE s.id = m.id AND m.name = %(saga)s
 
 # An event that some subscription takes in order gets its place by the lock of its key, which is held
 # until the commit: the order of `seq` alone is not that of commits.  A parcel's time is not that of the
-# transaction's begin, for the same reason: see `internals.parcels`.
+# transaction's begin, for the same reason (see `internals.parcels`), and no two have the same.
 _SENDING = """
 m AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(messages)s::json)
@@ -142,8 +142,9 @@ SELECT addressed.id, addressed.consumer, addressed.saga_id,
            SELECT FROM {schema}.inbox AS e
            WHERE e.ordering_key = o.key AND e.state IN ('pending', 'parked')
              AND e.ordering_no < addressed.seq
-       ) THEN {never} ELSE CASE WHEN m.kind = '{parcel}' THEN clock_timestamp() ELSE now() END
-           + coalesce(m.delay, 0) * interval '1 second' END,
+       ) THEN {never} ELSE CASE WHEN m.kind = '{parcel}' THEN (SELECT clock_timestamp())
+           + (SELECT count(*) FROM sent AS e WHERE e.seq < addressed.seq) * interval '1 microsecond'
+           ELSE now() END + coalesce(m.delay, 0) * interval '1 second' END,
        clock_timestamp() + coalesce(m.delay, %(grace)s) * interval '1 second',
        o.key, CASE WHEN o.key IS NOT NULL THEN addressed.seq END
 FROM addressed JOIN m ON m.id = addressed.id

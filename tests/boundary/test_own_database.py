@@ -443,6 +443,16 @@ class TestOrder:
         mill.settle()
         assert self._told(mill) == [2, 1]
 
+    def test_a_batch_comes_home_in_its_order(self, mill: Mill) -> None:
+        mill.order(*range(40))
+        mill.settle()
+        times = mill.there(
+            "SELECT i.due_at FROM inbox AS i JOIN outbox AS o ON o.id = i.message_id "
+            "WHERE i.consumer = 'mill.parcels' ORDER BY o.seq"
+        )
+        assert [row["due_at"] for row in times] == sorted({row["due_at"] for row in times})
+        assert self._told(mill) == [n for _, n in mill.milled()]
+
     def test_two_do_not_take_parcels_home_at_once(self, mill: Mill) -> None:
         seen: list[Any] = []
 

@@ -143,8 +143,8 @@ FORWARDS = (
         "parcels-as-they-began",
         "seats are given away in the order in which the inn began to give them",
         "internals/statements.py",
-        "ELSE CASE WHEN m.kind = '{parcel}' THEN clock_timestamp() ELSE now() END",
-        "ELSE now()",
+        "THEN (SELECT clock_timestamp())\n",
+        "THEN now()\n",
         f"{_TESTS}::TestOrder::test_what_is_published_there_comes_home_as_it_was_committed",
     ),
     Plant(
