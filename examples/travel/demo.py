@@ -62,8 +62,7 @@ def run_demo(options: DemoOptions) -> int:
     """Run the demo and print its report.
 
     Returns 0 if every check held, 1 if one did not, such as when there was to be a disruption and
-    no trip was disrupted, 2 if it cannot run (nothing is started
-    then), 130 if it was interrupted.
+    no trip was disrupted, 2 if it cannot run (nothing is started then), 130 if it was interrupted.
     """
     try:
         day = read_day(options.flights or FLIGHTS_FILE)

@@ -2,14 +2,17 @@
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import shop
 from counter import COMMAND, HERE, Orders, Ran
+from tree import Wood
 
 from boundary import Runtime, Settings
 from boundary.cli import main
+from tests.conftest import make_engine
 
 
 @pytest.fixture
@@ -82,6 +85,17 @@ def orders(runtime: Callable[..., Runtime]) -> Orders:
     made = runtime(shop.SAGAS, shop.CONTEXTS)
     made.subscribe()
     return Orders(made)
+
+
+@pytest.fixture(params=["one_database", "cedar_has_its_own"])
+def wood(request: Any, runtime: Any, outside: Any) -> Iterator[Wood]:
+    """A wood, all in one database and with one context in a database of its own."""
+    if request.param == "one_database":
+        yield Wood(runtime, outside)
+        return
+    engine = make_engine(request.getfixturevalue("elsewhere"))
+    yield Wood(runtime, outside, request.getfixturevalue("apart"), engine)
+    engine.dispose()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Steps that wait until everything below them is done, on real Postgres."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from internals.inbox import delivery
 from internals.outbox import Outbox
 from internals.unit_of_work import joined
 from saga.messages import Skipped
-from tests.conftest import make_engine
 
 WHY = "the gale is over"
 
@@ -19,17 +17,6 @@ _SENT = """
 SELECT id, kind, category, payload::text, saga_id, saga, causation_id, root_id, recipient, sender,
        awaits, retry::text, 0, 0, NULL FROM outbox WHERE kind = %(kind)s
 """
-
-
-@pytest.fixture(params=["one_database", "cedar_has_its_own"])
-def wood(request: Any, runtime: Any, outside: Any) -> Iterator[Wood]:
-    """A wood, all in one database and with one context in a database of its own."""
-    if request.param == "one_database":
-        yield Wood(runtime, outside)
-        return
-    engine = make_engine(request.getfixturevalue("elsewhere"))
-    yield Wood(runtime, outside, request.getfixturevalue("apart"), engine)
-    engine.dispose()
 
 
 def node(name: str, *branches: Node, context: str = "ash", does: str = "grow") -> Node:

@@ -9,13 +9,10 @@ there are; `make models` runs enough for 10,000 trees.  Each run ends with the s
 import os
 import random
 from collections.abc import Iterator
-from contextlib import ExitStack
 from itertools import count
 from typing import Any
 from uuid import UUID
 
-import psycopg
-import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
@@ -24,7 +21,7 @@ from tree import NAMES, Node, Wood
 from boundary.history import differences
 from internals.transactions import watch
 from internals.unit_of_work import joined
-from tests.conftest import TRIED, make_engine
+from tests.conftest import TRIED
 
 EXAMPLES = int(os.environ.get("SAGA_MODEL_EXAMPLES", "12"))
 SEED = int(os.environ.get("SAGA_MODEL_SEED") or random.randrange(2**32))
@@ -59,19 +56,6 @@ def named(node: Node, numbers: Iterator[int]) -> Node:
     name = f"n{next(numbers)}"
     branches = tuple(named(branch, numbers) for branch in node.branches)
     return node.model_copy(update={"name": name, "branches": branches})
-
-
-@pytest.fixture(params=["one_database", "cedar_has_its_own"])
-def wood(request: Any, runtime: Any, outside: psycopg.Connection[Any]) -> Iterator[Wood]:
-    """A wood, all in one database and with one context in a database of its own."""
-    with ExitStack() as stack:
-        stack.callback(watch, None)
-        if request.param == "one_database":
-            yield Wood(runtime, outside)
-        else:
-            engine = make_engine(request.getfixturevalue("elsewhere"))
-            stack.callback(engine.dispose)
-            yield Wood(runtime, outside, request.getfixturevalue("apart"), engine)
 
 
 def test_whatever_happens_each_tree_is_settled_or_undone(

@@ -1,7 +1,6 @@
 """What a saga waits for, where its steps are causal or what it waits for goes in order."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -14,21 +13,9 @@ from boundary.operator import SagaDetail, show_saga
 from boundary.rendering.documents import detail_document
 from internals.unit_of_work import joined
 from saga import SETTLED
-from tests.conftest import make_engine
 
 STEP = "step plant: "
 ASKED = "waits for everything below ash.plant to be done, asked of ash at TIME; "
-
-
-@pytest.fixture(params=["one_database", "cedar_has_its_own"])
-def wood(request: Any, runtime: Any, outside: Any) -> Iterator[Wood]:
-    """A wood, all in one database and with one context in a database of its own."""
-    if request.param == "one_database":
-        yield Wood(runtime, outside)
-        return
-    engine = make_engine(request.getfixturevalue("elsewhere"))
-    yield Wood(runtime, outside, request.getfixturevalue("apart"), engine)
-    engine.dispose()
 
 
 @pytest.fixture

@@ -21,13 +21,13 @@ from tests.conftest import make_engine
 
 #: Holds a cluster of librdkafka's mock brokers, and says where they are, until it is killed.
 CLUSTER = """
-import sys, time
+import signal
 from confluent_kafka import Producer
 holder = Producer({"bootstrap.servers": "none", "test.mock.num.brokers": 3})
 brokers = holder.list_topics(timeout=30).brokers.values()
 print(",".join(f"{each.host}:{each.port}" for each in brokers), flush=True)
 while True:
-    time.sleep(60)
+    signal.pause()
 """
 
 

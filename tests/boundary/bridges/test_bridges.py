@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -408,30 +408,46 @@ class TestReaders:
         assert redis_client.xpending(key, "sea")["pending"] == 0
 
 
+class Call(Command, kind="berths.call"):
+    ship: str
+
+
+def _berths(call: Callable[[Call, Work], None] = lambda _, __: None) -> Context:
+    berths = Context("berths")
+    berths.handles(Call, emits=(Left,))(call)
+    return berths
+
+
+def _visit(*, until: Any) -> Saga[Call]:
+    return Saga("visit", Call, steps=(Step("berth", lambda call: call, until=until),))
+
+
+def _call(station: Station, visit: Saga[Call]) -> UUID:
+    with station.runtime.engine.begin() as connection:
+        return station.runtime.start(connection, visit, Call(ship="Ellen"))
+
+
+def _docked_because_of(cause: UUID) -> CloudEvent:
+    event = _docked("Ellen", 4)
+    return CloudEvent({**event.attributes, "causationid": str(cause)}, event.data)
+
+
 class TestSagas:
     def test_a_context_elsewhere_answers_a_step(
         self, elsewhere: Any, apart: Any, stream: Any
     ) -> None:
         """The pilot is called by an event; what the other side says of it ends the step."""
 
-        class Call(Command, kind="berths.call"):
-            ship: str
-
-        berths = Context("berths")
-
-        @berths.handles(Call, emits=(Left,))
-        def call(command: Call, work: Work) -> None:
+        def tell(command: Call, work: Work) -> None:
             work.publish(Left(ship=command.ship))
 
-        saga = Saga("visit", Call, steps=(Step("berth", lambda c: c, until=Docked),))
-        station = Station(elsewhere, apart, stream, [berths], [saga], joins_sagas=True)
-        with station.runtime.engine.begin() as connection:
-            id = station.runtime.start(connection, saga, Call(ship="Ellen"))
+        berths, visit = _berths(tell), _visit(until=Docked)
+        station = Station(elsewhere, apart, stream, [berths], [visit], joins_sagas=True)
+        id = _call(station, visit)
         for name in ("saga.visit", "berths"):
             station.runtime.answer(name)
         [(cause,)] = apart.execute("SELECT id FROM outbox WHERE kind = 'harbour.left'").fetchall()
-        event = _docked("Ellen", 4)
-        put(stream, CloudEvent({**event.attributes, "causationid": str(cause)}, event.data))
+        put(stream, _docked_because_of(cause))
         station.hear(1)
         station.runtime.answer("saga.visit")
         assert _status(apart, id) == "completed"
@@ -444,19 +460,12 @@ class TestSagas:
     ) -> None:
         """A reader that died before it had confirmed an event is given it once more."""
 
-        class Call(Command, kind="berths.call"):
-            ship: str
-
-        berths = Context("berths")
-        berths.handles(Call)(lambda _, __: None)
-        saga = Saga("visit", Call, steps=(Step("berth", lambda c: c, until=SETTLED),))
-        station = Station(elsewhere, apart, stream, [berths], [saga], joins_sagas=True)
-        with station.runtime.engine.begin() as connection:
-            id = station.runtime.start(connection, saga, Call(ship="Ellen"))
+        berths, visit = _berths(), _visit(until=SETTLED)
+        station = Station(elsewhere, apart, stream, [berths], [visit], joins_sagas=True)
+        id = _call(station, visit)
         [(cause,)] = apart.execute("SELECT id FROM outbox WHERE kind = 'berths.call'").fetchall()
-        event = _docked("Ellen", 4)
         for _ in range(2):
-            put(stream, CloudEvent({**event.attributes, "causationid": str(cause)}, event.data))
+            put(stream, _docked_because_of(cause))
             station.hear(1)
         assert station.noted() == [("Ellen", 4)]
         assert apart.execute("SELECT open FROM settling").fetchall() == [(1,)]
@@ -469,20 +478,13 @@ class TestSagas:
     def test_nobody_answers_for_a_step_where_that_is_not_asked_for(
         self, elsewhere: Any, apart: Any, stream: Any
     ) -> None:
-        class Call(Command, kind="berths.call"):
-            ship: str
-
-        berths = Context("berths")
-        berths.handles(Call)(lambda _, __: None)
-        saga = Saga("visit", Call, steps=(Step("berth", lambda c: c, until=Docked),))
-        station = Station(elsewhere, apart, stream, [berths], [saga])
-        with station.runtime.engine.begin() as connection:
-            id = station.runtime.start(connection, saga, Call(ship="Ellen"))
+        berths, visit = _berths(), _visit(until=Docked)
+        station = Station(elsewhere, apart, stream, [berths], [visit])
+        id = _call(station, visit)
         for name in ("saga.visit", "berths"):
             station.runtime.answer(name)
         [(cause,)] = apart.execute("SELECT id FROM outbox WHERE kind = 'berths.call'").fetchall()
-        event = _docked("Ellen", 4)
-        put(stream, CloudEvent({**event.attributes, "causationid": str(cause)}, event.data))
+        put(stream, _docked_because_of(cause))
         station.hear(1)
         station.runtime.answer("saga.visit")
         assert _status(apart, id) == "running"
