@@ -81,13 +81,12 @@ class ContextConsumer:
     def handle(
         self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
     ) -> Handled:
-        known = self._undone_outcomes()
         beside = 0 if self._pace >= limit else 1
         deliveries, size = self._inbox.claim(unit, min(limit, self._pace), beside=beside)
         if not size:
             return Handled(more=True, missed=True)
         full = len(deliveries) >= size
-        batch = Batch(self.name, known=known)
+        batch = Batch(self.name, known=self._undone_outcomes())
         leased: Leased | None = None
         left = 0
         alone = len(deliveries) == 1
@@ -142,13 +141,14 @@ class ContextConsumer:
     ) -> Outcome:
         """Call a handler; what it wrote stays only if it returned.
 
-        A savepoint for each would cost as much as many a handler, and most return.  So there is
-        none, as long as none that has touched the database raises; then `Unprotected` is raised,
-        and the batch is run again with savepoints.
+        In a batch a savepoint for each would cost as much as many a handler, and most return.  So
+        there is none, as long as none that has touched the database raises; then `Unprotected` is
+        raised, and the batch is run again with savepoints.  A delivery alone has one: what a handler
+        has refused no other worker may take meanwhile, and ask again.
         """
         work = Work(delivery.message, consumer=self.name, emits=handler.emits, unit=unit)
         began = time.monotonic()
-        protected, careful = True, self._careful > 0
+        protected, careful = True, alone or self._careful > 0
         try:
             with unit.handling(careful=careful) as protected, self._around(work), work:
                 handler.run(delivery.message, work)

@@ -142,6 +142,11 @@ class Forwarder:
             self._mark(unit, self._statements.confirm, leased, arrived)
         return frozenset()
 
+    def say_why(self, unit: UnitOfWork, why: str, limit: int) -> None:
+        """Note with what waits why it does, where nobody tries to forward it now."""
+        error = _not_yet(why)
+        unit.run(self._statements.say_why, {"consumer": self.name, "error": error, "limit": limit})
+
     def _begin(self, unit: UnitOfWork, going: Sequence[_Going]) -> Forwarding:
         lease = uuid4()
         rows = unit.run(
@@ -157,7 +162,7 @@ class Forwarder:
 
     def _put_off(self, home: Database, leased: Forwarding, error: Exception, *, told: bool) -> None:
         """Let it be forwarded later; what cannot have arrived may also be taken back until then."""
-        why = shortened(f"{NOT_YET}: {describe(error)}")
+        why = _not_yet(describe(error))
         untouched = [each for each in leased.going if each.untouched and not told]
         others = [each for each in leased.going if not each.untouched or told]
         try:
@@ -210,6 +215,10 @@ class Forwarder:
             "parcels": parcels_of(self.name),
             "grace": self._grace,
         }
+
+
+def _not_yet(why: str) -> str | None:
+    return shortened(f"{NOT_YET}: {why}")
 
 
 def _record(going: _Going) -> dict[str, Value]:

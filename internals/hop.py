@@ -2,7 +2,8 @@
 
 1. A doorbell says that the consumer may have deliveries; a unit of work is opened.
 2. Claim: one statement locks due deliveries and returns their messages.
-3. Each is handled, within a time budget; if one raises that has written, once more with savepoints.
+3. Each is handled, within a time budget; if one of a batch raises that has written, all of it once
+   more, within savepoints.
 4. Finish: set-based statements write what was sent, with its deliveries, and settle the batch.
 5. Commit; only then are doorbells rung.
 

@@ -46,6 +46,11 @@ class Reach:
         """Whether it did not answer, and this is not the time to try again."""
         return bool(self._pause) and (self._trying or time.monotonic() < self._next)
 
+    @property
+    def why(self) -> str:
+        """Why it did not answer, when it last did not."""
+        return self._why
+
     def open(self) -> OpenedUnit:
         """Open a transaction; raises `OutOfReach` without a try while it is away."""
         trying = self._take()

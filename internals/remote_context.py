@@ -20,7 +20,7 @@ from internals.forwarding import Forwarder
 from internals.hop import Colocated, Ring, drain
 from internals.reach import Reach
 from internals.returning import Returner
-from internals.transactions import Boundary
+from internals.transactions import Boundary, transaction
 
 _NOBODY: Mapping[str, Colocated] = {}
 
@@ -86,6 +86,7 @@ class _Answer:
         returner: Returner,
     ) -> None:
         self._of = of
+        self._limit = limit
         self._ring = ring
         self._drain = partial(drain, limit=limit, hopping=hopping)
         self._returner = returner
@@ -93,17 +94,17 @@ class _Answer:
 
     def run(self, follow: Ring | None) -> int:
         got_on = [
-            self._go(self._of.home, self._forward),
-            self._go(self._of.there, self._handle),
-            self._go(self._of.home, partial(self._bring_home, follow)),
+            self._go(self._forward, self._of.home),
+            self._go(self._handle, self._of.there),
+            self._go(partial(self._bring_home, follow), self._of.there, self._of.home),
         ]
         if self._failed:
             raise self._failed[0]
         return max(got_on)
 
-    def _go(self, needed: Reach, leg: Callable[[], int]) -> int:
+    def _go(self, leg: Callable[[], int], *needed: Reach) -> int:
         """Go one leg, unless one of the databases that it needs is away."""
-        if self._of.there.away or needed.away:
+        if any(database.away for database in needed):
             return 0
         try:
             return leg()
@@ -113,6 +114,10 @@ class _Answer:
 
     def _forward(self) -> int:
         self._of.prepare()
+        if self._of.there.away:
+            with transaction(self._of.home, Boundary.FORWARDED) as unit:
+                self._of.forwarder.say_why(unit, self._of.there.why, self._limit)
+            return 0
         return self._drain(self._of.home, self._of.forwarder, self._ring)
 
     def _handle(self) -> int:
@@ -122,7 +127,7 @@ class _Answer:
     def _carry(self, woken: frozenset[str]) -> None:
         """Bring home what one hop left to bring: it need not wait for the rest of the inbox."""
         if self._returner.name in woken and not self._failed:
-            self._go(self._of.home, partial(self._bring_home, None))
+            self._go(partial(self._bring_home, None), self._of.there, self._of.home)
         if self._of.name in woken:
             self._ring(frozenset({self._of.name}))
 

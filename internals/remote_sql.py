@@ -122,6 +122,20 @@ WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND state ||
   AND due_at = {FORWARDING} AND ring_at = %(ring_at)s
 """
 
+# While its database is known to be away nobody tries, and it stays as it is but for the reason.
+SAY_WHY = """
+WITH waiting AS MATERIALIZED (
+    SELECT message_id, consumer FROM {schema}.inbox
+    WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now()
+      AND last_error IS DISTINCT FROM %(error)s
+    ORDER BY due_at
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE {schema}.inbox AS i SET last_error = %(error)s
+FROM waiting WHERE i.message_id = waiting.message_id AND i.consumer = waiting.consumer
+"""
+
 # As if nobody had touched it.
 GIVE_BACK = f"""
 UPDATE {{schema}}.inbox

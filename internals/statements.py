@@ -395,6 +395,7 @@ class Statements:
     begin_forwarding: str = remote_sql.BEGIN_FORWARDING
     forward: str = remote_sql.FORWARD
     confirm: str = remote_sql.CONFIRM
+    say_why: str = remote_sql.SAY_WHY
     give_back: str = remote_sql.GIVE_BACK
     forward_again: str = remote_sql.FORWARD_AGAIN
     cut_off: str = remote_sql.CUT_OFF

@@ -24,10 +24,10 @@ SAGA = "saga.order"
 DONE = ("first", SAGA, "second", SAGA, "third", SAGA)
 UNDONE = (*DONE, "second", SAGA, "first", SAGA)
 
-#: Round trips of a hop, at most: it begins, claims, writes and commits.
-HOP = 4
-#: And of each handler: its own insert.
-HANDLER = 1
+#: Round trips of a hop, at most: it begins, claims, releases the last savepoint, writes and commits.
+HOP = 5
+#: And of each handler: its savepoint, and its own insert or the savepoint's undoing.
+HANDLER = 2
 
 
 class Wire:

@@ -263,6 +263,19 @@ class TestAway:
         assert mill.runtime.answer("mill") == 0
         assert mill.at_home()["due_at"].year < FORWARDING
 
+    def test_what_comes_then_says_why_it_waits(self, mill: Mill, away: Callable[..., None]) -> None:
+        """Whoever found out was not on the way there with it."""
+        away()
+        mill.order(1)
+        with pytest.raises(Exception, match="connection"):
+            mill.runtime.answer("mill")
+        mill.order(2)
+        assert mill.runtime.answer("mill") == 0
+        found = mill.here("SELECT last_error FROM inbox WHERE consumer = 'mill'")
+        assert [row["last_error"].partition(":")[0] for row in found] == [
+            "not forwarded to its own database yet"
+        ] * 2
+
     def test_a_command_that_could_not_go_there_is_taken_back_at_its_deadline(
         self, mill: Mill, away: Callable[..., None]
     ) -> None:

@@ -290,9 +290,8 @@ class TestBatch:
         assert runs == [5, 2, 6]  # it takes care now
         assert store.effects() == [1, 4, 5, 6]
 
-    @pytest.mark.parametrize("count", [1, 3])
     def test_handlers_that_return_cost_no_savepoint(
-        self, store: Any, command: Any, note: Any, monkeypatch: pytest.MonkeyPatch, count: int
+        self, store: Any, command: Any, note: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def handle(message: Pack, work: Work) -> None:
             note(work, message.n)
@@ -301,10 +300,28 @@ class TestBatch:
         monkeypatch.setattr(
             SqlAlchemyUnitOfWork, "_control", lambda _, statements: controlled.append(statements)
         )
-        store.send(*(command(Pack(n=n)) for n in range(count)))
+        store.send(*(command(Pack(n=n)) for n in range(3)))
         store.hop(depot(handle))
-        assert store.effects() == list(range(count))
+        assert store.effects() == [0, 1, 2]
         assert controlled == []
+
+    def test_a_no_to_a_delivery_alone_is_settled_where_it_was_said(
+        self, store: Any, command: Any, note: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Between two transactions another worker could take it, and ask again."""
+
+        def handle(message: Pack, work: Work) -> None:
+            note(work, message.n)
+            raise Rejected("nothing is packed today")
+
+        opened: list[None] = []
+        begin = store.database.open
+        monkeypatch.setattr(store.database, "open", lambda: opened.append(None) or begin())
+        store.send(command(Pack(n=1)))
+        opened.clear()
+        assert store.hop(depot(handle)).settled == 1
+        assert len(opened) == 1
+        assert store.effects() == []
 
     def test_a_handler_that_swallows_a_database_error_is_undone_alone(
         self, store: Any, command: Any, note: Any
