@@ -27,15 +27,15 @@ flask-demo: $(STAMP) ## Play a travel agent in Flask: trip, bug, stuck, fix, rep
 django-demo: $(STAMP) ## Play a Django shop: order, bug, stuck, fix, replay, completed
 	@$(BIN)/python -m examples.django_shop.demo
 
-test: $(STAMP) ## Run all tests on real servers
-	$(BIN)/python -m pytest -q -n $(WORKERS)
+test: $(STAMP) ## Run all tests on real servers, but for those of the documentation
+	$(BIN)/python -m pytest -q -n $(WORKERS) --ignore tests/docs
 
-check: $(STAMP) ## Lint, types, architecture and documentation
+check: $(STAMP) ## Lint, types, architecture, and all that the documentation says
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/docs
+	$(BIN)/python -m pytest -q -n $(WORKERS) tests/docs
 
 chaos: $(STAMP) ## Strike with faults and check everything: PROFILE=all TRIPS=500 SEED=1 [OWN=yes]
 	@$(BIN)/python -m tests.chaos --profile $(PROFILE) --trips $(TRIPS) --seed $(SEED) $(if $(OWN),--own-database)

@@ -1,6 +1,7 @@
 """Outbox: messages are sent by writing them down, in the transaction of what caused them."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -41,7 +42,7 @@ class Outbox:
         grace: float,
         max_payload: int = DEFAULT_MAX_PAYLOAD,
     ) -> None:
-        self._send = statements.send
+        self._statements = statements
         #: Counts deliveries, where a saga wants to know of them.
         self.settling = Settling(statements, grace=grace)
         #: Seconds that a delivery may wait before the relay rings for it.
@@ -59,13 +60,16 @@ class Outbox:
         Of those in `heard` the saga's delivery is done with the sending.
 
         Returns the consumers that got something due now; their doorbells are to be rung after
-        the commit.  A message whose id was sent before is dropped.  Raises `PayloadError` for one
-        that is too large; nothing is written then.
+        the commit.  A message whose id was sent before is dropped, and that noted with it.  Raises
+        `PayloadError` for one that is too large; nothing is written then.
         """
         if not messages:
             return set()
-        rows = unit.run(self._send, self.parameters(messages, heard))
-        new = {id for _, id in rows}
+        rows = unit.run(self._statements.send, self.parameters(messages, heard))
+        new = {id for _, id in rows if id is not None}
+        if repeats := Counter(message.id for message in messages) - Counter(new):
+            times = records({"id": id, "times": count} for id, count in repeats.items())
+            unit.run(self._statements.repeat, {"repeats": times})
         # The deliveries of a message that was sent before were counted then.
         sent = [message for message in messages if message.id in new]
         return woken(rows) | self.settling.count(unit, sent, ())

@@ -47,7 +47,7 @@ BEGIN_FORWARDING = f"""
 UPDATE {{schema}}.inbox
 SET due_at = {FORWARDING}, ring_at = now() + %(seconds)s * interval '1 second',
     lease = coalesce(lease, %(lease)s), started_at = coalesce(started_at, clock_timestamp())
-WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND state || '' = 'pending'
+WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
 RETURNING ring_at
 """
 
@@ -94,14 +94,14 @@ WITH m AS MATERIALIZED (
     SET state = 'pending', attempts = 0, rings = 0, done_at = NULL, due_at = now(),
         ring_at = clock_timestamp() + %(grace)s * interval '1 second'
     FROM over
-    WHERE i.message_id = over.id AND i.consumer = over.consumer AND i.state || '' = 'parked'
+    WHERE i.message_id = over.id AND i.consumer = over.consumer AND coalesce(i.state = 'parked', false)
       AND over.known AND over.done
 ), offered AS (
     UPDATE {{schema}}.inbox AS i
     SET state = 'pending', rings = 0, done_at = NULL, due_at = now(),
         ring_at = clock_timestamp() + %(grace)s * interval '1 second'
     FROM over
-    WHERE i.message_id = over.parcel AND i.consumer = over.parcels AND i.state || '' = 'done'
+    WHERE i.message_id = over.parcel AND i.consumer = over.parcels AND coalesce(i.state = 'done', false)
       AND NOT over.known
 )
 SELECT id FROM over WHERE known AND NOT done
@@ -118,7 +118,7 @@ UPDATE {{schema}}.inbox
 SET due_at = {FORWARDED},
     last_error = CASE WHEN starts_with(last_error, '{NOT_YET}') THEN NULL ELSE last_error END,
     ring_at = clock_timestamp() + %(again)s * interval '1 second'
-WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND state || '' = 'pending'
+WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
   AND due_at = {FORWARDING} AND ring_at = %(ring_at)s
 """
 
@@ -142,7 +142,7 @@ UPDATE {{schema}}.inbox
 SET due_at = again.at, ring_at = again.at, started_at = NULL, lease = nullif(lease, %(lease)s),
     last_error = coalesce(%(error)s, last_error)
 FROM (SELECT clock_timestamp() + %(delay)s * interval '1 second' AS at) AS again
-WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND state || '' = 'pending'
+WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
   AND due_at = {FORWARDING} AND ring_at = %(ring_at)s
 """
 
@@ -151,7 +151,7 @@ FORWARD_AGAIN = f"""
 UPDATE {{schema}}.inbox
 SET ring_at = clock_timestamp() + %(delay)s * interval '1 second',
     last_error = coalesce(%(error)s, last_error)
-WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND state || '' = 'pending'
+WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
   AND due_at = {FORWARDING} AND ring_at = %(ring_at)s
 """
 
@@ -187,7 +187,7 @@ SELECT i.message_id, i.ordering_key, i.lease, o.root_id, o.awaits
 FROM (SELECT DISTINCT id FROM unnest(%(id)s::uuid[]) AS ids (id) ORDER BY id) AS m
 CROSS JOIN LATERAL (
     SELECT * FROM {schema}.inbox
-    WHERE message_id = m.id AND consumer = %(consumer)s AND state || '' = 'pending' FOR UPDATE
+    WHERE message_id = m.id AND consumer = %(consumer)s AND coalesce(state = 'pending', false) FOR UPDATE
 ) AS i CROSS JOIN LATERAL {message} AS o
 """
 
@@ -197,13 +197,13 @@ UPDATE {schema}.inbox AS i SET attempts = m.attempts, last_error = m.error, took
 FROM json_to_recordset(%(notes)s::json)
     AS m (id uuid, consumer text, attempts int, error text, took float4)
 WHERE i.message_id = m.id AND i.consumer = m.consumer AND m.consumer || '' = %(consumer)s
-  AND i.state || '' = 'pending'
+  AND coalesce(i.state = 'pending', false)
 """
 
 # A handler that acts within its database has left nothing there where it is parked.
 UNTOUCHED = """
 UPDATE {schema}.inbox SET started_at = NULL
-WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND state || '' = 'pending'
+WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
 """
 
 # What is parked may be delivered again, so the parcel that was applied is remembered.
@@ -211,5 +211,5 @@ REMEMBER = """
 UPDATE {schema}.inbox AS i SET lease = m.parcel
 FROM json_to_recordset(%(parked)s::json) AS m (id uuid, consumer text, parcel uuid)
 WHERE i.message_id = m.id AND i.consumer = m.consumer AND m.consumer || '' = %(consumer)s
-  AND i.state || '' = 'parked'
+  AND coalesce(i.state = 'parked', false)
 """

@@ -67,13 +67,15 @@ ORDER BY i.due_at, o.seq
 """
 
 # Each record has the whole key of its row, and state and consumer are compared in ways that fit no
-# index: so Postgres goes from the records to the rows by their primary key, even where it believes
-# that there are few, and never through all that is due, or through all of the consumer's.
+# index, the state in one that Postgres believes to hold for half of the rows: so it goes from the
+# records to the rows by their primary key, even where it believes that there are few, and never
+# through the table, all that is due, or all of the consumer's.
 _SETTLING = """
 UPDATE {schema}.inbox AS i
 SET state = m.state, last_error = m.error, position = m.position, attempts = m.attempts,
     done_at = CASE WHEN m.state = 'pending' THEN NULL ELSE clock_timestamp() END,
-    lease = NULL, took = coalesce(m.took, i.took), rings = CASE WHEN m.state = 'pending' THEN 0 ELSE i.rings END,
+    claimed_at = CASE WHEN i.lease IS NULL THEN now() ELSE i.claimed_at END, lease = NULL,
+    took = coalesce(m.took, i.took), rings = CASE WHEN m.state = 'pending' THEN 0 ELSE i.rings END,
     due_at = CASE WHEN m.state = 'pending'
         THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.due_at END,
     ring_at = CASE WHEN m.state = 'pending'
@@ -81,7 +83,7 @@ SET state = m.state, last_error = m.error, position = m.position, attempts = m.a
 FROM json_to_recordset(%(settled)s::json) AS m (id uuid, consumer text, state text, error text,
         position int, attempts int, delay float8, took float4)
 WHERE i.message_id = m.id AND i.consumer = m.consumer AND m.consumer || '' = %(consumer)s
-  AND i.state || '' = 'pending'
+  AND coalesce(i.state = 'pending', false)
 """
 
 _SAVING = """
@@ -131,6 +133,9 @@ m AS MATERIALIZED (
     SELECT id, seq, saga_id, 'saga.' || saga, false FROM sent
     WHERE category = 'event' AND saga IS NOT NULL AND kind = ANY (awaits)
 )
+"""
+
+_DELIVERING = """
 INSERT INTO {schema}.inbox
     (message_id, consumer, saga_id, state, position, last_error, done_at, due_at, ring_at,
      ordering_key, ordering_no)
@@ -161,12 +166,25 @@ _SETTLE = _SETTLING
 _SAVE_SAGAS = _SAVING
 
 # An id sent before is the same message sent again: it is dropped, with its deliveries.  The rows
-# have the ids of those that were not, which are to be counted.
-_SEND = f"WITH {_SENDING}, message_id"
+# have the ids of those that were not.
+_SEND = f"""
+WITH {_SENDING}, delivered (consumer) AS ({_DELIVERING})
+SELECT consumer, NULL::uuid FROM delivered UNION ALL SELECT NULL, id FROM sent
+"""
+
+# In order, so that two who sent the same again cannot wait for each other.
+_REPEAT = """
+WITH known AS MATERIALIZED (
+    SELECT o.id, m.times FROM json_to_recordset(%(repeats)s::json) AS m (id uuid, times int)
+    JOIN {schema}.outbox AS o ON o.id = m.id
+    ORDER BY o.id FOR UPDATE OF o
+)
+UPDATE {schema}.outbox AS o SET repeats = repeats + known.times FROM known WHERE o.id = known.id
+"""
 
 # The end of a hop, in one round trip.
-_FINISH = f"WITH settled AS ({_SETTLING}), {_SENDING}"
-_FINISH_SAGAS = f"WITH settled AS ({_SETTLING}), saved AS ({_SAVING}), {_SENDING}"
+_FINISH = f"WITH settled AS ({_SETTLING}), {_SENDING} {_DELIVERING}"
+_FINISH_SAGAS = f"WITH settled AS ({_SETTLING}), saved AS ({_SAVING}), {_SENDING} {_DELIVERING}"
 
 # A delivery that is handled outside the transaction that claimed it.  It is not due again before
 # the lease ends, and only the holder of the lease can settle it.  The end is a little random: of
@@ -174,15 +192,16 @@ _FINISH_SAGAS = f"WITH settled AS ({_SETTLING}), saved AS ({_SAVING}), {_SENDING
 _LEASE = """
 UPDATE {schema}.inbox
 SET lease = %(lease)s, attempts = attempts + 1,
+    claimed_at = now(),
     started_at = CASE WHEN %(external)s THEN clock_timestamp() ELSE started_at END,
     due_at = clock_timestamp() + ends.after, ring_at = clock_timestamp() + ends.after
 FROM (SELECT %(seconds)s * (1 + random() / 2) * interval '1 second' AS after) AS ends
-WHERE message_id = %(id)s AND consumer = %(consumer)s AND state || '' = 'pending'
+WHERE message_id = %(id)s AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
 """
 
 _HOLD_LEASE = """
 SELECT 1 FROM {schema}.inbox
-WHERE message_id = %(id)s AND consumer = %(consumer)s AND state || '' = 'pending'
+WHERE message_id = %(id)s AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
   AND lease = %(lease)s
 FOR UPDATE
 """
@@ -209,7 +228,7 @@ RETURNING i.message_id, i.consumer, i.ordering_key
 _CLEAR = """
 WITH cleared AS (
     SELECT message_id, consumer FROM {schema}.inbox
-    WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND state || '' = 'pending'
+    WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
     FOR UPDATE SKIP LOCKED
 )
 UPDATE {schema}.inbox AS i SET state = 'revoked', done_at = clock_timestamp()
@@ -301,6 +320,7 @@ WITH late AS MATERIALIZED (
 )
 UPDATE {schema}.inbox AS i
 SET rings = i.rings + (late.place <= %(head)s)::int,
+    rung_at = CASE WHEN i.rung_at >= i.due_at THEN i.rung_at ELSE clock_timestamp() END,
     ring_at = clock_timestamp()
         + least(%(grace)s * power(2, least(i.rings, 16)), late.cap) * interval '1 second'
 FROM placed AS late
@@ -360,6 +380,7 @@ class Statements:
     claim: str = _CLAIM
     claim_sagas: str = _CLAIM_SAGAS
     send: str = _SEND
+    repeat: str = _REPEAT
     settle: str = _SETTLE
     finish: str = _FINISH
     finish_sagas: str = _FINISH_SAGAS

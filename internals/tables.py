@@ -53,6 +53,13 @@ outbox = Table(
     Column("awaits", ARRAY(Text), nullable=False, comment="kinds the step's saga waits for"),
     Column("retry", JSONB, comment="the step's retry policy"),
     Column("sent_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column(
+        "repeats",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="how often it was sent again, and dropped",
+    ),
     CheckConstraint("category IN ('command', 'event', 'reply', 'timeout', 'act')", name="category"),
     Index("outbox_saga_id_idx", "saga_id", postgresql_where=text("saga_id IS NOT NULL")),
     Index("outbox_causation_id_idx", "causation_id"),
@@ -63,7 +70,7 @@ outbox = Table(
         postgresql_using="brin",
         postgresql_with={"autosummarize": "on"},
     ),
-    comment="Every message ever sent, append-only: the event log",
+    comment="Every message ever sent: the event log; of a row nothing changes but its repeats",
 )
 
 inbox = Table(
@@ -87,6 +94,10 @@ inbox = Table(
     Column("ordering_key", Text, comment="deliveries of one key go one by one, by number"),
     Column("ordering_no", BigInteger, comment="place in its key"),
     Column("took", REAL, comment="seconds that its handler ran, the last time"),
+    Column(
+        "rung_at", DateTime(timezone=True), comment="by the relay, the first time since it was due"
+    ),
+    Column("claimed_at", DateTime(timezone=True), comment="by the worker that handled it last"),
     Column(
         "backfill",
         Boolean,

@@ -13,6 +13,7 @@ from uuid import UUID
 from internals.inbox import DeliveryState
 from internals.statements import statements
 from internals.unit_of_work import Row, UnitOfWork
+from internals.waits import Waits, waited
 from saga.envelope import Category
 
 #: Messages of one trace at most; the earliest are kept.
@@ -20,9 +21,10 @@ MAX_MESSAGES = 10_000
 
 _READ = """
 SELECT t.id, t.kind, t.category, t.saga_id, t.causation_id, t.root_id, t.sender, t.sent_at,
-    CASE WHEN t.kind = 'saga.undo' THEN t.payload ->> 'message_kind' END,
+    CASE WHEN t.kind = 'saga.undo' THEN t.payload ->> 'message_kind' END, t.repeats,
     i.consumer, i.state, i.attempts, i.rings, i.last_error, i.due_at, i.done_at, i.position,
-    i.took, i.ordering_key, i.backfill, acts.done, clock_timestamp()
+    i.took, i.ordering_key, i.backfill, i.rung_at, i.claimed_at, i.started_at, acts.done,
+    clock_timestamp()
 FROM told AS t LEFT JOIN {schema}.inbox AS i ON i.message_id = t.id
 LEFT JOIN (
     SELECT a.message_id, json_agg(json_build_array(a.detail ->> 'consumer', a.act, a.actor, a.reason)
@@ -56,7 +58,7 @@ WITH RECURSIVE origin AS (
 """
 
 #: Columns of a row that are the message's; its delivery's come after them.
-_MESSAGE_COLUMNS = 9
+_MESSAGE_COLUMNS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ class TracedDelivery:
     backfill: bool = False
     #: What operators did with it while it was parked, in order.
     acts: tuple[TracedAct, ...] = ()
+    #: What it waited for; None while it is pending.
+    waits: Waits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,8 @@ class Node:
     children: tuple["Node", ...]
     #: Of an order to undo, the kind of the message whose handling is undone.
     undoes: str | None = None
+    #: How often it was sent again, and dropped.
+    repeats: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +177,9 @@ def _tree(messages: Sequence[Sequence[Row]]) -> tuple[Node, ...]:
     children: dict[UUID | None, list[Node]] = {}
     for place in range(len(messages) - 1, -1, -1):
         rows = messages[place]
-        id, kind, category, saga_id, causation_id, root_id, sender, sent_at, undoes = rows[0][
-            :_MESSAGE_COLUMNS
-        ]
+        id, kind, category, saga_id, causation_id, root_id, sender, sent_at, undoes, repeats = rows[
+            0
+        ][:_MESSAGE_COLUMNS]
         node = Node(
             id=id,
             kind=kind,
@@ -183,18 +189,33 @@ def _tree(messages: Sequence[Sequence[Row]]) -> tuple[Node, ...]:
             root_id=root_id,
             sender=sender,
             sent_at=sent_at,
-            deliveries=tuple(_delivery(row) for row in rows if row[_MESSAGE_COLUMNS] is not None),
+            deliveries=tuple(
+                _delivery(row, sent_at) for row in rows if row[_MESSAGE_COLUMNS] is not None
+            ),
             children=tuple(reversed(children.pop(id, ()))),
             undoes=undoes,
+            repeats=repeats,
         )
         known = places.get(causation_id, place) < place
         children.setdefault(causation_id if known else None, []).append(node)
     return tuple(reversed(children[None]))
 
 
-def _delivery(row: Row) -> TracedDelivery:
-    consumer, state, *rest, acts = row[_MESSAGE_COLUMNS:-1]
+def _delivery(row: Row, sent_at: datetime) -> TracedDelivery:
+    consumer, state, *rest, rung_at, claimed_at, started_at, acts = row[_MESSAGE_COLUMNS:-1]
     # Without a consumer all of the message's parked deliveries were meant.
     listed = json.loads(acts) if acts else ()
-    done = tuple(TracedAct(*act) for of, *act in listed if of in (None, consumer))
-    return replace(TracedDelivery(consumer, DeliveryState(state), *rest), acts=done)
+    delivery = TracedDelivery(consumer, DeliveryState(state), *rest)
+    return replace(
+        delivery,
+        acts=tuple(TracedAct(*act) for of, *act in listed if of in (None, consumer)),
+        waits=waited(
+            sent_at=sent_at,
+            due_at=delivery.due_at,
+            rung_at=rung_at,
+            claimed_at=claimed_at,
+            started_at=started_at,
+            done_at=delivery.done_at,
+            took=delivery.took,
+        ),
+    )

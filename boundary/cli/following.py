@@ -72,6 +72,7 @@ def _document(node: Node, delivery: TracedDelivery) -> dict[str, object]:
         "last_error": delivery.last_error,
         "sent_at": node.sent_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "took": delivery.took,
+        "waits": asdict(delivery.waits) if delivery.waits else None,
         "backfill": delivery.backfill,
         "acts": [asdict(act) for act in delivery.acts],
     }

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from boundary.operator.moments import duration
-from boundary.rendering.trace_tree import act_on_parked
+from boundary.rendering.trace_tree import act_on_parked, repeated
 from internals.inbox import DeliveryState
 from internals.trace import Node, Trace, TracedDelivery
 
@@ -39,6 +39,8 @@ def _arrows(trace: Trace, names: dict[str, str]) -> Iterator[str]:
         what = f"undo {node.undoes}" if node.undoes else node.kind
         if not node.deliveries:
             yield f"{sender}-){sender}: {_text(what)} to nobody"
+        if node.repeats:
+            yield f"Note over {sender}: {_text(f'{what} {repeated(node)}')}"
         for delivery in node.deliveries:
             arrow = "--x" if delivery.state is DeliveryState.PARKED else _ARROWS[delivery.state]
             to = short(delivery.consumer)

@@ -7,7 +7,7 @@ book_trip TRIP-00012 · compensated · 1.24 s · step payment: payments.declined
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -35,6 +35,9 @@ _GLUE = "\ue000"
 _REJECTED = "rejected: "
 _STALE = "stale"
 _REVOKED = "revoked: "
+
+#: Seconds that are worth a word.
+_SHORTEST = 0.0005
 
 #: A year that stands for a time nobody knows yet.
 _NEVER = 9000
@@ -80,7 +83,7 @@ def render_trace(trace: Trace, saga: SagaDetail | None = None, *, times: bool = 
     Args:
         trace: Of the saga, or of any message.
         saga: The saga it belongs to; makes the headline and marks compensations.
-        times: Whether to say how long each delivery waited and how long its handler ran.
+        times: Whether to say what each delivery waited for, and how long.
     """
     lines = [("", "  ", _saga_headline(saga) if saga else _headline(trace))]
     at = trace.at or datetime.now(UTC)
@@ -157,7 +160,14 @@ def _label(node: Node, saga: SagaDetail | None, at: datetime, *, times: bool) ->
         if place:
             line.append(", ", "dim")
         line.append_text(_delivery(delivery, node, at, times=times))
+    if node.repeats:
+        line.append(f" · {repeated(node)}", "dim")
     return line
+
+
+def repeated(node: Node) -> str:
+    """Say how often a message was sent again."""
+    return f"sent {node.repeats} more time{'s' * (node.repeats != 1)}, dropped"
 
 
 def _delivery(delivery: TracedDelivery, node: Node, at: datetime, *, times: bool) -> Text:
@@ -171,7 +181,7 @@ def _delivery(delivery: TracedDelivery, node: Node, at: datetime, *, times: bool
         text.append(f"{mark}{_GLUE}", style)
     tried = f"{delivery.attempts} attempt{'s' * (delivery.attempts != 1)}"
     if delivery.state is DeliveryState.DONE:
-        took = _times(delivery, node) if times else _took(delivery, node, at)
+        took = _times(delivery) if times else _took(delivery, node, at)
         text.append_text(_done(delivery, took, error, tried))
     elif delivery.state is DeliveryState.PARKED:
         text.append("parked", style)
@@ -236,15 +246,19 @@ def _took(delivery: TracedDelivery, node: Node, at: datetime) -> str:
     return duration((delivery.done_at or at) - node.sent_at).replace(" ", _GLUE)
 
 
-def _times(delivery: TracedDelivery, node: Node) -> str:
-    """How long it waited to be handled, and how long its handler ran."""
-    assert delivery.done_at is not None
-    ran = timedelta(seconds=delivery.took or 0)
-    waited = max(delivery.done_at - node.sent_at - ran, timedelta())
-    said = f"waited {duration(waited)}"
-    if delivery.took is not None:
-        said += f", ran {duration(ran)}"
-    return said.replace(" ", _GLUE)
+def _times(delivery: TracedDelivery) -> str:
+    """What it waited for and how long; what seldom is waited for only where it was."""
+    assert delivery.waits is not None
+    told = {
+        "due": delivery.waits.due >= _SHORTEST,
+        "outbox": delivery.waits.outbox >= _SHORTEST,
+        "handler": delivery.took is not None,
+    }
+    return ", ".join(
+        f"{what} {duration(timedelta(seconds=seconds))}".replace(" ", _GLUE)
+        for what, seconds in asdict(delivery.waits).items()
+        if told.get(what, True)
+    )
 
 
 def delivery_text(delivery: TracedDelivery, node: Node, at: datetime) -> Text:

@@ -45,14 +45,18 @@ def test_a_diagram_that_nobody_could_read_says_what_it_leaves_out(
     assert "the rest is left out" in out
 
 
-def test_times_say_what_each_waited_and_ran(orders: Orders, call: Callable[..., Ran]) -> None:
+def test_times_say_what_each_waited_for(orders: Orders, call: Callable[..., Ran]) -> None:
     id = orders.place("O-1")
     orders.handle()
     out = call("trace", str(id), "--times").out
-    assert re.search(r"stock\.reserve → stock ✓ waited \d+ m?s, ran \d+ ms", out)
+    assert re.search(
+        r"stock\.reserve → stock ✓ queue \d+ m?s, batch \d+ m?s, handler \d+ m?s\n", out
+    )
     node = call("trace", str(id), "--json").document["messages"][0]["children"][0]
     assert node["kind"] == "stock.reserve"
-    assert node["deliveries"][0]["took"] >= 0
+    waits = node["deliveries"][0]["waits"]
+    assert list(waits) == ["due", "outbox", "queue", "batch", "handler"]
+    assert waits["handler"] == node["deliveries"][0]["took"] >= 0
 
 
 def test_follow_tells_what_happened_and_ends_with_the_saga(

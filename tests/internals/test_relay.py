@@ -291,7 +291,22 @@ class TestLook:
         relay(store, Bell()).look()
         after = store.delivery(message)
         changed = {name for name in before if before[name] != after[name]}
-        assert changed == {"rings", "ring_at"}
+        assert changed == {"rings", "ring_at", "rung_at"}
+
+    def test_it_notes_when_it_first_rang_since_it_was_due(
+        self, store: Any, command: Any, outside: Any
+    ) -> None:
+        message = command(Sweep())
+        store.send(message)
+        noted = []
+        for again in (False, False, True):
+            if again:  # it was run meanwhile, and is tried again
+                outside.execute("UPDATE inbox SET due_at = clock_timestamp()")
+            store.make_late()
+            relay(store, Bell()).look()
+            noted.append(store.delivery(message)["rung_at"])
+        first, second, third = noted
+        assert first == second < third
 
 
 class TestRun:

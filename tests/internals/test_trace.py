@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import astuple
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -188,6 +189,58 @@ def test_a_parked_delivery_shows_its_attempts_and_its_error(
     assert (parked.state, parked.attempts) == (DeliveryState.PARKED, 2)
     assert parked.last_error == "RuntimeError: no luck"
     assert [child.kind for child in nodes["payments.charge"].children] == ["saga.faulted"]
+
+
+def test_what_was_done_says_what_it_waited_for(
+    engine: Engine, schema: str, agency: Runtime, outside: Any
+) -> None:
+    """Doorbells are lost, and the relay rings once more; a worker comes after that."""
+    with agency.engine.begin() as connection:
+        id = agency.publish(connection, Reserved(number=1))
+    broker: Any = agency.broker
+    broker.client.delete(f"{broker.namespace}:doorbell:loyalty")
+    outside.execute("UPDATE inbox SET ring_at = now() WHERE consumer = 'loyalty'")
+    agency.relay().look()
+    run(agency)
+    with engine.connect() as connection:
+        [node] = trace_message(SqlAlchemyUnitOfWork(connection), schema, id).roots
+    rung, quiet = sorted(node.deliveries, key=lambda delivery: delivery.consumer)
+    for delivery in (rung, quiet):
+        assert delivery.waits is not None
+        assert delivery.done_at is not None
+        whole = (delivery.done_at - node.sent_at).total_seconds()
+        assert sum(astuple(delivery.waits)) == pytest.approx(whole, abs=1e-5)
+        assert delivery.waits.queue > 0
+        assert delivery.waits.handler == delivery.took
+    assert rung.waits is not None
+    assert rung.waits.outbox > 0
+    assert quiet.waits is not None
+    assert quiet.waits.outbox == 0
+
+
+def test_what_is_tried_again_waits_until_it_is_due(
+    engine: Engine, schema: str, book: Callable[[int], UUID]
+) -> None:
+    id = book(13)
+    with engine.connect() as connection:
+        nodes = by_kind(trace(SqlAlchemyUnitOfWork(connection), schema, id))
+    [parked] = nodes["payments.charge"].deliveries
+    assert parked.waits is not None
+    assert parked.waits.due > 0
+
+
+def test_what_is_sent_again_is_dropped_and_says_so(engine: Engine, schema: str) -> None:
+    first, other = message("flights.reserved"), message("flights.reserved")
+    with sent(engine, schema, first, other):
+        pass
+    with sent(engine, schema, first, first, message("flights.reserved")):
+        pass
+    with sent(engine, schema, first) as connection:
+        found = [
+            trace_message(SqlAlchemyUnitOfWork(connection), schema, each.id).roots[0].repeats
+            for each in (first, other)
+        ]
+    assert found == [3, 0]
 
 
 def test_a_pending_delivery_has_no_end(engine: Engine, schema: str, agency: Runtime) -> None:

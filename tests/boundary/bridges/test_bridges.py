@@ -468,6 +468,10 @@ class TestSagas:
             put(stream, _docked_because_of(cause))
             station.hear(1)
         assert station.noted() == [("Ellen", 4)]
+        repeats = apart.execute(
+            "SELECT repeats FROM outbox WHERE kind = 'harbour.docked'"
+        ).fetchall()
+        assert repeats == [(1,)]
         assert apart.execute("SELECT open FROM settling").fetchall() == [(1,)]
         station.runtime.answer("berths")
         station.runtime.answer("saga.visit")

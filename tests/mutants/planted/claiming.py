@@ -53,7 +53,7 @@ CLAIMS = (
         "settle-overwrites",
         "a worker that comes late takes back what another has settled",
         _STATEMENTS,
-        "  AND i.state || '' = 'pending'\n",
+        "  AND coalesce(i.state = 'pending', false)\n",
         "",
         "tests/internals/test_inbox.py::TestSettle"
         "::test_a_late_worker_does_not_overwrite_what_is_settled",

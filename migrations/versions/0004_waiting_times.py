@@ -1,0 +1,58 @@
+"""Waiting times: when a delivery was claimed and rung for, and how often a message came again.
+
+Revision: 0004
+Follows: 0003
+"""
+
+import sqlalchemy as sa
+from alembic import context, op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+SCHEMA = context.config.attributes["schema"]
+
+_LOG = "Every message ever sent, append-only: the event log"
+_COUNTED_LOG = "Every message ever sent: the event log; of a row nothing changes but its repeats"
+
+
+def upgrade() -> None:
+    op.add_column(
+        "inbox",
+        sa.Column(
+            "rung_at",
+            sa.DateTime(timezone=True),
+            comment="by the relay, the first time since it was due",
+        ),
+        schema=SCHEMA,
+    )
+    op.add_column(
+        "inbox",
+        sa.Column(
+            "claimed_at",
+            sa.DateTime(timezone=True),
+            comment="by the worker that handled it last",
+        ),
+        schema=SCHEMA,
+    )
+    op.add_column(
+        "outbox",
+        sa.Column(
+            "repeats",
+            sa.Integer,
+            nullable=False,
+            server_default="0",
+            comment="how often it was sent again, and dropped",
+        ),
+        schema=SCHEMA,
+    )
+    op.create_table_comment("outbox", _COUNTED_LOG, existing_comment=_LOG, schema=SCHEMA)
+
+
+def downgrade() -> None:
+    op.create_table_comment("outbox", _LOG, existing_comment=_COUNTED_LOG, schema=SCHEMA)
+    op.drop_column("outbox", "repeats", schema=SCHEMA)
+    op.drop_column("inbox", "claimed_at", schema=SCHEMA)
+    op.drop_column("inbox", "rung_at", schema=SCHEMA)
