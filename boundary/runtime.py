@@ -191,6 +191,8 @@ class Runtime:
     ) -> UUID:
         """Start a saga in the caller's transaction and return its id.
 
+        In a handler that is `work.connection`; the trace then says which message the saga began with.
+
         Args:
             handle: The SQLAlchemy Session or Connection of the caller's own writes.  Nothing is
                 committed here: the saga begins when the caller commits, or never.

@@ -1,6 +1,7 @@
 """Starting sagas: in the caller's transaction, once for each business key."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from internals.outbox import Heard, Outbox
 from internals.records import records
 from internals.statements import Statements
 from internals.unit_of_work import UnitOfWork
+from internals.work import Work, handling
 from saga.decide import Decision, decide, start_message
 from saga.definition import Saga
 from saga.envelope import Envelope
@@ -41,7 +43,8 @@ class Starter:
     ) -> tuple[list[UUID], set[str]]:
         """Start a saga for each item; all of them or none.
 
-        The start is decided at once, so the first commands are written by the same statements.
+        The start is decided at once, so the first commands are written by the same statements.  In a
+        handler the message that it handles is what caused it.
 
         Returns the ids, in the order of the items (for a key that was started before with the
         same data, the id of then), and the consumers whose doorbells are to be rung.
@@ -51,6 +54,8 @@ class Starter:
             PayloadError: The data or a first command cannot be stored.
         """
         begun = [_begin(saga, item) for item in items]
+        if (work := handling()) is not None:
+            begun = [(_caused(start, work), decision) for start, decision in begun]
         by_id = {decision.state.id: index for index, (_, decision) in enumerate(begun)}
         with unit.savepoint():
             inserted = self._insert(unit, saga, [d.state for _, d in begun], keys)
@@ -150,3 +155,8 @@ def _begin(saga: Saga[D], data: D) -> tuple[Envelope, Decision[Any]]:
     state = SagaState(id=uuid7(), data=data)
     message = start_message(saga, state.id, data)
     return message, decide(saga, state, message)
+
+
+def _caused(start: Envelope, work: Work) -> Envelope:
+    """The start of a saga by a handler: it hangs below the message, and no step waits for it."""
+    return replace(start, causation_id=work.message.id, sender=work.consumer)

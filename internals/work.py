@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -17,6 +18,14 @@ from saga.messages import Command, Event, Message
 
 #: Entered around each run of a handler.
 Around = Callable[["Work"], AbstractContextManager[object]]
+
+
+_handling: ContextVar["Work | None"] = ContextVar("handling", default=None)
+
+
+def handling() -> "Work | None":
+    """Return the work of the handler that runs in this thread, or task; None outside of one."""
+    return _handling.get()
 
 
 def nothing_around(_: "Work") -> AbstractContextManager[None]:
@@ -43,12 +52,14 @@ class Work:
     ) -> None:
         self.message = message
         self.sent: list[Envelope] = []
+        #: Whose handler it is.
+        self.consumer = consumer
         self._unit = unit
         self._begin = begin
-        self._consumer = consumer
         self._emits = emits
         self._new_id = new_id
         self._session: Session | None = None
+        self._entered: Token[Work | None] | None = None
         #: Whether the handler may have written anything.
         self.touched = False
 
@@ -113,7 +124,7 @@ class Work:
     @property
     def idempotency_key(self) -> str:
         """Stays the same however often this delivery is run: for calls to other systems."""
-        return f"{self._consumer}:{self.message.id}"
+        return f"{self.consumer}:{self.message.id}"
 
     def publish(self, event: Event) -> None:
         """Tell everyone who listens; raises `UndeclaredEmission` unless `emits` lists it."""
@@ -133,6 +144,7 @@ class Work:
             self._session.commit()  # releases the session's savepoint, no more
 
     def __enter__(self) -> Self:
+        self._entered = _handling.set(self)
         return self
 
     def __exit__(
@@ -141,13 +153,15 @@ class Work:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._entered is not None:
+            _handling.reset(self._entered)
         if self._session is not None:
             self._session.close()
 
     def _add(self, message: Message, category: Category, recipient: str | None) -> None:
         if type(message) not in self._emits:
             raise UndeclaredEmission(
-                f"the handler of {self.message.kind} in {self._consumer} sent {message.kind}, "
+                f"the handler of {self.message.kind} in {self.consumer} sent {message.kind}, "
                 "which its emits does not list; add it there"
             )
         self.sent.append(
@@ -156,6 +170,6 @@ class Work:
                 id=self._new_id(),
                 category=category,
                 recipient=recipient,
-                sender=self._consumer,
+                sender=self.consumer,
             )
         )

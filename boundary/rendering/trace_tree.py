@@ -151,8 +151,11 @@ def _label(node: Node, saga: SagaDetail | None, at: datetime, *, times: bool) ->
     if phase is Phase.COMPENSATING or node.undoes:
         line.append("↩ ", "magenta")
     line.append(f"undo {node.undoes}" if node.undoes else node.kind, _KIND_STYLES[node.category])
-    if node.kind == Started.kind and all(_is_plain(d) for d in node.deliveries):
-        return line
+    if node.kind == Started.kind:
+        if node.sender is not None:
+            line.append(f" by {node.sender}, on message {node.causation_id}", "dim")
+        if all(_is_plain(d) for d in node.deliveries):
+            return line
     line.append(" → ", "dim")
     if not node.deliveries:
         line.append("nobody", "dim")

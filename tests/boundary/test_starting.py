@@ -14,15 +14,19 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.orm import Session
 
 from boundary import Runtime
+from boundary.rendering import render_trace
 from boundary.settings import Settings
 from internals import Context, Work
+from internals.trace import trace, trace_message
 from internals.unit_of_work import SqlAlchemyUnitOfWork
 from saga import (
     Command,
     DefinitionError,
+    Event,
     KeyConflict,
     NoTransaction,
     PayloadError,
+    Rejected,
     Saga,
     SagaError,
     Step,
@@ -78,6 +82,73 @@ def count(outside: psycopg.Connection[Any]) -> Callable[[], tuple[int, int, int]
         return tuple(row[0] for row in rows if row)
 
     return count
+
+
+class Asked(Event, kind="catalogue.asked"):
+    book: str
+    lend: bool = True
+
+
+@pytest.fixture
+def counter(runtime: Callable[..., Runtime]) -> Runtime:
+    """A library whose counter lends what is asked for."""
+    counter = Context("counter")
+
+    @counter.reacts_to(Asked)
+    def begin(event: Asked, work: Work) -> None:
+        made.start(work.connection, LOAN, Loan(book=event.book))
+        if not event.lend:
+            raise Rejected("not today")
+
+    made = runtime([LOAN], [counter])
+    made.subscribe()
+    return made
+
+
+def asked(library: Runtime, *events: Asked) -> list[UUID]:
+    """Publish, and let the counter handle it."""
+    with library.engine.begin() as connection:
+        ids = [library.publish(connection, event) for event in events]
+    library.answer("counter")
+    return ids
+
+
+class TestByAHandler:
+    """An event may begin a saga: a handler at the boundary starts it."""
+
+    def test_the_saga_hangs_below_the_event(
+        self, counter: Runtime, outside: Any, schema: str
+    ) -> None:
+        [event] = asked(counter, Asked(book="Emma"))
+        with counter.engine.connect() as connection:
+            found = trace_message(SqlAlchemyUnitOfWork(connection), schema, event)
+            [(saga,)] = outside.execute("SELECT id FROM saga").fetchall()
+            of_saga = trace(SqlAlchemyUnitOfWork(connection), schema, saga)
+        kinds = ["catalogue.asked", "saga.started", "desk.lend"]
+        assert [(depth, node.kind) for depth, node in found.walk()] == list(enumerate(kinds))
+        [start] = of_saga.roots
+        assert (start.sender, start.causation_id) == ("counter", event)
+        assert f"saga.started by counter, on message {event}" in str(render_trace(of_saga))
+
+    def test_none_begins_where_the_handler_says_no(self, counter: Runtime, count: Any) -> None:
+        asked(counter, Asked(book="Emma", lend=False))
+        assert count() == (0, 1, 1)  # the event alone
+
+    def test_one_key_is_one_saga_though_it_be_asked_for_twice(
+        self, counter: Runtime, count: Any
+    ) -> None:
+        asked(counter, Asked(book="Emma"), Asked(book="Emma"))
+        sagas, _, _ = count()
+        assert sagas == 1
+
+    def test_outside_of_it_nothing_is_the_cause(self, counter: Runtime, outside: Any) -> None:
+        asked(counter, Asked(book="Emma"))
+        with counter.engine.begin() as connection:
+            counter.start(connection, LOAN, DUNE)
+        causes = outside.execute(
+            "SELECT causation_id FROM outbox WHERE kind = 'saga.started' ORDER BY seq"
+        ).fetchall()
+        assert [cause is None for (cause,) in causes] == [False, True]
 
 
 NOTHING = (0, 0, 0)
