@@ -76,7 +76,13 @@ def charge_card(trip: Trip) -> ChargeCard:
 
 
 def issue_documents(trip: Trip) -> IssueDocuments:
-    return IssueDocuments(trip_id=trip.trip_id, flight=trip.flight, seats=trip.seats)
+    return IssueDocuments(
+        trip_id=trip.trip_id,
+        reference=trip.reference,
+        traveller=trip.traveller,
+        flight=trip.flight,
+        seats=trip.seats,
+    )
 
 
 def keep_tickets(trip: Trip, event: DocumentsIssued) -> Trip:

@@ -19,16 +19,15 @@ from sqlalchemy.schema import DropSchema
 
 from boundary import Runtime, Settings
 from boundary.servers import Servers
+from examples.travel import aftercare
+from examples.travel.airline import Airline, hold_back
 from examples.travel.app import build_runtime
-from examples.travel.booking import BOOK_TRIP
 from examples.travel.checks import check
 from examples.travel.contexts import create_tables
 from examples.travel.day import FLIGHTS_FILE, Day, Flight, FlightsFileError, read_day
-from examples.travel.disrupted import check_disrupted, read_disrupted, still_booked
-from examples.travel.disruption import REBOOK_TRIP, disruption_of, hold_back
+from examples.travel.disrupted import check_disrupted, read_disrupted
 from examples.travel.drive import Faults, drive
 from examples.travel.interruption import Interrupted, Interruption
-from examples.travel.messages import FlightCancelled
 from examples.travel.progress import Progress
 from examples.travel.record import check_record, read_rejections, read_statuses
 from examples.travel.report import Report, write_json, write_report
@@ -148,8 +147,10 @@ def _make_tables(runtime: Runtime, day: Day) -> None:
         for schema in (settings.db_schema, _travel_schema(settings)):
             connection.execute(DropSchema(schema, cascade=True, if_exists=True))
     runtime.migrate()
+    runtime.subscribe()  # the first flight is cancelled before a worker is up
     with runtime.engine.begin() as connection:
         create_tables(connection, day)
+        aftercare.create_tables(connection)
 
 
 def _book(
@@ -168,27 +169,18 @@ def _book(
         try:
             workers.start()
             with progress:
-                crew = (workers, faults, progress, interruption)
-                drive(runtime, BOOK_TRIP, trips, *crew)
-                disrupted: list[Trip] = []
-                if late:
-                    _cancel(runtime, late)
-                    drive(runtime, REBOOK_TRIP, [], *crew)
-                    with runtime.engine.connect() as connection:
-                        numbers = [flight.number for flight in late]
-                        disrupted = still_booked(connection, numbers, trips)
-                    drive(runtime, REBOOK_TRIP, [disruption_of(t) for t in disrupted], *crew)
+                drive(runtime, trips, Airline(late), workers, faults, progress, interruption)
             seconds = time.monotonic() - started
         finally:
             workers.stop()
     schema = runtime.settings.db_schema
     with runtime.engine.connect() as connection:
         statuses = read_statuses(connection, schema)
-        found = read_disrupted(connection, schema, disrupted) if options.disruption else None
+        found = read_disrupted(connection, schema) if options.disruption else None
         booked = trips if found is None else found.as_booked_now(trips)
         checks = [*check(connection, booked, statuses), *check_record(connection, schema)]
         if found is not None:
-            checks += check_disrupted(connection, found)
+            checks += check_disrupted(connection, found, trips)
         report = Report(
             trips=len(trips),
             statuses=statuses,
@@ -207,13 +199,6 @@ def _book(
         else:
             write_report(report, connection, schema)
     return report
-
-
-def _cancel(runtime: Runtime, late: Sequence[Flight]) -> None:
-    """The airline cancels flights, hour by hour."""
-    for flight in late:
-        with runtime.engine.begin() as connection:
-            runtime.publish(connection, FlightCancelled(flight=flight.number))
 
 
 def _environment(settings: Settings) -> dict[str, str]:

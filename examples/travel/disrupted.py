@@ -1,20 +1,26 @@
 """Disrupted: what became of trips whose flight was cancelled, told from the tables."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, Executable, func, select, text
 
 from examples.travel.checks import COMPENSATED, COMPLETED, Check, judge
-from examples.travel.contexts import cars, documents, hotels, loyalty, notifications
-from examples.travel.contexts.flights import departures, reservations
+from examples.travel.contexts.cars import fleet
+from examples.travel.contexts.documents import tickets
+from examples.travel.contexts.flights import departures
+from examples.travel.contexts.hotels import rooms
+from examples.travel.contexts.loyalty import goodwill
+from examples.travel.contexts.notifications import sent
 from examples.travel.contexts.rebooking import disruptions
-from examples.travel.disruption import REBOOK_TRIP
+from examples.travel.contexts.seating import bookings
+from examples.travel.disruption import REBOOK_TRIP, Disruption
 from examples.travel.trips import Trip
 
 _ENDED = """
-SELECT key, status, data ->> 'new_flight' AS new_flight FROM {schema}.saga WHERE name = :name
+SELECT data, status FROM {schema}.saga WHERE name = :name ORDER BY started_at, id
 """
 
 # Steps that were over because everything that they had set off was done.
@@ -32,58 +38,54 @@ WHERE o.kind = 'saga.undo' AND i.last_error LIKE 'stands: %'
 
 @dataclass(frozen=True, slots=True)
 class Disrupted:
-    """How the trips ended whose flight was cancelled."""
+    """How it ended for trips whose flight was cancelled; a trip may be here more than once."""
 
-    trips: Sequence[Trip]
-    #: Reference of a trip to the status of its saga `rebook_trip`.
-    statuses: Mapping[str, str]
-    #: Reference of a trip to the flight that it is rebooked to.
-    new_flights: Mapping[str, str]
+    #: Each with the status of its saga `rebook_trip`, in the order in which those began.
+    ended: Sequence[tuple[Disruption, str]]
     settled: int
     #: Reactions that could not be undone.
     still_standing: int
 
     @property
-    def rebooked(self) -> list[Trip]:
-        """Those that leave later, as they are booked now."""
-        return [
-            trip.model_copy(update={"flight": self.new_flights[trip.reference]})
-            for trip in self.trips
-            if self.statuses.get(trip.reference) == COMPLETED
-        ]
+    def rebooked(self) -> list[Disruption]:
+        """Those that leave later, or were to."""
+        return [disruption for disruption, status in self.ended if status == COMPLETED]
 
     @property
-    def undone(self) -> list[Trip]:
+    def undone(self) -> list[Disruption]:
         """Those for which no later flight had seats."""
-        return [t for t in self.trips if self.statuses.get(t.reference) == COMPENSATED]
+        return [disruption for disruption, status in self.ended if status == COMPENSATED]
 
     def as_booked_now(self, trips: Sequence[Trip]) -> list[Trip]:
-        """Return all trips, the rebooked ones with their new flights."""
-        now = {trip.reference: trip for trip in self.rebooked}
-        return [now.get(trip.reference, trip) for trip in trips]
+        """Return all trips, the rebooked ones with their last flights."""
+        last = {disruption.trip_id: disruption.new_flight for disruption in self.rebooked}
+        return [
+            trip.model_copy(update={"flight": last[trip.trip_id]}) if trip.trip_id in last else trip
+            for trip in trips
+        ]
 
 
-def read_disrupted(connection: Connection, schema: str, trips: Sequence[Trip]) -> Disrupted:
-    """Read what became of these trips."""
-    rows = connection.execute(text(_ENDED.format(schema=schema)), {"name": REBOOK_TRIP.name}).all()
+def read_disrupted(connection: Connection, schema: str) -> Disrupted:
+    """Read what became of all that were disrupted."""
+    rows = connection.execute(text(_ENDED.format(schema=schema)), {"name": REBOOK_TRIP.name})
     return Disrupted(
-        trips=trips,
-        statuses={row.key: row.status for row in rows},
-        new_flights={row.key: row.new_flight for row in rows if row.new_flight},
+        ended=[(Disruption.model_validate(row.data), row.status) for row in rows],
         settled=connection.scalar(text(_SETTLED.format(schema=schema))) or 0,
         still_standing=connection.scalar(text(_STANDING.format(schema=schema))) or 0,
     )
 
 
-def check_disrupted(connection: Connection, found: Disrupted) -> tuple[Check, ...]:
-    """Check that each of these trips was rebooked whole, or left as it was."""
-    rebooked = {trip.trip_id: trip for trip in found.rebooked}
+def check_disrupted(
+    connection: Connection, found: Disrupted, trips: Sequence[Trip]
+) -> tuple[Check, ...]:
+    """Check that whoever was to leave on a cancelled flight was rebooked whole, or left as before."""
     problems = {
         "trips_were_disrupted": _none(found),
         "every_disrupted_trip_is_rebooked_or_undone": _not_over(found),
+        "on_cancelled_flights_are_those_who_found_no_other": _left_behind(connection, found),
         "rebooked_trips_leave_later_for_the_same_place": _wrong_flights(connection, found),
-        "rebooked_trips_have_tickets_of_their_new_flight": _wrong_tickets(connection, rebooked),
-        "who_waits_was_looked_after_and_nobody_else": _reactions(connection, found),
+        "rebooked_trips_have_tickets_of_their_new_flight": _wrong_tickets(connection, found),
+        "who_waits_was_looked_after_and_nobody_else": _reactions(connection, found, trips),
         "what_cannot_be_undone_is_reported": _unreported(connection, found),
     }
     return tuple(judge(name, lines) for name, lines in problems.items())
@@ -91,92 +93,106 @@ def check_disrupted(connection: Connection, found: Disrupted) -> tuple[Check, ..
 
 def _none(found: Disrupted) -> Iterator[str]:
     """Where nothing was disrupted nothing was tried, so it must not look like a success."""
-    if not found.trips:
+    if not found.ended:
         yield (
-            "no trip was on a flight that is cancelled after noon; book more with --trips, "
+            "no trip had tickets of a flight that is cancelled after noon; book more with --trips, "
             "on a day that has such flights"
         )
 
 
 def _not_over(found: Disrupted) -> Iterator[str]:
-    for trip in found.trips:
-        status = found.statuses.get(trip.reference, "unknown")
+    for disruption, status in found.ended:
         if status not in (COMPLETED, COMPENSATED):
-            yield f"{trip.reference} is {status}"
-    if found.settled != len(found.trips):
-        yield f"{found.settled} of {len(found.trips)} were settled before a flight was looked for"
+            yield f"{disruption.reference} is {status}"
+    if found.settled != len(found.ended):
+        yield f"{found.settled} of {len(found.ended)} were settled before a flight was looked for"
+
+
+def _left_behind(connection: Connection, found: Disrupted) -> Iterator[str]:
+    """Tickets of a cancelled flight and no later one with seats belong together."""
+    held = _pairs(
+        connection,
+        select(tickets.c.trip_id, tickets.c.flight)
+        .join(departures, departures.c.flight == tickets.c.flight)
+        .where(departures.c.cancelled_late),
+    )
+    for trip_id, flight in sorted(held ^ _trips_on(found.undone)):
+        yield f"trip {trip_id} has tickets of {flight} and was not disrupted, or has none and was"
 
 
 def _wrong_flights(connection: Connection, found: Disrupted) -> Iterator[str]:
     flights = {row.flight: row for row in connection.execute(select(departures))}
-    for trip in found.trips:
-        new = found.new_flights.get(trip.reference)
-        if new is None:
-            continue
-        old, later = flights[trip.flight], flights[new]
+    again = {(disruption.trip_id, disruption.flight) for disruption, _ in found.ended}
+    for disruption in found.rebooked:
+        new = disruption.new_flight
+        assert new is not None
+        old, later = flights[disruption.flight], flights[new]
         if not (later.departs > old.departs and later.destination == old.destination):
-            yield f"{trip.reference} was on {trip.flight} and is on {new}"
-        if later.cancelled or later.cancelled_late:
-            yield f"{trip.reference} is on {new}, which is cancelled too"
+            yield f"{disruption.reference} was on {disruption.flight} and is on {new}"
+        called_off = later.cancelled_late and (disruption.trip_id, new) not in again
+        if later.cancelled or called_off:
+            yield f"{disruption.reference} is on {new}, which is cancelled too"
 
 
-def _wrong_tickets(connection: Connection, rebooked: Mapping[UUID, Trip]) -> Iterator[str]:
-    issued = select(documents.tickets.c.trip_id, documents.tickets.c.flight)
-    for trip_id, flight in connection.execute(issued):
-        trip = rebooked.get(trip_id)
-        if trip is not None and flight != trip.flight:
-            yield f"{trip.reference} is on {trip.flight} and has a ticket of {flight}"
+def _wrong_tickets(connection: Connection, found: Disrupted) -> Iterator[str]:
+    last = {disruption.trip_id: disruption for disruption in found.rebooked}
+    for trip_id, flight in connection.execute(select(tickets.c.trip_id, tickets.c.flight)):
+        now = last.get(trip_id)
+        if now is not None and flight != now.new_flight:
+            yield f"{now.reference} is on {now.new_flight} and has a ticket of {flight}"
 
 
-def _reactions(connection: Connection, found: Disrupted) -> Iterator[str]:
-    """A row for each rebooked trip and none for any other, a night more, and a day more."""
-    noted = set(connection.scalars(select(disruptions.c.trip_id)))
-    given = set(connection.scalars(select(loyalty.goodwill.c.trip_id)))
+def _reactions(connection: Connection, found: Disrupted, trips: Sequence[Trip]) -> Iterator[str]:
+    """A row for each who was rebooked and none for any other, a night more, and a day more."""
+    rebooked = _trips_on(found.rebooked)
+    things = {
+        "a note of the disruption": select(disruptions.c.trip_id, disruptions.c.flight),
+        "miles for waiting": select(goodwill.c.trip_id, goodwill.c.flight),
+        "seats on hold": select(bookings.c.trip_id, bookings.c.flight).where(bookings.c.on_hold),
+    }
+    for what, statement in things.items():
+        for trip_id, flight in sorted(_pairs(connection, statement) ^ rebooked):
+            yield f"trip {trip_id} on {flight} has {what} and was not rebooked, or has none and was"
     stays = dict(
         connection.execute(
-            select(hotels.rooms.c.trip_id, func.max(hotels.rooms.c.nights))
-            .where(hotels.rooms.c.trip_id.is_not(None))
-            .group_by(hotels.rooms.c.trip_id)
+            select(rooms.c.trip_id, func.max(rooms.c.nights))
+            .where(rooms.c.trip_id.is_not(None))
+            .group_by(rooms.c.trip_id)
         ).all()
     )
     rents = dict(
         connection.execute(
-            select(cars.fleet.c.trip_id, cars.fleet.c.days).where(cars.fleet.c.trip_id.is_not(None))
+            select(fleet.c.trip_id, fleet.c.days).where(fleet.c.trip_id.is_not(None))
         ).all()
     )
-    rebooked = {trip.trip_id for trip in found.rebooked}
-    for what, rows in (("a note of the disruption", noted), ("miles for waiting", given)):
-        for trip_id in sorted(rows ^ rebooked):
-            yield f"trip {trip_id} has {what} and was not rebooked, or has none and was"
-    for trip in found.trips:
-        more = int(trip.trip_id in rebooked)
-        if trip.nights and stays.get(trip.trip_id) != trip.nights + more:
+    more = Counter(disruption.trip_id for disruption in found.rebooked)
+    disrupted = {disruption.trip_id for disruption, _ in found.ended}
+    for trip in trips:
+        if trip.trip_id not in disrupted:
+            continue
+        nights, days = trip.nights, max(trip.nights, 1)
+        if trip.nights and stays.get(trip.trip_id) != nights + more[trip.trip_id]:
             yield f"{trip.reference} stays {stays.get(trip.trip_id)} nights"
-        if trip.wants_car and rents.get(trip.trip_id) != max(trip.nights, 1) + more:
+        if trip.wants_car and rents.get(trip.trip_id) != days + more[trip.trip_id]:
             yield f"{trip.reference} has a car for {rents.get(trip.trip_id)} days"
 
 
 def _unreported(connection: Connection, found: Disrupted) -> Iterator[str]:
-    """Each traveller was told once, and of those who then stayed it is reported."""
-    told = sorted(connection.scalars(select(notifications.sent.c.trip_id)))
-    if told != sorted(trip.trip_id for trip in found.trips):
-        yield f"{len(told)} messages were sent to {len(found.trips)} disrupted trips"
-    standing = connection.scalar(
-        select(func.count())
-        .select_from(notifications.sent)
-        .where(notifications.sent.c.trip_id.in_([trip.trip_id for trip in found.undone]))
-    )
-    if standing != found.still_standing:
-        yield f"{standing} messages of trips that stayed, and {found.still_standing} are reported"
+    """Each traveller was told once of each, and of those who then stayed it is reported."""
+    told = Counter(connection.scalars(select(sent.c.trip_id)))
+    expected = Counter(disruption.trip_id for disruption, _ in found.ended)
+    if told != expected:
+        yield f"{told.total()} messages were sent of {expected.total()} disruptions"
+    if found.still_standing != len(found.undone):
+        yield (
+            f"{found.still_standing} messages are reported, and {len(found.undone)} were of trips "
+            "that stayed"
+        )
 
 
-def still_booked(connection: Connection, late: Sequence[str], trips: Sequence[Trip]) -> list[Trip]:
-    """Return the trips that hold seats on these flights, by the hour at which those were to leave."""
-    rows = connection.execute(
-        select(reservations.c.trip_id)
-        .join(departures, departures.c.flight == reservations.c.flight)
-        .where(~reservations.c.released, reservations.c.flight.in_(late))
-        .order_by(departures.c.departs, reservations.c.number)
-    )
-    known = {trip.trip_id: trip for trip in trips}
-    return [known[trip_id] for (trip_id,) in rows]
+def _trips_on(disruptions: Iterable[Disruption]) -> set[tuple[UUID, str]]:
+    return {(disruption.trip_id, disruption.flight) for disruption in disruptions}
+
+
+def _pairs(connection: Connection, statement: Executable) -> set[tuple[UUID, str]]:
+    return {(trip_id, flight) for trip_id, flight in connection.execute(statement)}

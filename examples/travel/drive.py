@@ -3,19 +3,16 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
-
-from pydantic import BaseModel
 
 from boundary import Runtime
 from boundary.broker import DoorbellBroker
+from examples.travel.airline import Airline
+from examples.travel.booking import BOOK_TRIP
 from examples.travel.interruption import Interruption
 from examples.travel.progress import Progress
 from examples.travel.record import read_standing
+from examples.travel.trips import Trip
 from examples.travel.workers import Workers
-from saga import Saga
-
-D = TypeVar("D", bound=BaseModel)
 
 #: Trips that are started in one transaction.
 _PORTION = 100
@@ -70,14 +67,14 @@ class Faults:
 
 def drive(
     runtime: Runtime,
-    saga: Saga[D],
-    trips: Sequence[D],
+    trips: Sequence[Trip],
+    airline: Airline,
     workers: Workers,
     faults: Faults,
     progress: Progress,
     interruption: Interruption,
 ) -> None:
-    """Start a saga for each of all trips, and return when all are over and every delivery done.
+    """Book all trips, while flights are cancelled; return when all is over and every delivery done.
 
     Returns too when nothing has moved for a minute, so that what is stuck can be reported.
     Raises `Interrupted` when the user wants to end.
@@ -91,13 +88,15 @@ def drive(
         interruption.check()
         if waiting:
             with runtime.engine.begin() as connection:
-                runtime.start_many(connection, saga, waiting.pop())
+                runtime.start_many(connection, BOOK_TRIP, waiting.pop())
         faults.strike(runtime, workers)
         workers.revive()
         with runtime.engine.connect() as connection:
             now = read_standing(connection, runtime.settings.db_schema)
         progress.show(now, workers.kills)
-        if not waiting and not now.unfinished and not now.pending:
+        news = airline.go_on(runtime, now.booked / len(trips))
+        over = not (waiting or news or now.unfinished or now.pending)
+        if over and airline.done:
             return
         if now != before:
             before, moved = now, time.monotonic()

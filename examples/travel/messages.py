@@ -154,6 +154,8 @@ class IssueDocuments(Command, kind="documents.issue"):
     """Write a ticket for each seat."""
 
     trip_id: UUID
+    reference: str
+    traveller: str
     flight: str
     seats: tuple[str, ...]
 
@@ -162,6 +164,9 @@ class DocumentsIssued(Event, kind="documents.issued"):
     """The tickets are written; in the order of the seats."""
 
     trip_id: UUID
+    reference: str
+    traveller: str
+    flight: str
     tickets: tuple[str, ...]
 
 
@@ -169,6 +174,8 @@ class ReissueDocuments(Command, kind="documents.reissue"):
     """Write new tickets for a trip in place of those that it has."""
 
     trip_id: UUID
+    reference: str
+    traveller: str
     flight: str
     seats: tuple[str, ...]
 

@@ -45,11 +45,11 @@ class Progress:
 
     def show(self, standing: Standing, kills: int) -> None:
         """Show how far it is."""
-        self._bar.update(self._task, completed=standing.finished, kills=kills)
-        tenths = 10 * standing.finished // self._trips
+        self._bar.update(self._task, completed=standing.booked, kills=kills)
+        tenths = 10 * standing.booked // self._trips
         if not self._console.is_terminal and tenths > self._tenths:
             self._tenths = tenths
             self._console.print(
-                f"{standing.finished:,} of {self._trips:,} trips are over, {kills} workers killed",
+                f"{standing.booked:,} of {self._trips:,} trips are over, {kills} workers killed",
                 highlight=False,
             )

@@ -12,8 +12,6 @@ from examples.travel.disruption import REBOOK_TRIP
 from internals.statements import statements
 from internals.unit_of_work import SqlAlchemyUnitOfWork
 
-_UNFINISHED = "finished_at IS NULL"
-
 # The message with which a saga's first step was refused: an event tells it by its kind, a handler
 # that raised by the command it was given.
 _REJECTIONS = """
@@ -35,6 +33,9 @@ SELECT rejection, count(*) AS trips FROM (
 class Standing:
     """How far the demo is."""
 
+    #: Trips whose booking is over.
+    booked: int
+    #: Sagas that are over, and those that are not.
     finished: int
     unfinished: int
     #: Deliveries that are not done.
@@ -43,15 +44,17 @@ class Standing:
 
 def read_standing(connection: Connection, schema: str) -> Standing:
     """Count finished and unfinished sagas and pending deliveries."""
-    finished, unfinished, pending = connection.execute(
+    found = connection.execute(
         text(
-            f"""SELECT count(*) FILTER (WHERE finished_at IS NOT NULL),
-                       count(*) FILTER (WHERE {_UNFINISHED}),
+            f"""SELECT count(*) FILTER (WHERE finished_at IS NOT NULL AND name = :name),
+                       count(*) FILTER (WHERE finished_at IS NOT NULL),
+                       count(*) FILTER (WHERE finished_at IS NULL),
                        (SELECT count(*) FROM {schema}.inbox WHERE state = 'pending')
                 FROM {schema}.saga"""
-        )
+        ),
+        {"name": BOOK_TRIP.name},
     ).one()
-    return Standing(finished, unfinished, pending)
+    return Standing(*found)
 
 
 def read_statuses(connection: Connection, schema: str) -> dict[str, str]:

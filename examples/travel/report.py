@@ -82,7 +82,7 @@ def write_json(report: Report) -> None:
         summary["flushes"] = report.flushes
     if report.disrupted is not None:
         summary |= {
-            "disrupted": len(report.disrupted.trips),
+            "disrupted": len(report.disrupted.ended),
             "rebooked": len(report.disrupted.rebooked),
             "settled": report.disrupted.settled,
             "causally_undone": len(report.disrupted.undone),
@@ -109,7 +109,7 @@ def write_report(report: Report, connection: Connection, schema: str) -> None:
     table.add_row("Stuck", _alarming(counts[Status.STUCK]))
     table.add_row("Unfinished", _alarming(report.unfinished))
     if (found := report.disrupted) is not None:
-        table.add_row("Disrupted", f"{len(found.trips):,}", "by a flight that was cancelled later")
+        table.add_row("Disrupted", f"{len(found.ended):,}", "by a flight that was cancelled later")
         table.add_row("", f"[green]{len(found.rebooked):,}[/]", "rebooked to a later flight")
         table.add_row("", f"[yellow]{len(found.undone):,}[/]", "found none: reactions undone")
         table.add_row(

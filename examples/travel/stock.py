@@ -5,6 +5,7 @@ It leaves tables that are there as they are, so it may be run at every deploy.
 
 from sqlalchemy import Connection, inspect
 
+from examples.travel import aftercare
 from examples.travel.app import build_runtime
 from examples.travel.contexts import create_tables
 from examples.travel.contexts.schema import SCHEMA
@@ -20,6 +21,7 @@ def stock(connection: Connection) -> bool:
     if inspect(connection).has_table("flights_departures", schema=translated.get(SCHEMA, SCHEMA)):
         return False
     create_tables(connection, read_day())
+    aftercare.create_tables(connection)
     return True
 
 

@@ -33,7 +33,13 @@ def test_each_step_commands_what_the_trip_says(new_trip: Callable[..., Trip]) ->
         ChargeCard(
             **of_trip, traveller=trip.traveller, card=trip.card, amount_cents=trip.amount_cents
         ),
-        IssueDocuments(**of_trip, flight=trip.flight, seats=("1A", "1B")),
+        IssueDocuments(
+            **of_trip,
+            reference=trip.reference,
+            traveller=trip.traveller,
+            flight=trip.flight,
+            seats=("1A", "1B"),
+        ),
     ]
 
 
@@ -70,7 +76,16 @@ def test_outcomes_are_kept_in_a_new_trip(new_trip: Callable[..., Trip]) -> None:
             SeatingAssigned(trip_id=trip_id, reservation=1, flight=trip.flight, seats=("1A",)),
         ),
         ("hotel", HotelBooked(trip_id=trip_id, destination="BOS", rooms=("BOS-0001",))),
-        ("documents", DocumentsIssued(trip_id=trip_id, tickets=("ETKT 1",))),
+        (
+            "documents",
+            DocumentsIssued(
+                trip_id=trip_id,
+                reference=trip.reference,
+                traveller=trip.traveller,
+                flight=trip.flight,
+                tickets=("ETKT 1",),
+            ),
+        ),
     ):
         on_success = BOOK_TRIP.step(name).on_success
         assert on_success is not None

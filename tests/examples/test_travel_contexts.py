@@ -1,6 +1,7 @@
 """The contexts at work, on real tables: each effect, each refusal, and everything given back."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -18,6 +19,7 @@ from examples.travel.messages import (
     CancelFlight,
     CancelHotel,
     ChargeCard,
+    FlightCancelled,
     FlightReleased,
     FlightReserved,
     FlightUnavailable,
@@ -27,9 +29,11 @@ from examples.travel.messages import (
     ReserveFlight,
     SeatingAssigned,
     SeatingFreed,
+    TripDisrupted,
 )
 from examples.travel.payment_cards import REFUSED_CARDS
 from examples.travel.trips import Trip
+from internals.context import Handler
 from saga import Event, Rejected
 
 Book = Callable[[Trip], tuple[str, Trip]]
@@ -151,6 +155,32 @@ def test_a_release_that_overtakes_its_reservation_leaves_nobody_sitting(
     late = FlightReserved(trip_id=TRIP, reservation=1, flight=SMALL, seats=3)
     assert tell(late, cabins.seating) == []
     assert count(connection, cabins.seats, "reservation") == 0
+
+
+def test_a_flight_that_is_cancelled_sells_no_more_seats(
+    tell: Tell, new_trip: NewTrip, book: Book
+) -> None:
+    assert book(new_trip(1))[0] == "completed"
+    tell(FlightCancelled(flight=LARGE), flights.flights)
+    [refused] = tell(reserve(new_trip(2)), flights.flights)
+    assert isinstance(refused, FlightUnavailable)
+    assert refused.reason == "cancelled"
+
+
+def test_nobody_boards_while_another_flight_is_looked_for(
+    connection: Connection, tell: Tell, new_trip: NewTrip, book: Book
+) -> None:
+    trips = [new_trip(1), new_trip(2)]
+    for trip in trips:
+        book(trip)
+    event = TripDisrupted(trip_id=trips[0].trip_id, traveller="T", flight=LARGE)
+    held = select(cabins.bookings.c.trip_id).where(cabins.bookings.c.on_hold)
+    tell(event, cabins.seating)
+    assert connection.scalars(held).all() == [trips[0].trip_id]
+    undo = cabins.seating.undos[event.kind]
+    assert isinstance(undo, Handler)
+    undo.function(event, SimpleNamespace(connection=connection))
+    assert connection.scalars(held).all() == []
 
 
 def test_a_cancellation_of_nothing_does_nothing(tell: Tell) -> None:

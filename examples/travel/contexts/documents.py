@@ -45,6 +45,10 @@ def _write(command: IssueDocuments | ReissueDocuments, work: Work) -> None:
     ).all()
     work.publish(
         DocumentsIssued(
-            trip_id=command.trip_id, tickets=tuple(f"ETKT {number}" for number in numbers)
+            trip_id=command.trip_id,
+            reference=command.reference,
+            traveller=command.traveller,
+            flight=command.flight,
+            tickets=tuple(f"ETKT {number}" for number in numbers),
         )
     )

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     Uuid,
     bindparam,
+    exists,
     func,
     insert,
     select,
@@ -88,7 +89,11 @@ flights = Context("flights")
 
 _free = (
     select(seats.c.flight, seats.c.position)
-    .where(seats.c.flight == bindparam("on_flight"), seats.c.reservation.is_(None))
+    .where(
+        seats.c.flight == bindparam("on_flight"),
+        seats.c.reservation.is_(None),
+        exists().where(departures.c.flight == bindparam("on_flight"), ~departures.c.cancelled_late),
+    )
     .order_by(seats.c.position)
     .limit(bindparam("wanted"))
     .with_for_update(skip_locked=True)
@@ -142,7 +147,9 @@ def reserve(command: ReserveFlight, work: Work) -> None:
     ).first()
     if number is None:
         cancelled = work.connection.scalar(
-            select(departures.c.cancelled).where(departures.c.flight == command.flight)
+            select(departures.c.cancelled | departures.c.cancelled_late).where(
+                departures.c.flight == command.flight
+            )
         )
         work.publish(
             FlightUnavailable(

@@ -27,11 +27,12 @@ earned = Table(
     Column("miles", Integer, CheckConstraint("miles >= 0"), nullable=False),
 )
 
-#: One row is what was given to a traveller who was made to wait.
+#: One row is what was given to a traveller whom a flight made wait.
 goodwill = Table(
     "loyalty_goodwill",
     metadata,
     Column("trip_id", Uuid, primary_key=True),
+    Column("flight", Text, primary_key=True),
     Column("traveller", Text, nullable=False, index=True),
     Column("miles", Integer, CheckConstraint("miles > 0"), nullable=False),
 )
@@ -59,14 +60,23 @@ def credit(event: PaymentCharged, work: Work) -> None:
 
 def take_back(event: TripDisrupted, work: Work) -> None:
     """Nobody waits."""
-    work.connection.execute(delete(goodwill).where(goodwill.c.trip_id == event.trip_id))
+    work.connection.execute(
+        delete(goodwill).where(
+            goodwill.c.trip_id == event.trip_id, goodwill.c.flight == event.flight
+        )
+    )
 
 
 @loyalty.reacts_to(TripDisrupted, undo=take_back)
 def make_amends(event: TripDisrupted, work: Work) -> None:
     """Give miles to whoever has to wait."""
     work.connection.execute(
-        insert(goodwill).values(trip_id=event.trip_id, traveller=event.traveller, miles=GOODWILL)
+        insert(goodwill).values(
+            trip_id=event.trip_id,
+            flight=event.flight,
+            traveller=event.traveller,
+            miles=GOODWILL,
+        )
     )
 
 

@@ -35,12 +35,12 @@ from saga import Rejected
 
 __all__ = ["disruptions", "flights"]
 
-#: One row is a trip whose travellers are looked after.
+#: One row is a trip whose travellers are looked after, since this flight of theirs was cancelled.
 disruptions = Table(
     "flights_disruptions",
     metadata,
     Column("trip_id", Uuid, primary_key=True),
-    Column("flight", ForeignKey(departures.c.flight), nullable=False),
+    Column("flight", ForeignKey(departures.c.flight), primary_key=True),
 )
 
 _old = departures.alias("old")
@@ -71,7 +71,11 @@ def call_off(event: FlightCancelled, work: Work) -> None:
 
 def forget(command: Disrupt, work: Work) -> None:
     """The trip stays as it was booked."""
-    work.connection.execute(delete(disruptions).where(disruptions.c.trip_id == command.trip_id))
+    work.connection.execute(
+        delete(disruptions).where(
+            disruptions.c.trip_id == command.trip_id, disruptions.c.flight == command.flight
+        )
+    )
 
 
 @flights.handles(Disrupt, emits=(TripDisrupted,), undo=forget)

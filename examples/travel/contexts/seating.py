@@ -28,6 +28,7 @@ from examples.travel.messages import (
     FlightReserved,
     SeatingAssigned,
     SeatingFreed,
+    TripDisrupted,
 )
 from internals import Context, Work
 
@@ -41,6 +42,8 @@ bookings = Table(
     Column("trip_id", Uuid, nullable=False),
     Column("flight", Text, nullable=False),
     Column("released", Boolean, nullable=False, server_default="false"),
+    #: Nobody boards on it, since its flight does not leave.
+    Column("on_hold", Boolean, nullable=False, server_default="false"),
 )
 
 #: One row is one seat in a cabin.
@@ -150,6 +153,29 @@ def free(event: FlightReleased, work: Work) -> None:
     )
     work.connection.execute(_STAND_UP, {"under": event.reservation})
     work.publish(SeatingFreed(trip_id=event.trip_id, reservation=event.reservation))
+
+
+def _hold(event: TripDisrupted, work: Work, *, on_hold: bool) -> None:
+    work.connection.execute(
+        update(bookings)
+        .where(
+            bookings.c.trip_id == event.trip_id,
+            bookings.c.flight == event.flight,
+            ~bookings.c.released,
+        )
+        .values(on_hold=on_hold)
+    )
+
+
+def let_board(event: TripDisrupted, work: Work) -> None:
+    """They keep their seats after all."""
+    _hold(event, work, on_hold=False)
+
+
+@seating.reacts_to(TripDisrupted, undo=let_board)
+def hold(event: TripDisrupted, work: Work) -> None:
+    """Let nobody board, while another flight is looked for."""
+    _hold(event, work, on_hold=True)
 
 
 def stock(connection: Connection, day: Day) -> None:
