@@ -1,7 +1,7 @@
 """Random causal trees on real Postgres, against what must hold of any: settled, undone, counted.
 
-Many trees go through the store at once, while workers crash around their commits, doorbells come
-again, and deliveries are shuffled.  ``SAGA_MODEL_EXAMPLES`` says how many examples of up to 40 trees
+Many trees go through the store at once, while workers crash around their commits, leases end, doorbells
+come again, deliveries are shuffled, and a new context subscribes.  ``SAGA_MODEL_EXAMPLES`` says how many examples of up to 40 trees
 there are; `make models` runs enough for 10,000 trees.  Each run ends with the seed that it had, and
 ``SAGA_MODEL_SEED`` makes the same trees again.
 """
@@ -16,7 +16,7 @@ from uuid import UUID
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
-from tree import NAMES, Node, Wood
+from tree import CONSUMERS, NAMES, Node, Wood, beside
 
 from boundary.history import differences
 from internals.transactions import watch
@@ -61,7 +61,7 @@ def named(node: Node, numbers: Iterator[int]) -> Node:
 def test_whatever_happens_each_tree_is_settled_or_undone(
     wood: Wood, request: Any, record_property: Any
 ) -> None:
-    checked = 0
+    checked = beside_them = 0
 
     # The seed is of this wood too, so that no two woods have the same trees.
     @seeded(f"{SEED} {request.node.callspec.id}")
@@ -78,8 +78,8 @@ def test_whatever_happens_each_tree_is_settled_or_undone(
         crashes=st.sampled_from([0.0, 0.05, 0.2]),
     )
     def hold(trees: list[tuple[Node, bool]], seed: int, drops: bool, crashes: float) -> None:
-        nonlocal checked
-        _hold(wood, trees, seed, drops=drops, crashes=crashes)
+        nonlocal checked, beside_them
+        beside_them += _hold(wood, trees, seed, drops=drops, crashes=crashes)
         checked += len(trees)
 
     try:
@@ -87,12 +87,16 @@ def test_whatever_happens_each_tree_is_settled_or_undone(
     finally:
         tried = f"{checked:,} trees checked, seed {SEED} (again: SAGA_MODEL_SEED={SEED})"
         record_property(TRIED, tried)
+    assert beside_them, "nobody subscribed late, so this was not tried"
 
 
 def _hold(
     wood: Wood, trees: list[tuple[Node, bool]], seed: int, *, drops: bool, crashes: float
-) -> None:
-    """Plant these trees, let happen what happens, and hold what became of them against the model."""
+) -> int:
+    """Plant these trees, let happen what happens, and hold what became of them against the model.
+
+    Returns how often the context that subscribed late had reacted.
+    """
     # Not drawn step by step: how many steps there are depends on the servers too.
     rng = random.Random(seed)
     numbers = count()
@@ -116,7 +120,10 @@ def _hold(
         unit, known = joined(connection), wood.runtime
         assert list(differences(unit, known.statements, known.sagas)) == []
     assert set(wood.open().values()) <= {0}
+    late = sum(name.endswith(beside("")) for name in wood.ran())
+    wood.leave()
     wood.forget()
+    return late
 
 
 def _drive(wood: Wood, rng: random.Random, crashes: float) -> None:
@@ -126,14 +133,18 @@ def _drive(wood: Wood, rng: random.Random, crashes: float) -> None:
         if rng.random() < crashes:
             raise Crash
 
-    consumers = [*NAMES, "saga.wood"]
+    joins = rng.randrange(60)
     watch(crash)
     try:
-        for _ in range(60):
+        for turn in range(60):
             if rng.random() < 0.3:
                 wood.shuffle()
+            if rng.random() < 0.2:
+                wood.lapse()
             try:
-                if not wood.runtime.answer(rng.choice(consumers), follow=rng.random() < 0.5):
+                if turn == joins:
+                    wood.join()
+                if not wood.runtime.answer(rng.choice(CONSUMERS), follow=rng.random() < 0.5):
                     continue
             except Crash:
                 continue
@@ -154,27 +165,33 @@ def _operate(wood: Wood, parked: list[UUID], *, drops: bool) -> None:
 
 def _check(wood: Wood, id: UUID, root: Node, *, fell: bool, fallen: set[str]) -> None:
     nodes = {node.name: node for node in root.walk()}
-    ran = _of(wood, "ran", id)
-    undone = _of(wood, "undone", id)
+    ran, ran_beside = _of(wood, "ran", id)
+    undone, undone_beside = _of(wood, "undone", id)
     refused = _refusal_is_reached(root, fallen)
     assert len(ran) == len(set(ran)), "a handler's effect is there twice"
     assert len(undone) == len(set(undone)), "something is undone twice"
+    told = {branch.name: branch for name in ran for branch in nodes[name].branches}
+    assert set(ran_beside) <= {beside(n) for n, of in told.items() if of.context == "beech"}
     assert {nodes[name].does for name in ran} <= {"grow", "fall"}
     status = wood.status(id)
     if status == "completed":
         assert not fell, "the axe was not heard"
         assert not refused, "a no was not heard"
         assert set(ran) == set(_reached(root, fallen)), "it was over before all was done"
-        assert undone == []
+        assert undone == undone_beside == []
     else:
         assert status == "compensated"
         assert fell or refused, "nothing called for it"
         stands = {name for name in ran if nodes[name].context == "dogwood"}
         stands -= {root.name}
-        assert set(undone) == set(ran) - stands, "what ran is undone, and nothing else"
+        # What acts outside may have done so before its worker died.
+        outside = {name for name, of in told.items() if of.context == "elm"}
+        assert set(undone) - outside == set(ran) - stands - outside, "what ran is undone, no more"
+        assert outside & set(ran) <= outside & set(undone), "what acted outside is undone"
+        assert sorted(undone_beside) == sorted(ran_beside), "who came late undoes it too"
         assert _stands(wood, id) == len(stands)
         places = {name: place for place, name in enumerate(undone)}
-        late = set() if wood.apart is None else _late(wood, id)
+        late = _late(wood, id) if wood.apart is not None else _late(wood, id) & outside
         for node in root.walk():
             for branch in node.branches:
                 if branch.name in places and node.name in places and branch.name not in late:
@@ -199,8 +216,14 @@ def _refusal_is_reached(node: Node, fallen: set[str]) -> bool:
     return any(_refusal_is_reached(branch, fallen) for branch in node.branches)
 
 
-def _of(wood: Wood, table: str, id: UUID) -> list[str]:
-    return wood.nodes(table, id)
+def _of(wood: Wood, table: str, id: UUID) -> tuple[list[str], list[str]]:
+    """The nodes that a table holds of a tree, and what fir wrote there."""
+    names = wood.nodes(table, id)
+    mark = beside("")
+    return (
+        [name for name in names if not name.endswith(mark)],
+        [name for name in names if name.endswith(mark)],
+    )
 
 
 def _late(wood: Wood, id: UUID) -> set[str]:

@@ -1,7 +1,10 @@
-"""Causal trees of any shape: a command and the reactions to it, in four contexts, as data.
+"""Causal trees of any shape: a command and the reactions to it, in some contexts, as data.
 
 Each node of a tree is handled by one context, which writes down that it ran and publishes the
 node's branches.  What is undone is written down too.
+
+`cedar` may have a database of its own, `dogwood` undoes nothing, `elm` acts outside the database, and
+`fir`, which reacts to what `beech` does, subscribes late if at all.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,9 +18,14 @@ from internals import Context, Work, no_undo
 from saga import CAUSAL, SETTLED, Command, Event, Rejected, Retry, Saga, Step
 from saga.retry import DEFAULT_RETRY
 
-NAMES = ("ash", "beech", "cedar", "dogwood")
+#: The contexts of nodes.
+NAMES = ("ash", "beech", "cedar", "dogwood", "elm")
+#: All that are to be answered for.
+CONSUMERS = (*NAMES, "fir", "saga.wood")
 
 ONCE = Retry(attempts=1)
+#: Workers that die are no reason to give up, what falls is.
+PATIENT = Retry(attempts=10_000, never=(RuntimeError,))
 
 
 class Node(BaseModel):
@@ -104,7 +112,7 @@ class Wood:
         if apart is not None:
             apart.execute(DDL)
             options["databases"] = {"cedars": apart_engine}
-        self.contexts = [self._context(name) for name in NAMES]
+        self.contexts = [*(self._context(name) for name in NAMES), self._fir()]
         self.saga = Saga(
             "wood",
             Tree,
@@ -119,6 +127,15 @@ class Wood:
             ),
         )
         self.runtime = runtime([self.saga], self.contexts, **options)
+        self.runtime.subscribe_once()
+        self.leave()
+
+    def leave(self) -> None:
+        """Nobody tells fir anything any more."""
+        self.outside.execute("DELETE FROM subscription WHERE consumer = 'fir'")
+
+    def join(self) -> None:
+        """Fir hears from now on."""
         self.runtime.subscribe()
 
     def plant(self, root: Node, *, fell: bool = False) -> UUID:
@@ -126,10 +143,19 @@ class Wood:
         with self.runtime.engine.begin() as connection:
             return self.runtime.start(connection, self.saga, Tree(root=root, fell=fell))
 
-    def settle(self, names: Sequence[str] = (*NAMES, "saga.wood")) -> None:
+    def settle(self, names: Sequence[str] = CONSUMERS) -> None:
         """Answer for all of these consumers until none of them has anything due."""
-        while sum([self.runtime.answer(name) for name in names]) or self._cut_off():
+        while sum([self.runtime.answer(name) for name in names]) or self._cut_off() or self.lapse():
             pass
+
+    def lapse(self) -> int:
+        """Let the leases of workers that died end; returns how many there were."""
+        return int(
+            self.outside.execute(
+                "UPDATE inbox SET due_at = now(), ring_at = now() WHERE state = 'pending' "
+                "AND lease IS NOT NULL AND due_at > now() AND due_at < timestamptz '9000-01-01'"
+            ).rowcount
+        )
 
     def status(self, id: UUID) -> str:
         return str(
@@ -169,9 +195,9 @@ class Wood:
         return [node for _, node in sorted(rows)]
 
     def forget(self) -> None:
-        """Empty the tables."""
+        """Empty the tables, so that one example costs no more than another."""
         for one in self._connections:
-            one.execute("TRUNCATE ran, undone")
+            one.execute("TRUNCATE ran, undone, saga, outbox, inbox, settling")
 
     def shuffle(self) -> None:
         """Let what is due come in another order."""
@@ -197,6 +223,7 @@ class Wood:
                 raise Rejected(f"{node.name} refuses")
             if node.name in self.broken:
                 raise RuntimeError(f"{node.name} fell")
+            work.begin()
             work.execute(
                 "INSERT INTO ran (tree, node, context) VALUES (%(tree)s, %(node)s, %(context)s)",
                 {"tree": str(work.saga_id), "node": node.name, "context": name},
@@ -207,6 +234,7 @@ class Wood:
         def shrink(message: Any, work: Work) -> None:
             if message.node.name in self.stubborn:
                 raise RuntimeError(f"{message.node.name} stands fast")
+            work.begin()
             work.execute(
                 "INSERT INTO undone (tree, node) VALUES (%(tree)s, %(node)s)",
                 {"tree": str(work.saga_id), "node": message.node.name},
@@ -216,7 +244,12 @@ class Wood:
                 work.publish(EVENTS["dogwood"](node=no))
 
         undo = no_undo("it is written in stone") if name == "dogwood" else shrink
-        context.reacts_to(EVENTS[name], emits=emits, retry=ONCE, undo=undo)(grow)
+        outside = name == "elm"
+        retry = PATIENT if outside else ONCE
+        react = context.reacts_to(
+            EVENTS[name], emits=emits, retry=retry, undo=undo, external=outside
+        )
+        react(grow)
         if name == "ash":
             context.handles(Plant, emits=emits, retry=ONCE, undo=shrink)(grow)
 
@@ -225,3 +258,26 @@ class Wood:
                 raise Rejected("the axe came")
 
         return context
+
+    def _fir(self) -> Context:
+        context = Context("fir")
+
+        def stand_by(message: Any, work: Work) -> None:
+            work.execute(
+                "INSERT INTO ran (tree, node, context) VALUES (%(tree)s, %(node)s, 'fir')",
+                {"tree": str(work.saga_id), "node": beside(message.node.name)},
+            )
+
+        def stand_down(message: Any, work: Work) -> None:
+            work.execute(
+                "INSERT INTO undone (tree, node) VALUES (%(tree)s, %(node)s)",
+                {"tree": str(work.saga_id), "node": beside(message.node.name)},
+            )
+
+        context.reacts_to(EVENTS["beech"], undo=stand_down)(stand_by)
+        return context
+
+
+def beside(name: str) -> str:
+    """What fir writes down of a node of beech."""
+    return f"{name} beside"
