@@ -11,7 +11,7 @@ TRIPS ?= 500
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo flask-demo django-demo django-versions test check chaos mutants models format bench bench-quick bench-commits bench-size bench-processes bench-hosts bench-endurance bench-profile clean
+.PHONY: help venv demo flask-demo django-demo django-versions test check chaos mutants models outages format bench bench-quick bench-commits bench-size bench-processes bench-hosts bench-endurance bench-profile clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ django-versions: ## Run the Django tests on 4.2, 5.2 and the newest Django
 
 models: $(STAMP) ## Hold 10,000 random causal trees against what must be true of any
 	SAGA_MODEL_EXAMPLES=340 $(BIN)/python -m pytest -q -n 0 --timeout 0 tests/boundary/test_settling_model.py
+
+outages: $(STAMP) ## Have the servers of streams away for a minute, while events go on
+	SAGA_OUTAGE_SECONDS=60 $(BIN)/python -m pytest -q -n 2 tests/boundary/bridges/test_outages.py
 
 mutants: $(STAMP) ## Plant bugs one by one and see that a test catches each
 	@$(BIN)/python -m tests.mutants

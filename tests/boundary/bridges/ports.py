@@ -12,7 +12,7 @@ from uuid import UUID
 import psycopg
 
 from boundary import Runtime, Settings
-from boundary.bridges import IncomingBridge, OutgoingBridge
+from boundary.bridges import IncomingBridge, KafkaTopic, OutgoingBridge, RedisStream
 from boundary.bridges.incoming import Receiver
 from boundary.bridges.stream import Source
 from internals import Context, Work
@@ -144,3 +144,13 @@ class Station:
                 "SELECT message_id, last_error FROM inbox WHERE state = 'parked' ORDER BY due_at"
             )
         )
+
+
+def written(stream: KafkaTopic | RedisStream) -> str:
+    """The stream as a program declares it."""
+    if isinstance(stream, RedisStream):
+        return f"RedisStream({stream.stream!r}, {stream.url!r})"
+    return (
+        f"KafkaTopic({stream.topic!r}, {stream.servers!r}, "
+        f"group={stream.group!r}, config={stream.config!r})"
+    )

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 import redis
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
-from ports import Docked, Harbour, Kafka, Left, Station
+from ports import Docked, Harbour, Kafka, Left, Station, written
 
 from boundary import Runtime
 from boundary.bridges import IncomingBridge, KafkaTopic, OutgoingBridge, RedisStream
@@ -585,7 +585,7 @@ class TestCommand:
     def test_one_that_is_killed_between_its_commit_and_its_confirmation_does_nothing_twice(
         self, elsewhere: Any, station: Station, stream: Any, tmp_path: Any, eventually: Any
     ) -> None:
-        (tmp_path / "station.py").write_text(DYING.format(stream=_written(stream)))
+        (tmp_path / "station.py").write_text(DYING.format(stream=written(stream)))
         put(stream, _docked("Ellen", 1))
         with _receiving(elsewhere, tmp_path, DIES="yes") as dying:
             assert dying.wait(60) == -signal.SIGKILL
@@ -599,16 +599,6 @@ class TestCommand:
         assert _stored(station) == [1, 2]
         station.work()
         assert station.noted() == [("Ellen", 1), ("Ellen", 2)]
-
-
-def _written(stream: Any) -> str:
-    """The stream as a program declares it."""
-    if isinstance(stream, RedisStream):
-        return f"RedisStream({stream.stream!r}, {stream.url!r})"
-    return (
-        f"KafkaTopic({stream.topic!r}, {stream.servers!r}, "
-        f"group={stream.group!r}, config={stream.config!r})"
-    )
 
 
 @contextmanager
