@@ -51,7 +51,7 @@ django-versions: ## Run the Django tests on 4.2, 5.2 and the newest Django
 	done
 
 models: $(STAMP) ## Hold 10,000 random causal trees against what must be true of any
-	SAGA_MODEL_EXAMPLES=340 $(BIN)/python -m pytest -q -n 0 --timeout 0 tests/boundary/test_settling_model.py
+	SAGA_MODEL_EXAMPLES=420 $(BIN)/python -m pytest -q -n 0 --timeout 0 tests/boundary/test_settling_model.py
 
 outages: $(STAMP) ## Have the servers of streams away for a minute, while events go on
 	SAGA_OUTAGE_SECONDS=60 $(BIN)/python -m pytest -q -n 2 tests/boundary/bridges/test_outages.py
@@ -63,7 +63,7 @@ format: $(STAMP) ## Format the code and sort imports
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## Measure beside plain Dramatiq and DBOS: a table and a plot in benchmarks/results
+bench: $(STAMP) ## Measure beside plain Dramatiq, DBOS and Temporal: a table and a plot in benchmarks/results
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m benchmarks.throughput
 

@@ -1,4 +1,4 @@
-"""Throughput and latency: ours beside plain Dramatiq and DBOS, on the same servers, in turns.
+"""Throughput and latency: ours beside plain Dramatiq, DBOS and Temporal, on the same servers, in turns.
 
     python -m benchmarks.throughput [--quick] [--json]
 
@@ -22,6 +22,7 @@ from benchmarks.meter import Meter
 from benchmarks.peers.dramatiq_peer import DramatiqPeer
 from benchmarks.peers.peer import Lost, Peer
 from benchmarks.peers.saga_peer import SagaPeer
+from benchmarks.peers.temporal_peer import TemporalPeer, temporal_binary
 from benchmarks.report import describe_machine
 from benchmarks.results import Results
 from benchmarks.servers import own_schema
@@ -108,7 +109,17 @@ def _installed(say: object) -> list[list[Peer]]:
         say("DBOS is left out: it is not installed (pip install '.[bench]')")
     else:
         found.append([DbosPeer()])
-    say("Temporal's dev server is left out: this suite has no peer for it")
+    try:
+        import temporalio  # noqa: F401, PLC0415 - only to see whether it is there
+    except ImportError:
+        say("Temporal is left out: it is not installed (pip install '.[bench]')")
+    else:
+        if temporal_binary() is None:
+            say(
+                "Temporal is left out: its command `temporal`, which has the dev server, is not there"
+            )
+        else:
+            found.append([TemporalPeer()])
     return found
 
 

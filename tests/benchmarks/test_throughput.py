@@ -11,6 +11,7 @@ import pytest
 from benchmarks.measuring import FIGURES, Measured, Size, measure, percentile
 from benchmarks.peers.dramatiq_peer import DramatiqPeer
 from benchmarks.peers.peer import EFFECTS, Ledger, Lost, Peer, database_url
+from benchmarks.peers.program import program
 from benchmarks.peers.saga_peer import SagaPeer
 from benchmarks.results import Results
 from benchmarks.servers import own_schema
@@ -91,3 +92,26 @@ def test_medians_and_ratios() -> None:
 @pytest.mark.parametrize(("share", "value"), [(0.5, 50), (0.99, 99), (1.0, 100), (0.001, 1)])
 def test_a_percentile_is_one_of_the_values(share: float, value: int) -> None:
     assert percentile(list(range(100, 0, -1)), share) == value
+
+
+ECHO = """
+import json, sys
+print(json.dumps({"ready": True}), flush=True)
+for line in sys.stdin:
+    asked = json.loads(line)
+    if asked["refused"]:
+        sys.exit(3)
+    print(json.dumps({"seconds": [0.5] * len(asked["orders"])} if asked["idle"] else {}), flush=True)
+"""
+
+
+def test_a_peer_in_a_process_of_its_own_answers_or_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "echo_program.py").write_text(ECHO)
+    with program("echo_program", {"PYTHONPATH": str(tmp_path)}) as running:
+        assert len(set(running.busy(3, refused=False))) == 3
+        orders, seconds = running.idle(2, refused=False)
+        assert (len(orders), seconds) == (2, [0.5, 0.5])
+        assert [process.is_running() for process in running.processes] == [True]
+        with pytest.raises(Lost, match="echo_program ended with status 3"):
+            running.busy(1, refused=True)
+    assert running.popen.poll() == 3
