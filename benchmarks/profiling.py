@@ -7,8 +7,9 @@ that waiting for Postgres is no part of it.  The profiler makes calls dear, and 
 the shares say where to look, and not what a saga costs.
 
 Idle: sagas one at a time on a real worker, and from its own record how long each delivery was on
-its way, which is the commit that sent it, its doorbell and its claim, and how long its handler ran.
-Beside it how long this machine takes to commit one row.
+its way, which is the commit that sent it, its doorbell and the beginning of its transaction; how long
+its claim and all that is written took; and its handler.  Beside it how long this machine takes to commit
+one row.
 
 The tables go to `benchmarks/results/profile.md`.
 """
@@ -54,10 +55,15 @@ _OWNERS = (
 )
 _OTHER = "the rest of Python: threading, logging, datetime, uuid"
 
+#: Where the time of a delivery goes.
+_PARTS = ("on_its_way_ms", "hop_ms", "handler_ms")
+
 _COMMIT = "one row, inserted and committed"
 
 _LEGS = """
-SELECT o.kind, i.consumer, extract(epoch FROM i.done_at - o.sent_at) * 1000 - coalesce(i.took, 0) * 1000,
+SELECT o.kind, i.consumer,
+       extract(epoch FROM coalesce(i.claimed_at, i.done_at) - o.sent_at) * 1000,
+       coalesce(extract(epoch FROM i.done_at - i.claimed_at) - coalesce(i.took, 0), 0) * 1000,
        coalesce(i.took, 0) * 1000
 FROM {schema}.inbox i JOIN {schema}.outbox o ON o.id = i.message_id
 WHERE i.done_at IS NOT NULL AND o.category <> 'timeout'
@@ -97,22 +103,23 @@ def _busy(settings: Settings, sagas: int) -> dict[str, float]:
 
 
 def _idle(settings: Settings, sagas: int) -> dict[str, dict[str, float]]:
-    """Return how long deliveries of each kind were on their way, and handled; medians in ms.
+    """Return how long deliveries of each kind were in each of `_PARTS`; medians in ms.
 
     The row `_COMMIT` is how long one row takes to be inserted and committed.
     """
-    found: dict[str, list[tuple[float, float]]] = {}
+    found: dict[str, list[tuple[float, float, float]]] = {}
     with SagaPeer(1).run(settings) as running:
         running.idle(sagas, False)
         with psycopg.connect(database_url(settings)) as connection:
             legs = _LEGS.format(schema=settings.db_schema).encode()
-            for kind, consumer, way, took in connection.execute(legs):
-                found.setdefault(f"{kind} → {consumer}", []).append((float(way), float(took)))
-        found[_COMMIT] = [(seconds * 1000, 0.0) for seconds in _commits(settings, sagas)]
+            for kind, consumer, *parts in connection.execute(legs):
+                way, hop, took = map(float, parts)
+                found.setdefault(f"{kind} → {consumer}", []).append((way, hop, took))
+        found[_COMMIT] = [(0.0, seconds * 1000, 0.0) for seconds in _commits(settings, sagas)]
     return {
         leg: {
-            "on_its_way_ms": round(percentile([way for way, _ in times], 0.5), 2),
-            "handler_ms": round(percentile([took for _, took in times], 0.5), 2),
+            part: round(percentile(values, 0.5), 2)
+            for part, values in zip(_PARTS, zip(*times, strict=True), strict=True)
         }
         for leg, times in found.items()
     }
@@ -168,9 +175,12 @@ def _tables(sagas: int, shares: dict[str, float], legs: dict[str, dict[str, floa
         "",
         f"## Idle: {max(1, sagas // 10):,} sagas one at a time, medians in milliseconds",
         "",
-        "| delivery | on its way | handler |",
-        "|---|---:|---:|",
-        *(f"| {leg} | {t['on_its_way_ms']} | {t['handler_ms']} |" for leg, t in legs.items()),
+        "| delivery | on its way | claim, and what is written | handler |",
+        "|---|---:|---:|---:|",
+        *(
+            f"| {leg} | " + " | ".join(str(times[part]) for part in _PARTS) + " |"
+            for leg, times in legs.items()
+        ),
     ]
     return "\n".join(lines) + "\n"
 

@@ -101,6 +101,7 @@ def test_profiling_tells_whose_code_it_is_and_where_a_delivery_is(
         assert found["busy"][owner] > 0
     consumers = {leg.partition(" → ")[2] for leg in found["idle"]}
     assert consumers - {""} == {"saga.order", "first", "second", "third"}
-    assert found["idle"][profiling._COMMIT]["on_its_way_ms"] > 0
-    assert found["idle"]["second.do → second"]["on_its_way_ms"] > 0
+    assert found["idle"][profiling._COMMIT]["hop_ms"] > 0
+    assert set(found["idle"]["second.do → second"]) == set(profiling._PARTS)
+    assert found["idle"]["second.do → second"]["hop_ms"] > 0
     assert "| second.do → second |" in (own_results / "profile.md").read_text()
