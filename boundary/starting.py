@@ -54,7 +54,8 @@ class Starter:
             PayloadError: The data or a first command cannot be stored.
         """
         begun = [_begin(saga, item) for item in items]
-        if (work := handling()) is not None:
+        work = handling()
+        if work is not None and work.writes_with(unit.connection):
             begun = [(_caused(start, work), decision) for start, decision in begun]
         by_id = {decision.state.id: index for index, (_, decision) in enumerate(begun)}
         with unit.savepoint():

@@ -144,8 +144,10 @@ class Forwarder:
 
     def say_why(self, unit: UnitOfWork, why: str, limit: int) -> None:
         """Note with what waits why it does, where nobody tries to forward it now."""
-        error = _not_yet(why)
-        unit.run(self._statements.say_why, {"consumer": self.name, "error": error, "limit": limit})
+        asked = {"consumer": self.name, "limit": limit}
+        if ids := [id for (id,) in unit.run(self._statements.unexplained, asked)]:
+            said = {"id": ids, "consumer": self.name, "error": _not_yet(why)}
+            unit.run(self._statements.explain, said)
 
     def _begin(self, unit: UnitOfWork, going: Sequence[_Going]) -> Forwarding:
         lease = uuid4()

@@ -67,9 +67,9 @@ class Outbox:
             return set()
         rows = unit.run(self._statements.send, self.parameters(messages, heard))
         new = {id for _, id in rows if id is not None}
-        if repeats := Counter(message.id for message in messages) - Counter(new):
-            times = records({"id": id, "times": count} for id, count in repeats.items())
-            unit.run(self._statements.repeat, {"repeats": times})
+        repeats = Counter(message.id for message in messages) - Counter(new)
+        for id, times in sorted(repeats.items()):  # two who send the same again wait in one order
+            unit.run(self._statements.repeat, {"id": id, "times": times})
         # The deliveries of a message that was sent before were counted then.
         sent = [message for message in messages if message.id in new]
         return woken(rows) | self.settling.count(unit, sent, ())

@@ -46,6 +46,8 @@ ORDER BY i.due_at, o.seq
 BEGIN_FORWARDING = f"""
 UPDATE {{schema}}.inbox
 SET due_at = {FORWARDING}, ring_at = now() + %(seconds)s * interval '1 second',
+    ready_at = CASE WHEN due_at < {FORWARDING} THEN due_at ELSE ready_at END,
+    claimed_at = CASE WHEN due_at < {FORWARDING} THEN now() ELSE claimed_at END,
     lease = coalesce(lease, %(lease)s), started_at = coalesce(started_at, clock_timestamp())
 WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
 RETURNING ring_at
@@ -122,18 +124,24 @@ WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce
   AND due_at = {FORWARDING} AND ring_at = %(ring_at)s
 """
 
-# While its database is known to be away nobody tries, and it stays as it is but for the reason.
-SAY_WHY = """
-WITH waiting AS MATERIALIZED (
-    SELECT message_id, consumer FROM {schema}.inbox
+# The oldest of what is due, of those who do not say yet why they wait: so a look costs the same however
+# many there are.
+UNEXPLAINED = f"""
+SELECT message_id FROM (
+    SELECT message_id, last_error FROM {{schema}}.inbox
     WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now()
-      AND last_error IS DISTINCT FROM %(error)s
     ORDER BY due_at
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
-)
-UPDATE {schema}.inbox AS i SET last_error = %(error)s
-FROM waiting WHERE i.message_id = waiting.message_id AND i.consumer = waiting.consumer
+) AS oldest
+WHERE coalesce(NOT starts_with(last_error, '{NOT_YET}'), true)
+"""
+
+# While its database is known to be away nobody tries, and it stays as it is but for the reason.
+EXPLAIN = """
+UPDATE {schema}.inbox SET last_error = %(error)s
+WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s
+  AND coalesce(state = 'pending', false)
 """
 
 # As if nobody had touched it.

@@ -74,7 +74,8 @@ _SETTLING = """
 UPDATE {schema}.inbox AS i
 SET state = m.state, last_error = m.error, position = m.position, attempts = m.attempts,
     done_at = CASE WHEN m.state = 'pending' THEN NULL ELSE clock_timestamp() END,
-    claimed_at = CASE WHEN i.lease IS NULL THEN now() ELSE i.claimed_at END, lease = NULL,
+    claimed_at = CASE WHEN i.lease IS NULL THEN now() ELSE i.claimed_at END,
+    ready_at = CASE WHEN m.state = 'done' THEN i.ready_at END, lease = NULL,
     took = coalesce(m.took, i.took), rings = CASE WHEN m.state = 'pending' THEN 0 ELSE i.rings END,
     due_at = CASE WHEN m.state = 'pending'
         THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.due_at END,
@@ -172,15 +173,7 @@ WITH {_SENDING}, delivered (consumer) AS ({_DELIVERING})
 SELECT consumer, NULL::uuid FROM delivered UNION ALL SELECT NULL, id FROM sent
 """
 
-# In order, so that two who sent the same again cannot wait for each other.
-_REPEAT = """
-WITH known AS MATERIALIZED (
-    SELECT o.id, m.times FROM json_to_recordset(%(repeats)s::json) AS m (id uuid, times int)
-    JOIN {schema}.outbox AS o ON o.id = m.id
-    ORDER BY o.id FOR UPDATE OF o
-)
-UPDATE {schema}.outbox AS o SET repeats = repeats + known.times FROM known WHERE o.id = known.id
-"""
+_REPEAT = "UPDATE {schema}.outbox SET repeats = repeats + %(times)s WHERE id = %(id)s"
 
 # The end of a hop, in one round trip.
 _FINISH = f"WITH settled AS ({_SETTLING}), {_SENDING} {_DELIVERING}"
@@ -192,7 +185,7 @@ _FINISH_SAGAS = f"WITH settled AS ({_SETTLING}), saved AS ({_SAVING}), {_SENDING
 _LEASE = """
 UPDATE {schema}.inbox
 SET lease = %(lease)s, attempts = attempts + 1,
-    claimed_at = now(),
+    claimed_at = now(), ready_at = due_at,
     started_at = CASE WHEN %(external)s THEN clock_timestamp() ELSE started_at END,
     due_at = clock_timestamp() + ends.after, ring_at = clock_timestamp() + ends.after
 FROM (SELECT %(seconds)s * (1 + random() / 2) * interval '1 second' AS after) AS ends
@@ -320,7 +313,8 @@ WITH late AS MATERIALIZED (
 )
 UPDATE {schema}.inbox AS i
 SET rings = i.rings + (late.place <= %(head)s)::int,
-    rung_at = CASE WHEN i.rung_at >= i.due_at THEN i.rung_at ELSE clock_timestamp() END,
+    rung_at = CASE WHEN late.place > %(head)s OR i.rung_at >= i.due_at THEN i.rung_at
+        ELSE clock_timestamp() END,
     ring_at = clock_timestamp()
         + least(%(grace)s * power(2, least(i.rings, 16)), late.cap) * interval '1 second'
 FROM placed AS late
@@ -416,7 +410,8 @@ class Statements:
     begin_forwarding: str = remote_sql.BEGIN_FORWARDING
     forward: str = remote_sql.FORWARD
     confirm: str = remote_sql.CONFIRM
-    say_why: str = remote_sql.SAY_WHY
+    unexplained: str = remote_sql.UNEXPLAINED
+    explain: str = remote_sql.EXPLAIN
     give_back: str = remote_sql.GIVE_BACK
     forward_again: str = remote_sql.FORWARD_AGAIN
     cut_off: str = remote_sql.CUT_OFF

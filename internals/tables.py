@@ -99,6 +99,11 @@ inbox = Table(
     ),
     Column("claimed_at", DateTime(timezone=True), comment="by the worker that handled it last"),
     Column(
+        "ready_at",
+        DateTime(timezone=True),
+        comment="when it was due, where due_at is a lease's end or never comes",
+    ),
+    Column(
         "backfill",
         Boolean,
         nullable=False,

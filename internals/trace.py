@@ -23,7 +23,7 @@ _READ = """
 SELECT t.id, t.kind, t.category, t.saga_id, t.causation_id, t.root_id, t.sender, t.sent_at,
     CASE WHEN t.kind = 'saga.undo' THEN t.payload ->> 'message_kind' END, t.repeats,
     i.consumer, i.state, i.attempts, i.rings, i.last_error, i.due_at, i.done_at, i.position,
-    i.took, i.ordering_key, i.backfill, i.rung_at, i.claimed_at, i.started_at, acts.done,
+    i.took, i.ordering_key, i.backfill, i.ready_at, i.rung_at, i.claimed_at, acts.done,
     clock_timestamp()
 FROM told AS t LEFT JOIN {schema}.inbox AS i ON i.message_id = t.id
 LEFT JOIN (
@@ -34,9 +34,15 @@ LEFT JOIN (
 ORDER BY t.seq, i.done_at NULLS LAST, i.consumer
 """
 
+# With the begin of sagas that handlers of its messages started.
 _OF_SAGA = f"""
-WITH told AS MATERIALIZED (
+WITH own AS MATERIALIZED (
     SELECT * FROM {{schema}}.outbox WHERE saga_id = %(id)s ORDER BY seq LIMIT %(limit)s
+), told AS MATERIALIZED (
+    SELECT * FROM own
+    UNION ALL
+    SELECT o.* FROM own JOIN {{schema}}.outbox AS o ON o.causation_id = own.id
+    WHERE o.kind = 'saga.started'
 )
 {_READ}
 """
@@ -96,7 +102,7 @@ class TracedDelivery:
     backfill: bool = False
     #: What operators did with it while it was parked, in order.
     acts: tuple[TracedAct, ...] = ()
-    #: What it waited for; None while it is pending.
+    #: What it waited for; None unless it is done.
     waits: Waits | None = None
 
 
@@ -141,7 +147,8 @@ class Trace:
 
 
 def trace(unit: UnitOfWork, schema: str, saga_id: UUID, limit: int = MAX_MESSAGES) -> Trace:
-    """Return all that was said in a saga; empty for a saga that does not exist.
+    """Return all that was said in a saga, and the begin of those that its handlers started; empty
+    for a saga that does not exist.
 
     One statement.  Raises `DefinitionError` for a schema name that is no identifier.
     """
@@ -202,20 +209,20 @@ def _tree(messages: Sequence[Sequence[Row]]) -> tuple[Node, ...]:
 
 
 def _delivery(row: Row, sent_at: datetime) -> TracedDelivery:
-    consumer, state, *rest, rung_at, claimed_at, started_at, acts = row[_MESSAGE_COLUMNS:-1]
+    consumer, state, *rest, ready_at, rung_at, claimed_at, acts = row[_MESSAGE_COLUMNS:-1]
     # Without a consumer all of the message's parked deliveries were meant.
     listed = json.loads(acts) if acts else ()
     delivery = TracedDelivery(consumer, DeliveryState(state), *rest)
-    return replace(
-        delivery,
-        acts=tuple(TracedAct(*act) for of, *act in listed if of in (None, consumer)),
-        waits=waited(
-            sent_at=sent_at,
-            due_at=delivery.due_at,
-            rung_at=rung_at,
-            claimed_at=claimed_at,
-            started_at=started_at,
-            done_at=delivery.done_at,
-            took=delivery.took,
-        ),
+    acts_here = tuple(TracedAct(*act) for of, *act in listed if of in (None, consumer))
+    if delivery.state is not DeliveryState.DONE or delivery.done_at is None:
+        return replace(delivery, acts=acts_here)
+    waits = waited(
+        sent_at=sent_at,
+        due_at=delivery.due_at,
+        ready_at=ready_at,
+        rung_at=rung_at,
+        claimed_at=claimed_at,
+        done_at=delivery.done_at,
+        took=delivery.took,
     )
+    return replace(delivery, acts=acts_here, waits=waits)

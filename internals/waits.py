@@ -12,16 +12,15 @@ from internals.remote_sql import FORWARDING_YEAR
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """Seconds that a delivery that is over spent with each; together from its sending to its end."""
+    """Seconds that a delivery that is done spent with each; together from its sending to its end."""
 
     #: Until it was due: a delay, the attempts that failed before, others of its key.
     due: float
-    #: Until somebody was told of it: the relay, where the sender's doorbell was not heard, or
-    #: whoever forwarded it to a database of its own.
+    #: Until the relay rang for it, where it had; or it was forwarded to a database of its own.
     outbox: float
     #: Until a worker claimed it; of one in a database of its own, the way there and back besides.
     queue: float
-    #: With the others of its batch.
+    #: With the others of its batch, until that was written.
     batch: float
     #: While its handler ran, the last time.
     handler: float
@@ -31,33 +30,32 @@ def waited(
     *,
     sent_at: datetime,
     due_at: datetime,
+    ready_at: datetime | None,
     rung_at: datetime | None,
     claimed_at: datetime | None,
-    started_at: datetime | None,
-    done_at: datetime | None,
+    done_at: datetime,
     took: float | None,
-) -> Waits | None:
-    """Return what a delivery waited for; None for one that is not over.
+) -> Waits:
+    """Return what a delivery that is done waited for.
 
     Args:
         sent_at: When its message was sent.
-        due_at: When it was due, the last time; a time that never comes for one that was forwarded.
+        due_at: When it was due, the last time; or the end of a lease, or a time that never comes.
+        ready_at: When it was due, if `due_at` does not say.
         rung_at: When the relay rang for it, the first time since it was due.
-        claimed_at: When the worker that handled it last took it; None where it was handled in a
-            database of its own, or consumed by the transaction that sent it.
-        started_at: When it was forwarded to a database of its own, if it was.
-        done_at: When it was done, parked or revoked.
+        claimed_at: When the worker that handled it last took it, or it was forwarded to a database
+            of its own; None where it was consumed by the transaction that sent it.
+        done_at: When it was done.
         took: Seconds that its handler ran.
     """
-    if done_at is None:
-        return None
     handler = took or 0.0
-    due = max(sent_at, due_at) if due_at.year < FORWARDING_YEAR else sent_at
-    if claimed_at is None:
-        told, claimed = max(due, started_at or due), done_at - timedelta(seconds=handler)
-    else:
-        told, claimed = max(due, rung_at or due), claimed_at
-    told = min(told, claimed)
+    forwarded = due_at.year >= FORWARDING_YEAR
+    due = max(sent_at, ready_at or (sent_at if forwarded else due_at))
+    # A claim's time is the begin of its transaction, in which what it handles may have been sent.
+    claimed = max(due, claimed_at or done_at - timedelta(seconds=handler))
+    told = min(max(due, rung_at or due), claimed)
+    if forwarded:
+        told, claimed = claimed, max(claimed, done_at - timedelta(seconds=handler))
     return Waits(
         due=_seconds(sent_at, due),
         outbox=_seconds(due, told),

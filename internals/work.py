@@ -78,6 +78,10 @@ class Work:
         self.touched = True
         return self._unit.connection
 
+    def writes_with(self, connection: object) -> bool:
+        """Whether this is the connection that is in this transaction."""
+        return self._unit is not None and self._unit.connection is connection
+
     @property
     def session(self) -> Session:
         """An ORM session on that connection; flushed when the handler returns."""

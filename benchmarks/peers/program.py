@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,8 @@ def program(
             yield running
         finally:
             assert process.stdin is not None
-            process.stdin.close()
+            with suppress(BrokenPipeError):  # it has ended, which was told
+                process.stdin.close()
             try:
                 process.wait(_PATIENCE)
             except subprocess.TimeoutExpired:
@@ -91,6 +92,7 @@ class Program:
     def _ask(self, orders: Sequence[UUID], refused: bool, *, idle: bool) -> dict[str, Any]:
         assert self.popen.stdin is not None
         asked = {"orders": [str(order) for order in orders], "refused": refused, "idle": idle}
-        self.popen.stdin.write(json.dumps(asked) + "\n")
-        self.popen.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended: there is nothing to hear then
+            self.popen.stdin.write(json.dumps(asked) + "\n")
+            self.popen.stdin.flush()
         return self.hear()

@@ -76,11 +76,14 @@ async def _connected() -> Client:
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            return await Client.connect(os.environ["BENCH_TEMPORAL"])
+            client = await Client.connect(os.environ["BENCH_TEMPORAL"])
+            await client.count_workflows()  # the namespace is there
         except (RPCError, RuntimeError):
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(0.1)
+        else:
+            return client
 
 
 async def main() -> None:

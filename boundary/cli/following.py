@@ -18,7 +18,7 @@ from internals.trace import Node, Trace, TracedAct, TracedDelivery
 _PAUSE = 0.25
 
 #: What of a delivery is told anew when it changes.
-_Told = tuple[DeliveryState, int, str | None, tuple[TracedAct, ...]]
+_Told = tuple[DeliveryState, int, str | None, tuple[TracedAct, ...], int]
 
 
 def follow(read: Callable[[], tuple[Trace, bool]], *, json: bool) -> None:
@@ -51,7 +51,7 @@ def _news(
     found.sort(key=lambda each: each[0].sent_at)
     for node, delivery in found:
         key = (str(node.id), delivery.consumer)
-        now = (delivery.state, delivery.attempts, delivery.last_error, delivery.acts)
+        now = (delivery.state, delivery.attempts, delivery.last_error, delivery.acts, node.repeats)
         if told.get(key) != now:
             told[key] = now
             yield node, delivery
@@ -74,5 +74,6 @@ def _document(node: Node, delivery: TracedDelivery) -> dict[str, object]:
         "took": delivery.took,
         "waits": asdict(delivery.waits) if delivery.waits else None,
         "backfill": delivery.backfill,
+        "repeats": node.repeats,
         "acts": [asdict(act) for act in delivery.acts],
     }

@@ -90,7 +90,7 @@ def trace(
         ),
     ],
     times: Annotated[
-        bool, typer.Option("--times", help="How long each waited, and how long its handler ran.")
+        bool, typer.Option("--times", help="What each waited for, and how long.")
     ] = False,
     mermaid: Annotated[
         bool, typer.Option("--mermaid", help="Print a Mermaid sequence diagram.")

@@ -95,6 +95,7 @@ def _node(node: Node, saga: SagaDetail | None) -> dict[str, Any]:
         "category": node.category.value,
         "sender": node.sender,
         "sent_at": _plain(node.sent_at),
+        "repeats": node.repeats,
         "saga_id": _plain(node.saga_id),
         "causation_id": _plain(node.causation_id),
         "root_id": str(node.root_id),

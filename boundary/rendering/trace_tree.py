@@ -154,6 +154,8 @@ def _label(node: Node, saga: SagaDetail | None, at: datetime, *, times: bool) ->
     if node.kind == Started.kind:
         if node.sender is not None:
             line.append(f" by {node.sender}, on message {node.causation_id}", "dim")
+        if saga is None or saga.saga.id != node.saga_id:
+            line.append(f": saga {node.saga_id}", "dim")
         if all(_is_plain(d) for d in node.deliveries):
             return line
     line.append(" → ", "dim")
@@ -163,9 +165,12 @@ def _label(node: Node, saga: SagaDetail | None, at: datetime, *, times: bool) ->
         if place:
             line.append(", ", "dim")
         line.append_text(_delivery(delivery, node, at, times=times))
-    if node.repeats:
-        line.append(f" · {repeated(node)}", "dim")
+    line.append_text(_repeats(node))
     return line
+
+
+def _repeats(node: Node) -> Text:
+    return Text(f" · {repeated(node)}" if node.repeats else "", "dim")
 
 
 def repeated(node: Node) -> str:
@@ -269,6 +274,7 @@ def delivery_text(delivery: TracedDelivery, node: Node, at: datetime) -> Text:
     text = Text(f"undo {node.undoes}" if node.undoes else node.kind, _KIND_STYLES[node.category])
     text.append(" → ", "dim")
     text.append_text(_delivery(delivery, node, at, times=False))
+    text.append_text(_repeats(node))
     text.plain = text.plain.replace(_GLUE, " ")
     return text
 

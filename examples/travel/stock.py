@@ -1,7 +1,10 @@
 """Stock: ``python -m examples.travel.stock`` makes the contexts' tables for the shipped day.
 
-It leaves tables that are there as they are, so it may be run at every deploy.
+It leaves tables that are there as they are, so it may be run at every deploy; those of an earlier
+release of the example it refuses.
 """
+
+import sys
 
 from sqlalchemy import Connection, inspect
 
@@ -15,11 +18,18 @@ from examples.travel.day import read_day
 def stock(connection: Connection) -> bool:
     """Make and fill the tables unless they are there; returns whether it did.
 
-    The caller commits.
+    The caller commits.  Raises `RuntimeError` for tables of an earlier release.
     """
     translated = connection.get_execution_options().get("schema_translate_map", {})
-    if inspect(connection).has_table("flights_departures", schema=translated.get(SCHEMA, SCHEMA)):
+    schema = translated.get(SCHEMA, SCHEMA)
+    found = set(inspect(connection).get_table_names(schema=schema))
+    if aftercare.itineraries.name in found:
         return False
+    if found:
+        raise RuntimeError(
+            f"the tables in schema {schema} are of an earlier release of this example; drop the "
+            "schema, and that of its sagas"
+        )
     create_tables(connection, read_day())
     aftercare.create_tables(connection)
     return True
@@ -31,6 +41,8 @@ def main() -> None:
     try:
         with runtime.engine.begin() as connection:
             made = stock(connection)
+    except RuntimeError as error:
+        sys.exit(f"Error: {error}")
     finally:
         runtime.close()
     print("stocked the day's seats, rooms and cars" if made else "stocked before")  # noqa: T201

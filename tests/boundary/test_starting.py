@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.orm import Session
 
 from boundary import Runtime
+from boundary.operator import show_saga
 from boundary.rendering import render_trace
 from boundary.settings import Settings
 from internals import Context, Work
@@ -129,6 +130,30 @@ class TestByAHandler:
         [start] = of_saga.roots
         assert (start.sender, start.causation_id) == ("counter", event)
         assert f"saga.started by counter, on message {event}" in str(render_trace(of_saga))
+
+    def test_the_trace_of_a_saga_shows_those_that_its_handlers_began(
+        self, runtime: Callable[..., Runtime], schema: str
+    ) -> None:
+        desk = Context("desk")
+
+        @desk.handles(Lend)
+        def lend(command: Lend, work: Work) -> None:
+            if command.book == "Emma":
+                made.start(work.connection, LOAN, DUNE)
+
+        made = runtime([LOAN], [desk])
+        with made.engine.begin() as connection:
+            first = made.start(connection, LOAN, EMMA)
+        made.answer("desk")
+        with made.engine.connect() as connection:
+            found = trace(SqlAlchemyUnitOfWork(connection), schema, first)
+            detail = show_saga(SqlAlchemyUnitOfWork(connection), schema, str(first))
+        kinds = ["saga.started", "desk.lend", "saga.started"]
+        walked = [node for _, node in found.walk() if node.kind in kinds]
+        assert [node.kind for node in walked] == kinds
+        assert f"saga.started by desk, on message {walked[1].id}: saga {walked[2].saga_id}" in str(
+            render_trace(found, detail)
+        )
 
     def test_none_begins_where_the_handler_says_no(self, counter: Runtime, count: Any) -> None:
         asked(counter, Asked(book="Emma", lend=False))

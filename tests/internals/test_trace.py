@@ -218,15 +218,67 @@ def test_what_was_done_says_what_it_waited_for(
     assert quiet.waits.outbox == 0
 
 
-def test_what_is_tried_again_waits_until_it_is_due(
-    engine: Engine, schema: str, book: Callable[[int], UUID]
+def test_of_what_is_parked_or_dropped_nothing_is_said(
+    engine: Engine, schema: str, agency: Runtime, book: Callable[[int], UUID]
 ) -> None:
     id = book(13)
     with engine.connect() as connection:
         nodes = by_kind(trace(SqlAlchemyUnitOfWork(connection), schema, id))
     [parked] = nodes["payments.charge"].deliveries
-    assert parked.waits is not None
-    assert parked.waits.due > 0
+    assert parked.waits is None
+    with agency.engine.begin() as connection:
+        unit = SqlAlchemyUnitOfWork(connection)
+        ids = [nodes["payments.charge"].id]
+        agency.acts.drop_parked(unit, ids, actor="ann", reason="tried")
+        again = trace(unit, schema, id)
+    assert by_kind(again)["payments.charge"].deliveries[0].waits is None
+
+
+def test_what_failed_once_was_due_when_it_was_tried_again(
+    engine: Engine, schema: str, runtime: Callable[..., Runtime]
+) -> None:
+    ran: list[int] = []
+    doors = Context("doors")
+
+    @doors.reacts_to(Reserved, retry=Retry(attempts=2, backoff=timedelta(0)))
+    def open_door(event: Reserved, work: Work) -> None:
+        ran.append(event.number)
+        if len(ran) == 1:
+            raise RuntimeError("stuck")
+
+    made = runtime([], [doors])
+    made.subscribe()
+    with made.engine.begin() as connection:
+        id = made.publish(connection, Reserved(number=1))
+    run(made)
+    with engine.connect() as connection:
+        [node] = trace_message(SqlAlchemyUnitOfWork(connection), schema, id).roots
+    assert node.deliveries[0].waits is not None
+    assert node.deliveries[0].waits.due > 0
+
+
+def test_what_acts_outside_was_due_before_its_lease(
+    engine: Engine, schema: str, runtime: Callable[..., Runtime]
+) -> None:
+    gates = Context("gates")
+
+    @gates.reacts_to(Reserved, external=True)
+    def open_gate(event: Reserved, work: Work) -> None:
+        work.begin()
+
+    made = runtime([], [gates])
+    made.subscribe()
+    with made.engine.begin() as connection:
+        id = made.publish(connection, Reserved(number=1))
+    run(made)
+    with engine.connect() as connection:
+        [node] = trace_message(SqlAlchemyUnitOfWork(connection), schema, id).roots
+    [delivery] = node.deliveries
+    assert delivery.waits is not None
+    assert delivery.done_at is not None
+    assert delivery.waits.due == 0
+    whole = (delivery.done_at - node.sent_at).total_seconds()
+    assert sum(astuple(delivery.waits)) == pytest.approx(whole, abs=1e-5)
 
 
 def test_what_is_sent_again_is_dropped_and_says_so(engine: Engine, schema: str) -> None:

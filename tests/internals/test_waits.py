@@ -20,9 +20,9 @@ def at(seconds: float) -> datetime:
 PLAIN: dict[str, Any] = {
     "sent_at": at(0),
     "due_at": at(0),
+    "ready_at": None,
     "rung_at": None,
     "claimed_at": at(1),
-    "started_at": None,
     "done_at": at(3),
     "took": 1.0,
 }
@@ -42,21 +42,18 @@ PLAIN: dict[str, Any] = {
         ({"rung_at": at(2)}, 0, 1, 0, 1, 1),
         # Consumed where it was sent: nobody claimed it.
         ({"claimed_at": None, "took": None, "done_at": at(0)}, 0, 0, 0, 0, 0),
-        # In a database of its own.
-        ({"claimed_at": None, "due_at": FORWARDED, "started_at": at(0.5)}, 0, 0.5, 1.5, 0, 1),
-        # What acts outside is started after it was claimed.
-        ({"started_at": at(1)}, 0, 0, 1, 1, 1),
+        # Sent in the very transaction that claimed it.
+        ({"claimed_at": at(-1), "took": None}, 0, 0, 0, 3, 0),
+        # In a database of its own, after another of its key.
+        ({"due_at": FORWARDED, "ready_at": at(0.25)}, 0.25, 0.75, 1, 0, 1),
+        # Kept by a lease.
+        ({"due_at": at(90), "ready_at": at(0.25)}, 0.25, 0, 0.75, 1, 1),
     ],
 )
 def test_the_parts_add_up_to_the_whole(
     times: dict[str, Any], due: float, outbox: float, queue: float, batch: float, handler: float
 ) -> None:
     told = waited(**PLAIN | times)
-    assert told is not None
     assert astuple(told) == pytest.approx((due, outbox, queue, batch, handler))
     end, begin = (PLAIN | times)["done_at"], PLAIN["sent_at"]
     assert sum(astuple(told)) == pytest.approx((end - begin).total_seconds())
-
-
-def test_of_what_is_pending_nothing_can_be_said() -> None:
-    assert waited(**PLAIN | {"done_at": None}) is None

@@ -39,7 +39,7 @@ bookings = Table(
     "seating_bookings",
     metadata,
     Column("reservation", BigInteger, primary_key=True, autoincrement=False),
-    Column("trip_id", Uuid, nullable=False),
+    Column("trip_id", Uuid, nullable=False, index=True),
     Column("flight", Text, nullable=False),
     Column("released", Boolean, nullable=False, server_default="false"),
     #: Nobody boards on it, since its flight does not leave.

@@ -3,9 +3,13 @@
 Both have a schema of their own, as two systems would.
 """
 
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +21,7 @@ from boundary.bridges.incoming import Receiver
 from boundary.bridges.stream import Source
 from internals import Context, Work
 from saga import Event, Saga
-from tests.conftest import make_engine
+from tests.conftest import make_engine, worker_environment
 
 #: Holds a cluster of librdkafka's mock brokers, and says where they are, until it is killed.
 CLUSTER = """
@@ -154,3 +158,37 @@ def written(stream: KafkaTopic | RedisStream) -> str:
         f"KafkaTopic({stream.topic!r}, {stream.servers!r}, "
         f"group={stream.group!r}, config={stream.config!r})"
     )
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Keep a process from running meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def saga(
+    folder: Path, attribute: str, settings: Settings, *command: str, **more: str
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Have a command of the command line run, on the program `ports_of_call` in this folder.
+
+    It does not outlive this, nor does any process that it started.
+    """
+    environment = os.environ | worker_environment(settings) | more
+    environment["PYTHONPATH"] += f"{os.pathsep}{Path(__file__).parent}{os.pathsep}{folder}"
+    with subprocess.Popen(
+        [Path(sys.executable).with_name("saga"), "--app", f"ports_of_call:{attribute}", *command],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):  # all of them have ended
+                os.killpg(process.pid, signal.SIGKILL)

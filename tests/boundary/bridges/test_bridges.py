@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,7 +16,7 @@ import psycopg
 import pytest
 import redis
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
-from ports import Docked, Harbour, Kafka, Left, Station, written
+from ports import Docked, Harbour, Kafka, Left, Station, saga, stopped, written
 
 from boundary import Runtime
 from boundary.bridges import IncomingBridge, KafkaTopic, OutgoingBridge, RedisStream
@@ -542,16 +542,6 @@ def send_until_done(harbour: Harbour) -> None:
         harbour.runtime.answer("out")
 
 
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """Keep a process from running meanwhile."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
 def _send_all(one: Runtime) -> None:
     """Answer until nothing is pending, as a worker of its own."""
     with one.engine.connect() as connection:
@@ -585,38 +575,21 @@ class TestCommand:
     def test_one_that_is_killed_between_its_commit_and_its_confirmation_does_nothing_twice(
         self, elsewhere: Any, station: Station, stream: Any, tmp_path: Any, eventually: Any
     ) -> None:
-        (tmp_path / "station.py").write_text(DYING.format(stream=written(stream)))
+        receive = ("bridge", "receive", "sea")
+        (tmp_path / "ports_of_call.py").write_text(DYING.format(stream=written(stream)))
         put(stream, _docked("Ellen", 1))
-        with _receiving(elsewhere, tmp_path, DIES="yes") as dying:
+        with saga(tmp_path, "runtime", elsewhere, *receive, DIES="yes") as dying:
             assert dying.wait(60) == -signal.SIGKILL
         assert _stored(station) == [1]
         # The next one is given the first again before it comes to the second, of the same key.
         put(stream, _docked("Ellen", 2))
-        with _receiving(elsewhere, tmp_path) as next_:
+        with saga(tmp_path, "runtime", elsewhere, *receive) as next_:
             eventually(lambda: 2 in _stored(station), 60, "the second to come")
             next_.terminate()
             assert next_.wait(30) == 0
         assert _stored(station) == [1, 2]
         station.work()
         assert station.noted() == [("Ellen", 1), ("Ellen", 2)]
-
-
-@contextmanager
-def _receiving(settings: Any, folder: Path, **more: str) -> Iterator["subprocess.Popen[str]"]:
-    """Have `saga bridge receive sea` run, of the program in this folder; it does not outlive this."""
-    environment = os.environ | worker_environment(settings) | more
-    environment["PYTHONPATH"] += f"{os.pathsep}{Path(__file__).parent}"
-    with subprocess.Popen(
-        [_SAGA, "--app", "station:runtime", "bridge", "receive", "sea"],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    ) as receiver:
-        try:
-            yield receiver
-        finally:
-            receiver.kill()
 
 
 def _stored(station: Station) -> list[int]:

@@ -6,22 +6,19 @@
 import itertools
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from ports import Harbour, Kafka, Station, written
+from ports import Harbour, Kafka, Station, saga, stopped, written
 
 from boundary.bridges import KafkaTopic, RedisStream
-from tests.conftest import worker_environment
 
-OUTAGE = float(os.environ.get("SAGA_OUTAGE_SECONDS", "3"))
+#: Longer than a worker waits for the servers, so that it is in trouble.
+OUTAGE = float(os.environ.get("SAGA_OUTAGE_SECONDS", "8"))
 
 SHIPS = ("Ann", "Bo", "Cy")
 
@@ -40,8 +37,6 @@ pilots.reacts_to(Docked, ordered_by="ship")(lambda event, work: None)
 harbour = Runtime(contexts=[OutgoingBridge("out", stream, events={{Docked: "ship", Left: None}})])
 station = Runtime(contexts=[pilots, IncomingBridge("sea", stream, events=[Docked])])
 """
-
-Away = Callable[[], Any]
 
 
 @pytest.fixture(params=["kafka", "redis"])
@@ -86,24 +81,28 @@ def test_nothing_is_lost_and_each_ship_is_heard_of_in_order(
         rows = apart.execute("SELECT (payload ->> 'berth')::int FROM outbox")
         return {berth for (berth,) in rows}
 
+    def sent() -> bool:
+        return {state for state, *_ in harbour.deliveries()} == {"done"}
+
     sending = ("harbour", settings, "worker", "--processes", "1", "--threads", "2")
     receiving = ("station", elsewhere, "bridge", "receive", "sea")
-    with _saga(tmp_path, *receiving), _saga(tmp_path, *sending) as first:
+    with saga(tmp_path, *receiving), saga(tmp_path, *sending) as first:
         sail(0.5)
         eventually(heard, 60, "the first ship to be heard of")
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            sail(OUTAGE / 2)
+        with stopped(pid):
+            sail(OUTAGE / 4)
+            before = heard()
+            sail(OUTAGE / 4)
             os.killpg(first.pid, signal.SIGKILL)  # its worker processes too
-            with _saga(tmp_path, *sending):
+            with saga(tmp_path, *sending):
                 sail(OUTAGE / 2)
+                assert heard() == before
+                assert not sent()
                 os.kill(pid, signal.SIGCONT)
                 sail(0.5)
                 everything = set(range(next(berths)))
                 eventually(lambda: heard() == everything, 120, "all ships to be heard of")
-        finally:
-            os.kill(pid, signal.SIGCONT)
-    assert {state for state, *_ in harbour.deliveries()} == {"done"}
+                eventually(sent, 60, "that to be known where they were sent")
     station.work()
     noted = station.noted()
     for ship in SHIPS:
@@ -111,24 +110,3 @@ def test_nothing_is_lost_and_each_ship_is_heard_of_in_order(
         assert of_ship == sorted(of_ship)
     assert sorted(berth for _, berth in noted) == sorted(everything)
     station.close()
-
-
-@contextmanager
-def _saga(
-    folder: Path, app: str, settings: Any, *command: str
-) -> Iterator["subprocess.Popen[bytes]"]:
-    """Have a command of the command line run, on the program in this folder."""
-    environment = os.environ | worker_environment(settings)
-    environment["PYTHONPATH"] += f"{os.pathsep}{Path(__file__).parent}{os.pathsep}{folder}"
-    saga = Path(sys.executable).with_name("saga")
-    with subprocess.Popen(
-        [saga, "--app", f"ports_of_call:{app}", *command],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)

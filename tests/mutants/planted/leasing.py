@@ -37,8 +37,8 @@ LEASES = (
         "key-of-each-run",
         "a charge that is tried again is a second charge",
         "internals/work.py",
-        'return f"{self._consumer}:{self.message.id}"',
-        'return f"{self._consumer}:{self._new_id()}"',
+        'return f"{self.consumer}:{self.message.id}"',
+        'return f"{self.consumer}:{self._new_id()}"',
         "tests/internals/test_work.py::TestIdentity"
         "::test_the_idempotency_key_stays_the_same_however_often_it_is_run",
     ),
