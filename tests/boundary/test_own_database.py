@@ -229,8 +229,11 @@ class TestAway:
     """The mill's database, or home's, is down."""
 
     @pytest.fixture
-    def away(self, mill: Mill) -> Iterator[Callable[..., None]]:
+    def away(self, mill: Mill, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         """Open the mill with a database that nobody listens for."""
+        # Longer than any of these tests: it is tried once.
+        monkeypatch.setattr("internals.reach._SHORTEST", 60.0)
+        monkeypatch.setattr("internals.reach._LONGEST", 60.0)
 
         def open(**options: Any) -> None:
             nowhere = create_engine("postgresql+psycopg://nobody@127.0.0.1:1/nothing")
