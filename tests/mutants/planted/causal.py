@@ -100,7 +100,7 @@ CAUSAL = (
     Plant(
         "key-without-order",
         "a flight is said to be on time after it was cancelled",
-        "internals/statements.py",
+        "internals/hop_sql.py",
         "AND due_at <= now() AND {FIRST_OF_ITS_KEY}\n",
         "AND due_at <= now()\n",
         f"{_ORDERING}::test_those_that_one_handler_publishes_are_in_its_order",
@@ -108,7 +108,7 @@ CAUSAL = (
     Plant(
         "key-without-lock",
         "of two publishers the one that commits first overtakes the one that wrote first",
-        "internals/statements.py",
+        "internals/hop_sql.py",
         "    SELECT pg_advisory_xact_lock(hashtextextended(key, 0))\n",
         "    SELECT hashtextextended(key, 0)\n",
         f"{_ORDERING}::test_the_order_is_that_of_commits_and_not_of_numbers",
@@ -156,7 +156,7 @@ CAUSAL = (
     Plant(
         "consumed-without-a-place",
         "a saga's record does not lead to its state any more",
-        "internals/statements.py",
+        "internals/hop_sql.py",
         "       CASE WHEN heard THEN m.position END,",
         "       NULL::int,",
         "tests/boundary/test_colocation.py::test_what_is_stored_is_the_same_either_way",

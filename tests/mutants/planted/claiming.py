@@ -2,7 +2,7 @@
 
 from tests.mutants.plant import Plant
 
-_STATEMENTS = "internals/statements.py"
+_HOP_SQL = "internals/hop_sql.py"
 _CONSUMER = "internals/context_consumer.py"
 _MIGRATION = "migrations/versions/0001_message_store.py"
 _HOP = "tests/internals/test_hop.py"
@@ -11,7 +11,7 @@ CLAIMS = (
     Plant(
         "claim-of-settled",
         "each doorbell does again what was done before",
-        _STATEMENTS,
+        _HOP_SQL,
         "    WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now() AND {FIRST",
         "    WHERE consumer = %(consumer)s AND due_at <= now() AND {FIRST",
         f"{_HOP}::TestClaim::test_a_repeated_doorbell_finds_nothing",
@@ -19,7 +19,7 @@ CLAIMS = (
     Plant(
         "claim-without-lock",
         "two workers that wake at once both charge the card",
-        _STATEMENTS,
+        _HOP_SQL,
         "    LIMIT (SELECT size FROM turn)\n    FOR UPDATE SKIP LOCKED\n",
         "    LIMIT (SELECT size FROM turn)\n",
         f"{_HOP}::TestClaim::test_it_skips_what_another_transaction_holds",
@@ -27,7 +27,7 @@ CLAIMS = (
     Plant(
         "claim-before-due",
         "a retry does not wait: a system that is down is hammered",
-        _STATEMENTS,
+        _HOP_SQL,
         "state = 'pending' AND due_at <= now() AND {FIRST",
         "state = 'pending' AND {FIRST",
         f"{_HOP}::TestRetries::test_what_waits_is_not_run_before_it_is_due",
@@ -35,7 +35,7 @@ CLAIMS = (
     Plant(
         "saga-without-lock",
         "two outcomes of one saga at once: one of them is lost",
-        _STATEMENTS,
+        _HOP_SQL,
         "WHERE id = d.saga_id FOR UPDATE SKIP LOCKED\n",
         "WHERE id = d.saga_id\n",
         "tests/internals/test_claim_sagas.py"
@@ -44,7 +44,7 @@ CLAIMS = (
     Plant(
         "claim-reads-all",
         "the longer the history, the longer each hop takes",
-        _STATEMENTS,
+        _HOP_SQL,
         "WHERE id = i.message_id OFFSET 0)",
         "WHERE id = i.message_id)",
         "tests/boundary/test_plans.py::test_no_statement_of_a_hop_reads_a_table_or_all_that_is_due",
@@ -52,7 +52,7 @@ CLAIMS = (
     Plant(
         "settle-overwrites",
         "a worker that comes late takes back what another has settled",
-        _STATEMENTS,
+        _HOP_SQL,
         "  AND coalesce(i.state = 'pending', false)\n",
         "",
         "tests/internals/test_inbox.py::TestSettle"

@@ -142,7 +142,7 @@ FORWARDS = (
     Plant(
         "parcels-as-they-began",
         "seats are given away in the order in which the inn began to give them",
-        "internals/statements.py",
+        "internals/hop_sql.py",
         "THEN (SELECT clock_timestamp())\n",
         "THEN now()\n",
         f"{_TESTS}::TestOrder::test_what_is_published_there_comes_home_as_it_was_committed",

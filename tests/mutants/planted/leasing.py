@@ -2,6 +2,7 @@
 
 from tests.mutants.plant import Plant
 
+_HOP_SQL = "internals/hop_sql.py"
 _STATEMENTS = "internals/statements.py"
 _CONSUMER = "internals/context_consumer.py"
 _LEASED = "tests/internals/test_leased.py"
@@ -10,7 +11,7 @@ LEASES = (
     Plant(
         "lease-never-ends",
         "a call that was under way when its worker died is never made again",
-        _STATEMENTS,
+        _HOP_SQL,
         "state = 'pending' AND due_at <= now() AND {FIRST",
         "state = 'pending' AND due_at <= now() AND lease IS NULL AND {FIRST",
         f"{_LEASED}::TestExternal"

@@ -2,7 +2,7 @@
 
 from tests.mutants.plant import Plant
 
-_STATEMENTS = "internals/statements.py"
+_HOP_SQL = "internals/hop_sql.py"
 _CONSUMER = "internals/context_consumer.py"
 _HOP = "tests/internals/test_hop.py"
 _STARTING = "tests/boundary/test_starting.py"
@@ -33,7 +33,7 @@ SENDS = (
     Plant(
         "one-subscriber",
         "of two contexts that listen to an event only one hears it",
-        _STATEMENTS,
+        _HOP_SQL,
         "    SELECT sent.id, sent.seq, sent.saga_id, s.consumer, s.held\n",
         "    SELECT DISTINCT ON (sent.id) sent.id, sent.seq, sent.saga_id, s.consumer, s.held\n",
         "tests/internals/test_outbox.py::TestRouting"
@@ -42,7 +42,7 @@ SENDS = (
     Plant(
         "awaited-by-nobody",
         "a saga never hears the event that it waits for, and stands still",
-        _STATEMENTS,
+        _HOP_SQL,
         "AND saga IS NOT NULL AND kind = ANY (awaits)",
         "AND saga IS NOT NULL AND recipient = ANY (awaits)",
         "tests/internals/test_outbox.py::TestRouting"
