@@ -37,7 +37,9 @@ class Size:
     repeats: int
 
     def of(self, peer: Peer) -> "Size":
-        return Size(max(1, int(self.busy * peer.share)), self.idle, self.repeats)
+        """Return what this peer is given: fewer where it is slow."""
+        idle = self.idle * min(1.0, 5 * peer.share)
+        return Size(max(1, int(self.busy * peer.share)), max(1, int(idle)), self.repeats)
 
 
 @dataclass(slots=True)
