@@ -3,9 +3,9 @@
     python -m benchmarks.size [--finished N] [--waiting N] [--sagas N] [--json]
 
 The same sagas are run through one process's hops, without doorbells, in an empty database and then
-in a full one, nothing else at work: sagas a second, and the CPU of Python and of Postgres a
-saga.  A finished saga has seven messages with their deliveries; a waiting one has a deadline that
-is not due.
+in a full one, nothing else at work: sagas a second, the CPU of Python and of Postgres a saga, and how
+long each of some takes that are run one by one.  A finished saga has seven messages with their
+deliveries; a waiting one has a deadline that is not due.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import psycopg
 
-from benchmarks.measuring import postgres_seconds
+from benchmarks.measuring import percentile, postgres_seconds
 from benchmarks.peers.peer import database_url
 from benchmarks.servers import own_schema
 from benchmarks.workload import ORDER, Order, build_runtime
@@ -105,11 +105,24 @@ def _run(
     while sum(runtime.answer(consumer) for consumer in runtime.consumers):
         pass
     seconds = time.perf_counter() - began
-    return {
+    found = {
         "sagas_per_second": round(count / seconds, 1),
         "python_cpu_ms": round((time.thread_time() - python) / count * 1000, 3),
         "postgres_cpu_ms": round((postgres_seconds(connection) - postgres) / count * 1000, 3),
     }
+    alone = [_one(runtime) for _ in range(max(1, count // 10))]
+    return found | {
+        f"p{share}_ms": round(percentile(alone, share / 100) * 1000, 2) for share in (50, 99)
+    }
+
+
+def _one(runtime: Runtime) -> float:
+    """Run one saga; returns the seconds from before its start to its end."""
+    began = time.perf_counter()
+    with runtime.engine.begin() as started:
+        runtime.start(started, ORDER, Order(order_id=uuid7()))
+    runtime.answer("first", follow=True)
+    return time.perf_counter() - began
 
 
 def _fill(connection: psycopg.Connection[tuple[object, ...]], statement: str, count: int) -> None:
