@@ -118,6 +118,17 @@ def run(agency: Runtime, *consumers: str) -> None:
         pass
 
 
+def handled(made: Runtime, schema: str) -> Node:
+    """Let an event be handled; returns what the trace says of it."""
+    made.subscribe()
+    with made.engine.begin() as connection:
+        id = made.publish(connection, Reserved(number=1))
+    run(made)
+    with made.engine.connect() as connection:
+        [node] = trace_message(SqlAlchemyUnitOfWork(connection), schema, id).roots
+    return node
+
+
 def shape(found: Trace) -> list[tuple[int, str]]:
     return [(depth, node.kind) for depth, node in found.walk()]
 
@@ -235,7 +246,7 @@ def test_of_what_is_parked_or_dropped_nothing_is_said(
 
 
 def test_what_failed_once_was_due_when_it_was_tried_again(
-    engine: Engine, schema: str, runtime: Callable[..., Runtime]
+    schema: str, runtime: Callable[..., Runtime]
 ) -> None:
     ran: list[int] = []
     doors = Context("doors")
@@ -247,18 +258,13 @@ def test_what_failed_once_was_due_when_it_was_tried_again(
             raise RuntimeError("stuck")
 
     made = runtime([], [doors])
-    made.subscribe()
-    with made.engine.begin() as connection:
-        id = made.publish(connection, Reserved(number=1))
-    run(made)
-    with engine.connect() as connection:
-        [node] = trace_message(SqlAlchemyUnitOfWork(connection), schema, id).roots
+    node = handled(made, schema)
     assert node.deliveries[0].waits is not None
     assert node.deliveries[0].waits.due > 0
 
 
 def test_what_acts_outside_was_due_before_its_lease(
-    engine: Engine, schema: str, runtime: Callable[..., Runtime]
+    schema: str, runtime: Callable[..., Runtime]
 ) -> None:
     gates = Context("gates")
 
@@ -267,12 +273,7 @@ def test_what_acts_outside_was_due_before_its_lease(
         work.begin()
 
     made = runtime([], [gates])
-    made.subscribe()
-    with made.engine.begin() as connection:
-        id = made.publish(connection, Reserved(number=1))
-    run(made)
-    with engine.connect() as connection:
-        [node] = trace_message(SqlAlchemyUnitOfWork(connection), schema, id).roots
+    node = handled(made, schema)
     [delivery] = node.deliveries
     assert delivery.waits is not None
     assert delivery.done_at is not None
