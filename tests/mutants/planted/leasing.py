@@ -69,4 +69,12 @@ LEASES = (
         f"{_LEASED}::TestExternal"
         "::test_one_whose_worker_is_gone_is_run_again_with_the_same_key_when_its_lease_ends",
     ),
+    Plant(
+        "lease-told-as-delay",
+        "a call that took a moment is said to have waited for as long as its lease",
+        _STATEMENTS,
+        "    claimed_at = now(), ready_at = due_at,\n",
+        "    claimed_at = now(),\n",
+        "tests/internals/test_trace.py::test_what_acts_outside_was_due_before_its_lease",
+    ),
 )

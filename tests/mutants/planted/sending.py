@@ -49,6 +49,22 @@ SENDS = (
         "::test_what_a_step_awaits_finds_its_saga_from_far_down",
     ),
     Plant(
+        "repeat-not-told",
+        "a stream gives an event again and again, and the trace says nothing of it",
+        "internals/outbox.py",
+        "        repeats = Counter(message.id for message in messages) - Counter(new)\n",
+        "        repeats = Counter(message.id for message in messages) & Counter()\n",
+        "tests/internals/test_trace.py::test_what_is_sent_again_is_dropped_and_says_so",
+    ),
+    Plant(
+        "began-by-itself",
+        "a rebooking stands beside the cancellation that it began with, and nobody sees why it is there",
+        "boundary/starting.py",
+        "    return replace(start, causation_id=work.message.id, sender=work.consumer)\n",
+        "    return replace(start, sender=work.consumer)\n",
+        f"{_STARTING}::TestByAHandler::test_the_saga_hangs_below_the_event",
+    ),
+    Plant(
         "key-ignored",
         "whoever clicks twice books two trips",
         "boundary/starting.py",
