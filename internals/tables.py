@@ -178,6 +178,7 @@ audit = Table(
     Column("reason", Text, nullable=False, comment="why, in the actor's words"),
     Column("detail", JSONB, nullable=False, comment="what the act was given"),
     Index("audit_saga_id_idx", "saga_id", postgresql_where=text("saga_id IS NOT NULL")),
+    Index("audit_message_id_idx", "message_id", postgresql_where=text("message_id IS NOT NULL")),
     comment="What operators did; rows are only ever added, and a trigger sees to it",
 )
 

@@ -1,5 +1,7 @@
 """Waiting times: when a delivery was claimed and rung for, and how often a message came again.
 
+And an index by which a trace finds what operators did with its messages.
+
 Revision: 0004
 Follows: 0003
 """
@@ -57,11 +59,19 @@ def upgrade() -> None:
         ),
         schema=SCHEMA,
     )
+    op.create_index(
+        "audit_message_id_idx",
+        "audit",
+        ["message_id"],
+        schema=SCHEMA,
+        postgresql_where=sa.text("message_id IS NOT NULL"),
+    )
     op.create_table_comment("outbox", _COUNTED_LOG, existing_comment=_LOG, schema=SCHEMA)
 
 
 def downgrade() -> None:
     op.create_table_comment("outbox", _LOG, existing_comment=_COUNTED_LOG, schema=SCHEMA)
+    op.drop_index("audit_message_id_idx", "audit", schema=SCHEMA)
     op.drop_column("outbox", "repeats", schema=SCHEMA)
     for column in ("ready_at", "claimed_at", "rung_at"):
         op.drop_column("inbox", column, schema=SCHEMA)
