@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,8 @@ class Stranger:
             job = self._jobs.pop()
             os.killpg(job.pid, how)
             job.wait(60)
+            # Its children too: whoever still uses the servers keeps them from being stopped.
+            self._eventually(partial(_has_ended, job.pid), 60, f"the end of {job.args}")
 
     def _says(self, command: str, printed: str) -> bool:
         done = subprocess.run(
@@ -105,3 +108,12 @@ class Stranger:
             print(self._printed)  # noqa: T201 - shown when the test fails
             return "manage.py test" in command and "Ran 1 test" in self._printed and ok
         return ok
+
+
+def _has_ended(group: int) -> bool:
+    """Whether a process group has no process any more."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
