@@ -57,6 +57,8 @@ def status(request: HttpRequest, number: str) -> JsonResponse:
     """Say how far an order is, for the page that watches it."""
     found = get_object_or_404(Order, pk=number)
     saga = get_object_or_404(Saga, pk=found.saga_id)
+    # Read after the saga: what that says is over is in the order by then.
+    found.refresh_from_db()
     told: dict[str, Any] = {
         "status": saga.status,
         "reason": saga.reason,
