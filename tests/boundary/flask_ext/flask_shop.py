@@ -72,6 +72,8 @@ def charge(command: Charge, work: Work) -> None:
         raise RuntimeError("the till is shut")
     if command.then == "commit":
         db.session.commit()
+    if command.then == "lend":
+        sagas.start(LOAN, Sale(number=command.number))
     if command.then == "elsewhere":
         db.session.add(Elsewhere())
     if command.then == "refuse":

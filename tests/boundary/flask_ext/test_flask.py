@@ -77,6 +77,19 @@ def statuses(outside: psycopg.Connection[Any]) -> list[str]:
     return [s for (s,) in outside.execute("SELECT status FROM saga ORDER BY started_at").fetchall()]
 
 
+def test_a_saga_that_a_handler_starts_has_its_message_for_cause(
+    app: Flask, outside: psycopg.Connection[Any]
+) -> None:
+    sagas.start(SALE, Sale(number=1, then="lend"))
+    db.session.commit()
+    settle()
+    [cause] = outside.execute(
+        "SELECT cause.kind FROM outbox AS o JOIN outbox AS cause ON cause.id = o.causation_id "
+        "WHERE o.kind = 'saga.started'"
+    ).fetchall()
+    assert cause == ("till.charge",)
+
+
 def start(_: Any) -> object:
     return sagas.start(SALE, Sale(number=2))
 
