@@ -44,7 +44,8 @@ class Starter:
         """Start a saga for each item; all of them or none.
 
         The start is decided at once, so the first commands are written by the same statements.  In a
-        handler the message that it handles is what caused it.
+        handler the message that it handles is what caused it, and the saga's id follows from that,
+        so that a run which is repeated starts the same saga.
 
         Returns the ids, in the order of the items (for a key that was started before with the
         same data, the id of then), and the consumers whose doorbells are to be rung.
@@ -53,10 +54,10 @@ class Starter:
             KeyConflict: A key was started before, with other data.
             PayloadError: The data or a first command cannot be stored.
         """
-        begun = [_begin(saga, item) for item in items]
         work = handling()
-        if work is not None and work.writes_with(unit.connection):
-            begun = [(_caused(start, work), decision) for start, decision in begun]
+        if work is not None and not work.writes_with(unit.connection):
+            work = None
+        begun = [_begin(saga, item, key, work) for item, key in zip(items, keys, strict=True)]
         by_id = {decision.state.id: index for index, (_, decision) in enumerate(begun)}
         with unit.savepoint():
             inserted = self._insert(unit, saga, [d.state for _, d in begun], keys)
@@ -150,12 +151,19 @@ def business_key(saga: Saga[D], data: D, key: str | None) -> str | None:
     return key
 
 
-def _begin(saga: Saga[D], data: D) -> tuple[Envelope, Decision[Any]]:
+def _begin(
+    saga: Saga[D], data: D, key: str | None, work: Work | None
+) -> tuple[Envelope, Decision[Any]]:
     if not isinstance(data, saga.data):
         raise TypeError(f"{saga.name} takes a {saga.data.__name__}, not {type(data).__name__}")
-    state = SagaState(id=uuid7(), data=data)
+    if work is None:
+        id = uuid7()
+    else:
+        id, _ = work.message.ids_below(work.name_start(saga.name, key))
+    state = SagaState(id=id, data=data)
     message = start_message(saga, state.id, data)
-    return message, decide(saga, state, message)
+    decision = decide(saga, state, message)
+    return message if work is None else _caused(message, work), decision
 
 
 def _caused(start: Envelope, work: Work) -> Envelope:

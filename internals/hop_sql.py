@@ -8,7 +8,7 @@ from internals.causal_sql import FIRST_OF_ITS_KEY, NEVER
 
 CLAIMED = """
     o.id, o.kind, o.category, o.payload::text, o.saga_id, o.saga, o.causation_id, o.root_id,
-    o.recipient, o.sender, o.awaits, o.retry::text, i.attempts, i.rings,
+    o.recipient, o.sender, o.awaits, o.retry::text, o.intent_id, o.undoes, i.attempts, i.rings,
     i.ordering_key"""
 
 # A subquery that is not flattened is run once for each row, by primary key: of a table that has just
@@ -101,7 +101,7 @@ m AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(messages)s::json)
         AS m (id uuid, kind text, category text, payload jsonb, saga_id uuid, saga text,
               causation_id uuid, root_id uuid, recipient text, sender text, awaits text,
-              retry jsonb, delay float8, position int, note text)
+              retry jsonb, delay float8, position int, note text, intent_id uuid, undoes text)
 ), ordered AS MATERIALIZED (
     SELECT m.id, s.consumer, s.consumer || ':'
         || (m.payload #>> string_to_array(s.ordered_by, '.')) AS key
@@ -112,9 +112,9 @@ m AS MATERIALIZED (
     FROM (SELECT DISTINCT key FROM ordered WHERE key IS NOT NULL ORDER BY key) AS keys
 ), sent AS (
     INSERT INTO {schema}.outbox (id, kind, category, payload, saga_id, saga, causation_id, root_id,
-                                 recipient, sender, awaits, retry)
+                                 recipient, sender, awaits, retry, intent_id, undoes)
     SELECT id, kind, category, payload, saga_id, saga, causation_id, root_id,
-           recipient, sender, string_to_array(coalesce(awaits, ''), ','), retry
+           recipient, sender, string_to_array(coalesce(awaits, ''), ','), retry, intent_id, undoes
     FROM m WHERE (SELECT count(*) FROM locked) >= 0
     ON CONFLICT (id) DO NOTHING
     RETURNING id, seq, kind, category, saga_id, saga, recipient, awaits

@@ -14,7 +14,7 @@ from internals.unit_of_work import Row, UnitOfWork
 from saga.envelope import Category, Envelope
 
 #: Columns of a claim that make up the delivery; a saga's state comes after them.
-DELIVERY_COLUMNS = 15
+DELIVERY_COLUMNS = 17
 
 #: Longest error text that is kept with a delivery.
 _MAX_ERROR = 2000
@@ -171,6 +171,8 @@ def delivery(row: Row) -> Delivery:
         sender,
         awaits,
         retry,
+        intent,
+        undoes,
         attempts,
         rings,
         ordering_key,
@@ -188,6 +190,8 @@ def delivery(row: Row) -> Delivery:
         sender=sender,
         awaits=tuple(awaits),
         retry=retry_from_json(retry),
+        intent=intent,
+        undoes=undoes,
     )
     return Delivery(envelope, attempts, rings, ordering_key)
 

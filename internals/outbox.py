@@ -124,6 +124,8 @@ def _record(message: Envelope, heard: Mapping[UUID, Heard]) -> dict[str, Value]:
         "awaits": ",".join(message.awaits) or None,
         "retry": None if retry is None else Raw(retry),
         "delay": message.delay or None,
+        "intent_id": message.intent,
+        "undoes": message.undoes,
     }
 
 

@@ -153,6 +153,8 @@ def _written(envelope: Envelope) -> dict[str, Any]:
         "awaits": envelope.awaits,
         "retry": retry_to_json(envelope.retry),
         "delay": envelope.delay,
+        "intent": _text(envelope.intent),
+        "undoes": envelope.undoes,
     }
 
 
@@ -171,6 +173,8 @@ def _read(stored: Mapping[str, Any]) -> Envelope:
         awaits=tuple(stored["awaits"]),
         retry=retry_from_json(stored["retry"]),
         delay=stored["delay"],
+        intent=_id(stored.get("intent")),
+        undoes=stored.get("undoes"),
     )
 
 
