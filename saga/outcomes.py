@@ -7,7 +7,8 @@ from pydantic import BaseModel
 
 from saga.definition import Saga, Step, Wait
 from saga.envelope import Envelope
-from saga.messages import Done, Event, Faulted, Refused, Revoked, Settled, dump_json
+from saga.json_text import dump_json
+from saga.messages import Done, Event, Faulted, Refused, Revoked, Settled
 from saga.state import STANDING, Direction, Phase, SagaState
 
 D = TypeVar("D", bound=BaseModel)
