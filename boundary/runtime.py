@@ -19,6 +19,7 @@ from boundary.acts import Acted, Acts
 from boundary.bridges.incoming import IncomingBridge, Receiver
 from boundary.bridges.outgoing import OutgoingBridge, OutgoingConsumer
 from boundary.broker import DoorbellBroker
+from boundary.declarations import check_event, check_messages
 from boundary.orchestrator import Orchestrator
 from boundary.own_databases import OwnDatabases
 from boundary.remote import remote_contexts, remote_relays
@@ -99,6 +100,7 @@ class Runtime:
         self.settings = settings or Settings()
         self.sagas = _by_name(sagas)
         self.contexts = _unique(contexts)
+        check_messages(self.sagas, self.contexts)
         self.servers = Servers(self.settings)
         self._given_engine = engine
         self._given_database = database
@@ -232,8 +234,10 @@ class Runtime:
     def publish(self, handle: Handle, event: Event) -> UUID:
         """Publish a domain event in the caller's transaction and return its id.
 
-        Raises `NoTransaction` and `PayloadError` as `start` does.
+        Raises `NoTransaction` and `PayloadError` as `start` does, and `TypeError` for what is no
+        event: a command is sent by a saga, or by a handler.
         """
+        check_event(event)
         unit = self._joined(handle)
         id = uuid7()
         message = Envelope(

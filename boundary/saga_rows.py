@@ -13,7 +13,7 @@ from internals.records import Raw, Value, records
 from internals.unit_of_work import Row
 from saga.definition import Saga
 from saga.errors import PayloadError
-from saga.messages import dump_json, first_problem
+from saga.json_text import dump_json, first_problem
 from saga.state import Direction, Phase, SagaState, Status, StepState
 
 D = TypeVar("D", bound=BaseModel)

@@ -19,6 +19,7 @@ from saga.decide import Decision, decide, start_message
 from saga.definition import Saga
 from saga.envelope import Envelope
 from saga.errors import DefinitionError, KeyConflict
+from saga.functions import check_returned
 from saga.state import SagaState
 
 D = TypeVar("D", bound=BaseModel)
@@ -139,6 +140,7 @@ def business_key(saga: Saga[D], data: D, key: str | None) -> str | None:
     """
     if key is None and saga.key is not None:
         key = saga.key(data)
+        check_returned(key, f"{saga.name}: key")
     if key is not None and not (isinstance(key, str) and 1 <= len(key) <= 200):
         raise DefinitionError(
             f"{saga.name}: a business key is a text of 1 to 200 characters, not {key!r}"

@@ -14,6 +14,7 @@ from saga.errors import (
     SagaError,
     UndeclaredEmission,
     UnknownSaga,
+    UnreadableMessage,
 )
 from saga.messages import (
     Cancelled,
@@ -82,4 +83,5 @@ __all__ = [
     "Rejected",
     "UndeclaredEmission",
     "UnknownSaga",
+    "UnreadableMessage",
 ]

@@ -16,6 +16,13 @@ class PayloadError(SagaError):
     """A message cannot be sent or read: too large, not valid, or not storable as JSON."""
 
 
+class UnreadableMessage(PayloadError):
+    """A stored message does not fit the class that this process has for its kind.
+
+    Another release may have written it, so it is left for a worker that can read it.
+    """
+
+
 class KeyConflict(SagaError):
     """A saga with this business key was started before, with other data."""
 
