@@ -170,6 +170,7 @@ class Runtime:
             self._outbox,
             budget=self.settings.budget,
             suspect_starts=self.settings.suspect_starts,
+            yields=self.settings.yields,
             around=self._around,
             ending=ending,
         )

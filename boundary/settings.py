@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from internals.context_consumer import SUSPECT_STARTS
+from internals.giving_way import YIELDS
 from internals.hop import BATCH
 from internals.outbox import DEFAULT_MAX_PAYLOAD
 from internals.tables import SCHEMA
@@ -40,6 +41,9 @@ class Settings(BaseSettings):
     max_payload: int = Field(DEFAULT_MAX_PAYLOAD, ge=1, description="bytes of a payload at most")
     suspect_starts: int = Field(
         SUSPECT_STARTS, ge=1, description="starts of what seems to kill its workers"
+    )
+    yields: int = Field(
+        YIELDS, ge=0, description="runs in a row that give way to the database uncounted"
     )
     colocate: bool = Field(
         True, description="let a saga hear of a step in the transaction of its handlers"

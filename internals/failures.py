@@ -14,6 +14,15 @@ _TRANSIENT_STATES = _CONFLICTS | {"57P01", "57P02", "57P03"}
 #: Connection exceptions and insufficient resources (disk, memory, connections).
 _TRANSIENT_CLASSES = ("08", "53")
 
+#: A statement asked for more than its settings allow, such as `temp_file_limit`.
+_TOO_MUCH = "53400"
+#: A lock was not to be had: at once, or within `lock_timeout`.
+_NO_LOCK = "55P03"
+#: Where Postgres says that it ended a statement that had waited for too long.
+_TIMER = "ProcessInterrupts"
+#: Files of Postgres in which a function or a trigger raises what its author wants.
+_RAISING = frozenset({"pl_exec.c", "plpy_elog.c", "plperl.c", "pltcl.c"})
+
 #: Errors without the server's word: the pool is exhausted, or the connection died.
 _WORDLESS = (
     sqlalchemy.exc.TimeoutError,
@@ -37,13 +46,40 @@ def is_conflict(error: BaseException) -> bool:
     return _sqlstate(error) in _CONFLICTS
 
 
+def is_lost_conflict(error: BaseException) -> bool:
+    """Whether the transaction was chosen to give way to another one, which will soon be over."""
+    return is_conflict(error) and _sqlstate(error) != _NO_LOCK
+
+
+def is_of_its_statement(error: BaseException) -> bool:
+    """Whether a statement brought the error upon itself, though its SQLSTATE is that of trouble.
+
+    It did not want to wait for a lock (``NOWAIT``), exceeded a limit that is set for it, or is a
+    function or a trigger that raised this very SQLSTATE.  Run again it may fail for ever, so it is
+    a failure of whoever ran it.
+    """
+    for link in _chain(error):
+        state, told = getattr(link, "sqlstate", None), getattr(link, "diag", None)
+        if not isinstance(state, str) or told is None:
+            continue
+        if state == _TOO_MUCH or told.source_file in _RAISING:
+            return True
+        return state == _NO_LOCK and told.source_function not in (None, _TIMER)
+    return False
+
+
 def is_server_trouble(error: BaseException) -> bool:
     """Whether the database itself said that it cannot now: conflict, shutdown, no room.
 
     Other than a connection that failed wordlessly, this cannot be a handler's own remote system
     that is always out of reach.
     """
-    return _sqlstate(error) is not None and is_transient(error)
+    return _sqlstate(error) is not None and is_passing(error)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether an error that a handler raised is not to be held against it."""
+    return is_transient(error) and not is_of_its_statement(error)
 
 
 def is_lost(connection: Connection) -> bool:

@@ -9,7 +9,7 @@ from internals.causal_sql import FIRST_OF_ITS_KEY, NEVER
 CLAIMED = """
     o.id, o.kind, o.category, o.payload::text, o.saga_id, o.saga, o.causation_id, o.root_id,
     o.recipient, o.sender, o.awaits, o.retry::text, o.intent_id, o.undoes, i.attempts, i.rings,
-    i.ordering_key"""
+    i.ordering_key, i.yields"""
 
 # A subquery that is not flattened is run once for each row, by primary key: of a table that has just
 # begun to grow Postgres would read all, and go on to do so.
@@ -27,7 +27,7 @@ WITH turn AS MATERIALIZED (
 )
 SELECT {CLAIMED}, turn.size
 FROM turn LEFT JOIN ((
-    SELECT message_id, attempts, rings, due_at, ordering_key FROM {{schema}}.inbox AS i
+    SELECT message_id, attempts, rings, due_at, ordering_key, yields FROM {{schema}}.inbox AS i
     WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now() AND {FIRST_OF_ITS_KEY}
     ORDER BY due_at
     LIMIT (SELECT size FROM turn)
@@ -41,7 +41,8 @@ ORDER BY i.due_at, o.seq
 # the rows of the batch are locked.
 CLAIM_SAGAS = f"""
 WITH due AS MATERIALIZED (
-    SELECT message_id, saga_id, attempts, rings, due_at, ordering_key FROM {{schema}}.inbox
+    SELECT message_id, saga_id, attempts, rings, due_at, ordering_key, yields
+    FROM {{schema}}.inbox
     WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now()
       AND (saga_id IS NULL OR saga_id <> ALL (%(skip)s::uuid[]))
     ORDER BY due_at
@@ -68,6 +69,7 @@ ORDER BY i.due_at, o.seq
 SETTLE = """
 UPDATE {schema}.inbox AS i
 SET state = m.state, last_error = m.error, position = m.position, attempts = m.attempts,
+    yields = m.yields,
     done_at = CASE WHEN m.state = 'pending' THEN NULL ELSE clock_timestamp() END,
     claimed_at = CASE WHEN i.lease IS NULL THEN now() ELSE i.claimed_at END,
     ready_at = CASE WHEN m.state = 'done' THEN i.ready_at END, lease = NULL,
@@ -77,7 +79,7 @@ SET state = m.state, last_error = m.error, position = m.position, attempts = m.a
     ring_at = CASE WHEN m.state = 'pending'
         THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.ring_at END
 FROM json_to_recordset(%(settled)s::json) AS m (id uuid, consumer text, state text, error text,
-        position int, attempts int, delay float8, took float4)
+        position int, attempts int, delay float8, took float4, yields int)
 WHERE i.message_id = m.id AND i.consumer = m.consumer AND m.consumer || '' = %(consumer)s
   AND coalesce(i.state = 'pending', false)
 """

@@ -23,14 +23,14 @@ PARCEL = "saga.parcel"
 # What is due, and what somebody was forwarding who did not live to say that it arrived.
 TO_FORWARD = f"""
 WITH due AS MATERIALIZED (
-    SELECT message_id, attempts, rings, due_at, ordering_key, lease, started_at, false AS again
+    SELECT message_id, attempts, rings, due_at, ordering_key, yields, lease, started_at, false AS again
     FROM {{schema}}.inbox AS i
     WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now() AND {FIRST_OF_ITS_KEY}
     ORDER BY due_at
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ), cut AS MATERIALIZED (
-    SELECT message_id, attempts, rings, due_at, ordering_key, lease, started_at, true AS again
+    SELECT message_id, attempts, rings, due_at, ordering_key, yields, lease, started_at, true AS again
     FROM {{schema}}.inbox AS i
     WHERE consumer = %(consumer)s AND state = 'pending' AND due_at = {FORWARDING}
       AND ring_at <= now()

@@ -67,7 +67,7 @@ FROM cleared WHERE i.message_id = cleared.message_id AND i.consumer = cleared.co
 # The lease stays: of what is handled in another database it tells the parcel that parked it.
 _RETRY_PARKED = """
 UPDATE {schema}.inbox
-SET state = 'pending', attempts = 0, rings = 0, done_at = NULL, due_at = now(),
+SET state = 'pending', attempts = 0, rings = 0, yields = 0, done_at = NULL, due_at = now(),
     ring_at = clock_timestamp() + %(grace)s * interval '1 second'
 WHERE message_id = ANY (%(id)s::uuid[])
   AND (state = 'parked' OR state = 'revoked' AND consumer = %(dropped_at)s)

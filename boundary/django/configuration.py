@@ -21,6 +21,7 @@ KEYS: Mapping[str, str] = {
     "GRACE": "grace",
     "MAX_PAYLOAD": "max_payload",
     "SUSPECT_STARTS": "suspect_starts",
+    "YIELDS": "yields",
     "COLOCATE": "colocate",
 }
 DATABASE = "DATABASE"
