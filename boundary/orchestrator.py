@@ -28,6 +28,7 @@ from internals.leased import Leased
 from internals.outbox import Heard, Outbox
 from internals.records import records
 from internals.statements import Statements
+from internals.taken import TakenIds
 from internals.unit_of_work import Row, UnitOfWork
 from saga.decide import Decision, Verdict, decide
 from saga.definition import Saga
@@ -93,6 +94,7 @@ class Orchestrator:
         self._inbox = inbox
         self._outbox = outbox
         self._statements = statements
+        self._taken = TakenIds()
 
     def handle(
         self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
@@ -109,7 +111,8 @@ class Orchestrator:
         batch = folding.batch
         self._park_orphans(unit, absent, batch)
         sagas = saving(self._saga, folding.sagas())
-        woken = finish(unit, self._inbox, self._outbox, batch, sagas=sagas)
+        with self._taken.writing(batch.messages):
+            woken = finish(unit, self._inbox, self._outbox, batch, sagas=sagas)
         woken |= self._follow_up(unit, folding)
         settled = len(batch.settlements)
         more = len(rows) >= limit or settled < len(rows)
@@ -226,6 +229,7 @@ class Orchestrator:
         decision = decide(saga, state, message)
         for sent in decision.send:
             self._outbox.check(sent)
+        self._taken.check(decision.send)
         return _Decided(state, decision, data_to_json(decision.state))
 
     def _take(

@@ -43,7 +43,7 @@ from internals.subscriptions import subscribe
 from internals.transactions import Boundary, transaction
 from internals.turn import Turn
 from internals.unit_of_work import UnitOfWork
-from internals.work import Around, nothing_around
+from internals.work import Around, depth_here, nothing_around
 from saga.definition import Saga
 from saga.envelope import Category, Envelope, saga_consumer
 from saga.errors import DefinitionError
@@ -205,6 +205,7 @@ class Runtime:
             KeyConflict: The key was started before, with other data.
             NoTransaction: The handle is not in a transaction.
             PayloadError: The data or the first command cannot be stored.
+            TooDeep: In a handler: sagas start each other, in a cycle.
         """
         return self.start_many(handle, saga, [data], keys=[key])[0]
 
@@ -232,7 +233,7 @@ class Runtime:
     def publish(self, handle: Handle, event: Event) -> UUID:
         """Publish a domain event in the caller's transaction and return its id.
 
-        Raises `NoTransaction` and `PayloadError` as `start` does.
+        Raises `NoTransaction`, `PayloadError` and `TooDeep` as `start` does.
         """
         unit = self._joined(handle)
         id = uuid7()
@@ -242,7 +243,9 @@ class Runtime:
             category=Category.EVENT,
             payload=event.to_json(),
             root_id=id,
+            depth=depth_here(),
         )
+        self._outbox.check_depth(message.depth, event.kind)
         woken = self._outbox.send(unit, [message])
         unit.on_commit(lambda: self.broker.ring(woken))
         return id
@@ -410,7 +413,10 @@ class Runtime:
     @cached_property
     def _outbox(self) -> Outbox:
         return Outbox(
-            self.statements, grace=self.settings.grace, max_payload=self.settings.max_payload
+            self.statements,
+            grace=self.settings.grace,
+            max_payload=self.settings.max_payload,
+            max_depth=self.settings.max_depth,
         )
 
     @cached_property

@@ -14,7 +14,7 @@ from internals.outbox import Heard, Outbox
 from internals.records import records
 from internals.statements import Statements
 from internals.unit_of_work import UnitOfWork
-from internals.work import Work, handling
+from internals.work import Work, depth_here, handling
 from saga.decide import Decision, decide, start_message
 from saga.definition import Saga
 from saga.envelope import Envelope
@@ -52,8 +52,11 @@ class Starter:
         Raises:
             KeyConflict: A key was started before, with other data.
             PayloadError: The data or a first command cannot be stored.
+            TooDeep: In a handler: sagas start each other, in a cycle.
         """
-        begun = [_begin(saga, item) for item in items]
+        depth = depth_here()
+        self._outbox.check_depth(depth, f"the start of {saga.name}")
+        begun = [_begin(saga, item, depth) for item in items]
         work = handling()
         if work is not None and work.writes_with(unit.connection):
             begun = [(_caused(start, work), decision) for start, decision in begun]
@@ -150,11 +153,11 @@ def business_key(saga: Saga[D], data: D, key: str | None) -> str | None:
     return key
 
 
-def _begin(saga: Saga[D], data: D) -> tuple[Envelope, Decision[Any]]:
+def _begin(saga: Saga[D], data: D, depth: int) -> tuple[Envelope, Decision[Any]]:
     if not isinstance(data, saga.data):
         raise TypeError(f"{saga.name} takes a {saga.data.__name__}, not {type(data).__name__}")
     state = SagaState(id=uuid7(), data=data)
-    message = start_message(saga, state.id, data)
+    message = replace(start_message(saga, state.id, data), depth=depth)
     return message, decide(saga, state, message)
 
 

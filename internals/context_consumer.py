@@ -14,6 +14,7 @@ from internals.failures import is_server_trouble, is_transient
 from internals.inbox import Delivery, Inbox
 from internals.leased import Leased, run_leased
 from internals.outbox import Outbox
+from internals.taken import TakenIds
 from internals.undo import NoUndo
 from internals.unit_of_work import UnitOfWork
 from internals.work import Around, Work, nothing_around
@@ -77,6 +78,7 @@ class ContextConsumer:
         #: For so many deliveries more each handler has a savepoint.
         self._careful = 0
         self._undone = threading.local()
+        self._taken = TakenIds()
 
     def handle(
         self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
@@ -109,7 +111,8 @@ class ContextConsumer:
                 left += 1
         if full and not left:
             self._pace = min(2 * self._pace, _FASTEST)
-        woken = self._ending(unit, self._inbox, self._outbox, batch, folders=folders)
+        with self._taken.writing(batch.messages):
+            woken = self._ending(unit, self._inbox, self._outbox, batch, folders=folders)
         return Handled(
             len(deliveries), len(deliveries) - left, full or left > 0, woken, leased=leased
         )
@@ -153,8 +156,8 @@ class ContextConsumer:
             with unit.handling(careful=careful) as protected, self._around(work), work:
                 handler.run(delivery.message, work)
                 work.finish()
-                for sent in work.sent:
-                    self._outbox.check(sent)
+                self._outbox.admit(work.sent)
+                self._taken.check(work.sent)
         except Exception as error:
             if unit.lost or (is_transient(error) and not alone):
                 raise  # the batch is run again, one by one

@@ -240,4 +240,5 @@ def _record(going: _Going) -> dict[str, Value]:
         "awaits": ",".join(message.awaits) or None,
         "retry": None if retry is None else Raw(retry),
         "applied": going.applied,
+        "depth": message.depth or None,
     }

@@ -14,7 +14,7 @@ from internals.unit_of_work import Row, UnitOfWork
 from saga.envelope import Category, Envelope
 
 #: Columns of a claim that make up the delivery; a saga's state comes after them.
-DELIVERY_COLUMNS = 15
+DELIVERY_COLUMNS = 16
 
 #: Longest error text that is kept with a delivery.
 _MAX_ERROR = 2000
@@ -174,6 +174,7 @@ def delivery(row: Row) -> Delivery:
         attempts,
         rings,
         ordering_key,
+        depth,
     ) = row[:DELIVERY_COLUMNS]
     envelope = Envelope(
         id=id,
@@ -188,6 +189,7 @@ def delivery(row: Row) -> Delivery:
         sender=sender,
         awaits=tuple(awaits),
         retry=retry_from_json(retry),
+        depth=depth,
     )
     return Delivery(envelope, attempts, rings, ordering_key)
 

@@ -49,6 +49,10 @@ class Envelope:
     retry: Retry | None = None
     #: Seconds from the commit of the sender until the message is due.
     delay: float = 0.0
+    #: Messages above it that handlers handled; a saga's own start again with that of its start.
+    depth: int = 0
+    #: Of an event from outside: bridge, source and id there, as JSON text.
+    origin: str | None = None
 
     def caused(
         self,
@@ -76,6 +80,7 @@ class Envelope:
             recipient=recipient,
             sender=sender,
             awaits=self.awaits,
+            depth=self.depth + 1,
         )
 
 
