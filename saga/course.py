@@ -278,6 +278,5 @@ def _command(
         sender=saga_consumer(saga.name),
         awaits=awaits,
         retry=retry,
-        # Each step begins at the depth of the saga: a long one is no cycle.
         depth=state.depth,
     )

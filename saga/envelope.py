@@ -1,6 +1,6 @@
 """Envelope: one message as it is stored and delivered, with what caused it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID
 
@@ -49,8 +49,9 @@ class Envelope:
     retry: Retry | None = None
     #: Seconds from the commit of the sender until the message is due.
     delay: float = 0.0
-    #: Messages above it that handlers handled; a saga's own start again with that of its start.
-    depth: int = 0
+    #: Messages above it that handlers handled.  A saga's commands are as deep as its start, so that
+    #: a long saga is no cycle.  Two messages that differ in this alone say the same.
+    depth: int = field(default=0, compare=False)
     #: Of an event from outside: bridge, source and id there, as JSON text.
     origin: str | None = None
 
