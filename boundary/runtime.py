@@ -44,7 +44,7 @@ from internals.subscriptions import subscribe
 from internals.transactions import Boundary, transaction
 from internals.turn import Turn
 from internals.unit_of_work import UnitOfWork
-from internals.work import Around, nothing_around
+from internals.work import Around, depth_here, nothing_around
 from saga.definition import Saga
 from saga.envelope import Category, Envelope, saga_consumer
 from saga.errors import DefinitionError
@@ -208,6 +208,7 @@ class Runtime:
             KeyConflict: The key was started before, with other data.
             NoTransaction: The handle is not in a transaction.
             PayloadError: The data or the first command cannot be stored.
+            TooDeep: In a handler: sagas start each other, in a cycle.
         """
         return self.start_many(handle, saga, [data], keys=[key])[0]
 
@@ -235,8 +236,8 @@ class Runtime:
     def publish(self, handle: Handle, event: Event) -> UUID:
         """Publish a domain event in the caller's transaction and return its id.
 
-        Raises `NoTransaction` and `PayloadError` as `start` does, and `TypeError` for what is no
-        event: a command is sent by a saga, or by a handler.
+        Raises `NoTransaction`, `PayloadError` and `TooDeep` as `start` does, and `TypeError` for what
+        is no event: a command is sent by a saga, or by a handler.
         """
         check_event(event)
         unit = self._joined(handle)
@@ -247,7 +248,9 @@ class Runtime:
             category=Category.EVENT,
             payload=event.to_json(),
             root_id=id,
+            depth=depth_here(),
         )
+        self._outbox.check_depth(message.depth, event.kind)
         woken = self._outbox.send(unit, [message])
         unit.on_commit(lambda: self.broker.ring(woken))
         return id
@@ -415,7 +418,10 @@ class Runtime:
     @cached_property
     def _outbox(self) -> Outbox:
         return Outbox(
-            self.statements, grace=self.settings.grace, max_payload=self.settings.max_payload
+            self.statements,
+            grace=self.settings.grace,
+            max_payload=self.settings.max_payload,
+            max_depth=self.settings.max_depth,
         )
 
     @cached_property

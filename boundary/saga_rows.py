@@ -125,7 +125,7 @@ def _step_from_json(stored: dict[str, Any]) -> StepState:
 def _course_to_json(state: SagaState[Any]) -> dict[str, Any]:
     """What a saga's state holds besides its own columns; empty for one that goes well."""
     stored: dict[str, Any] = {}
-    for name in ("cancelled", "generations", "rewind_to"):
+    for name in ("cancelled", "generations", "rewind_to", "depth"):
         value = getattr(state, name)
         if value:
             stored[name] = value

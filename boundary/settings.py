@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from internals.context_consumer import SUSPECT_STARTS
 from internals.giving_way import YIELDS
 from internals.hop import BATCH
-from internals.outbox import DEFAULT_MAX_PAYLOAD
+from internals.outbox import DEFAULT_MAX_DEPTH, DEFAULT_MAX_PAYLOAD
 from internals.tables import SCHEMA
 
 
@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     budget: float = Field(0.1, gt=0, description="seconds after which a batch takes no more")
     grace: float = Field(1.0, gt=0, description="seconds until a delivery counts as late")
     max_payload: int = Field(DEFAULT_MAX_PAYLOAD, ge=1, description="bytes of a payload at most")
+    max_depth: int = Field(
+        DEFAULT_MAX_DEPTH, ge=1, description="messages that may cause each other in a row"
+    )
     suspect_starts: int = Field(
         SUSPECT_STARTS, ge=1, description="starts of what seems to kill its workers"
     )

@@ -14,7 +14,7 @@ from internals.outbox import Heard, Outbox
 from internals.records import records
 from internals.statements import Statements
 from internals.unit_of_work import UnitOfWork
-from internals.work import Work, handling
+from internals.work import Work, depth_here, handling
 from saga.decide import Decision, decide, start_message
 from saga.definition import Saga
 from saga.envelope import Envelope
@@ -54,11 +54,16 @@ class Starter:
         Raises:
             KeyConflict: A key was started before, with other data.
             PayloadError: The data or a first command cannot be stored.
+            TooDeep: In a handler: sagas start each other, in a cycle.
         """
+        depth = depth_here()
+        self._outbox.check_depth(depth, f"the start of {saga.name}")
         work = handling()
         if work is not None and not work.writes_with(unit.connection):
             work = None
-        begun = [_begin(saga, item, key, work) for item, key in zip(items, keys, strict=True)]
+        begun = [
+            _begin(saga, item, key, work, depth) for item, key in zip(items, keys, strict=True)
+        ]
         by_id = {decision.state.id: index for index, (_, decision) in enumerate(begun)}
         with unit.savepoint():
             inserted = self._insert(unit, saga, [d.state for _, d in begun], keys)
@@ -154,7 +159,7 @@ def business_key(saga: Saga[D], data: D, key: str | None) -> str | None:
 
 
 def _begin(
-    saga: Saga[D], data: D, key: str | None, work: Work | None
+    saga: Saga[D], data: D, key: str | None, work: Work | None, depth: int
 ) -> tuple[Envelope, Decision[Any]]:
     if not isinstance(data, saga.data):
         raise TypeError(f"{saga.name} takes a {saga.data.__name__}, not {type(data).__name__}")
@@ -163,7 +168,7 @@ def _begin(
     else:
         id, _ = work.message.ids_below(work.name_start(saga.name, key))
     state = SagaState(id=id, data=data)
-    message = start_message(saga, state.id, data)
+    message = replace(start_message(saga, state.id, data), depth=depth)
     decision = decide(saga, state, message)
     return message if work is None else _caused(message, work), decision
 

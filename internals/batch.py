@@ -17,7 +17,7 @@ from internals.undo import STANDS
 from internals.unit_of_work import UnitOfWork
 from saga.causal import is_counted, is_undoing
 from saga.envelope import Category, Envelope, saga_consumer
-from saga.errors import Rejected
+from saga.errors import Rejected, TooDeep
 from saga.messages import Done, Faulted, Message, Refused, Undo
 from saga.retry import Retry
 
@@ -123,6 +123,8 @@ class Batch:
         message = delivery.message
         policy = retry.overridden_by(message.retry)
         delay = policy.delay(attempts, random.random(), error)
+        if isinstance(error, TooDeep):
+            delay = None  # however often it is run, it is as deep
         if delay is None:
             self.park(
                 delivery, describe(error), attempts=attempts, external=external, yields=yields
@@ -318,6 +320,7 @@ def finish(
     A saga in `folders` consumes what is sent to it at once: its deliveries are written as done.
 
     Returns the consumers that got something; their doorbells are to be rung after the commit.
+    Raises `IdConflict` where another message has the id of one that is sent.
     """
     if not (batch.settlements or batch.messages):
         return frozenset()
@@ -328,7 +331,9 @@ def finish(
         messages = outbox.parameters((*batch.messages, *folded.messages), folded.heard)
         batch.messages.extend(folded.messages)
         sagas = folded.sagas
-    got = woken(inbox.finish(unit, batch.settlements, messages, sagas))
+    rows = inbox.finish(unit, batch.settlements, messages, sagas)
+    outbox.refuse_others(unit, rows, batch.messages)
+    got = woken(rows)
     # Before anything is taken back or undone below the commands that were just sent.
     got |= outbox.settling.count(unit, batch.messages, batch.closed, consumer=batch.consumer)
     if folded is not None:

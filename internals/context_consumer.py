@@ -15,6 +15,7 @@ from internals.giving_way import YIELDS
 from internals.inbox import Delivery, Inbox
 from internals.leased import Leased, run_leased
 from internals.outbox import Outbox
+from internals.taken import TakenIds
 from internals.undo import NoUndo
 from internals.unit_of_work import UnitOfWork
 from internals.work import Around, Work, nothing_around
@@ -81,6 +82,7 @@ class ContextConsumer:
         #: For so many deliveries more each handler has a savepoint.
         self._careful = 0
         self._undone = threading.local()
+        self._taken = TakenIds()
 
     def handle(
         self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
@@ -113,7 +115,8 @@ class ContextConsumer:
                 left += 1
         if full and not left:
             self._pace = min(2 * self._pace, _FASTEST)
-        woken = self._ending(unit, self._inbox, self._outbox, batch, folders=folders)
+        with self._taken.writing(batch.messages):
+            woken = self._ending(unit, self._inbox, self._outbox, batch, folders=folders)
         return Handled(
             len(deliveries), len(deliveries) - left, full or left > 0, woken, leased=leased
         )
@@ -165,8 +168,8 @@ class ContextConsumer:
             with unit.handling(careful=careful) as protected, self._around(work), work:
                 handler.run(delivery.message, work)
                 work.finish()
-                for sent in work.sent:
-                    self._outbox.check(sent)
+                self._outbox.admit(work.sent)
+                self._taken.check(work.sent)
         except Exception as error:
             if unit.lost or (is_passing(error) and not alone):
                 raise  # the batch is run again, one by one

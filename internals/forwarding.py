@@ -242,4 +242,5 @@ def _record(going: _Going) -> dict[str, Value]:
         "intent_id": message.intent,
         "undoes": message.undoes,
         "applied": going.applied,
+        "depth": message.depth or None,
     }

@@ -8,8 +8,8 @@ from internals.causal_sql import FIRST_OF_ITS_KEY, NEVER
 
 CLAIMED = """
     o.id, o.kind, o.category, o.payload::text, o.saga_id, o.saga, o.causation_id, o.root_id,
-    o.recipient, o.sender, o.awaits, o.retry::text, o.intent_id, o.undoes, i.attempts, i.rings,
-    i.ordering_key, i.yields"""
+    o.recipient, o.sender, o.awaits, o.retry::text, o.intent_id, o.undoes, o.depth, i.attempts,
+    i.rings, i.ordering_key, i.yields"""
 
 # A subquery that is not flattened is run once for each row, by primary key: of a table that has just
 # begun to grow Postgres would read all, and go on to do so.
@@ -103,7 +103,8 @@ m AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(messages)s::json)
         AS m (id uuid, kind text, category text, payload jsonb, saga_id uuid, saga text,
               causation_id uuid, root_id uuid, recipient text, sender text, awaits text,
-              retry jsonb, delay float8, position int, note text, intent_id uuid, undoes text)
+              retry jsonb, delay float8, position int, note text, intent_id uuid, undoes text,
+              depth int, origin text)
 ), ordered AS MATERIALIZED (
     SELECT m.id, s.consumer, s.consumer || ':'
         || (m.payload #>> string_to_array(s.ordered_by, '.')) AS key
@@ -114,9 +115,10 @@ m AS MATERIALIZED (
     FROM (SELECT DISTINCT key FROM ordered WHERE key IS NOT NULL ORDER BY key) AS keys
 ), sent AS (
     INSERT INTO {schema}.outbox (id, kind, category, payload, saga_id, saga, causation_id, root_id,
-                                 recipient, sender, awaits, retry, intent_id, undoes)
+                                 recipient, sender, awaits, retry, intent_id, undoes, depth, origin)
     SELECT id, kind, category, payload, saga_id, saga, causation_id, root_id,
-           recipient, sender, string_to_array(coalesce(awaits, ''), ','), retry, intent_id, undoes
+           recipient, sender, string_to_array(coalesce(awaits, ''), ','), retry, intent_id, undoes,
+           coalesce(depth, 0), origin
     FROM m WHERE (SELECT count(*) FROM locked) >= 0
     ON CONFLICT (id) DO NOTHING
     RETURNING id, seq, kind, category, saga_id, saga, recipient, awaits
@@ -165,8 +167,28 @@ WITH {_SENDING}, delivered (consumer) AS ({_DELIVERING})
 SELECT consumer, NULL::uuid FROM delivered UNION ALL SELECT NULL, id FROM sent
 """
 
-REPEAT = "UPDATE {schema}.outbox SET repeats = repeats + %(times)s WHERE id = %(id)s"
+# Whether what has the id is the same message.  Of one from outside, which saga it joins may have
+# changed since; its origin says that it is the same.
+_SAME = """
+kind = %(kind)s AND category = %(category)s AND recipient IS NOT DISTINCT FROM %(recipient)s
+AND sender IS NOT DISTINCT FROM %(sender)s AND origin IS NOT DISTINCT FROM %(origin)s
+AND (%(origin)s::text IS NOT NULL
+     OR root_id = %(root_id)s AND saga_id IS NOT DISTINCT FROM %(saga_id)s)
+"""
 
-# The end of a hop, in one round trip.
-FINISH = f"WITH settled AS ({SETTLE}), {_SENDING} {_DELIVERING}"
-FINISH_SAGAS = f"WITH settled AS ({SETTLE}), saved AS ({SAVE_SAGAS}), {_SENDING} {_DELIVERING}"
+REPEAT = f"""
+UPDATE {{schema}}.outbox SET repeats = repeats + %(times)s WHERE id = %(id)s AND {_SAME} RETURNING id
+"""
+
+SENT_BEFORE = f"SELECT id FROM {{schema}}.outbox WHERE id = %(id)s AND {_SAME}"
+
+HOLDER = "SELECT kind, sender, saga, saga_id FROM {schema}.outbox WHERE id = %(id)s"
+
+# The end of a hop, in one round trip.  Ids that are there already come back: whoever gets one looks
+# whether it belongs to the same message.
+_FINISHING = f"""{_SENDING}, delivered (consumer) AS ({_DELIVERING})
+SELECT consumer, NULL::uuid FROM delivered
+UNION ALL SELECT NULL, id FROM m WHERE NOT EXISTS (SELECT FROM sent WHERE sent.id = m.id)
+"""
+FINISH = f"WITH settled AS ({SETTLE}), {_FINISHING}"
+FINISH_SAGAS = f"WITH settled AS ({SETTLE}), saved AS ({SAVE_SAGAS}), {_FINISHING}"

@@ -14,7 +14,7 @@ from internals.unit_of_work import Row, UnitOfWork
 from saga.envelope import Category, Envelope
 
 #: Columns of a claim that make up the delivery; a saga's state comes after them.
-DELIVERY_COLUMNS = 18
+DELIVERY_COLUMNS = 19
 
 #: Longest error text that is kept with a delivery.
 _MAX_ERROR = 2000
@@ -177,6 +177,7 @@ def delivery(row: Row) -> Delivery:
         retry,
         intent,
         undoes,
+        depth,
         attempts,
         rings,
         ordering_key,
@@ -197,6 +198,7 @@ def delivery(row: Row) -> Delivery:
         retry=retry_from_json(retry),
         intent=intent,
         undoes=undoes,
+        depth=depth,
     )
     return Delivery(envelope, attempts, rings, ordering_key, yields)
 

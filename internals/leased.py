@@ -81,8 +81,7 @@ def run_leased(
                 work.begin()
             handler.run(delivery.message, work)
             work.finish()
-            for sent in work.sent:
-                outbox.check(sent)
+            outbox.admit(work.sent)
     except BaseException as error:
         lost = opened.lost
         opened.roll_back()

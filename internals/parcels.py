@@ -123,7 +123,9 @@ class Parcelling:
             if settlement.state is not DeliveryState.PENDING or settlement.took is not None
         ]
         messages = self._outbox.parameters(parcels)
-        return frozenset(woken(inbox.finish(unit, batch.settlements, messages, None)))
+        rows = inbox.finish(unit, batch.settlements, messages, None)
+        outbox.refuse_others(unit, rows, parcels)
+        return frozenset(woken(rows))
 
 
 def _addressed(parcel: Parcel, inbox: Inbox) -> Envelope:
@@ -155,6 +157,7 @@ def _written(envelope: Envelope) -> dict[str, Any]:
         "delay": envelope.delay,
         "intent": _text(envelope.intent),
         "undoes": envelope.undoes,
+        "depth": envelope.depth,
     }
 
 
@@ -175,6 +178,7 @@ def _read(stored: Mapping[str, Any]) -> Envelope:
         delay=stored["delay"],
         intent=_id(stored.get("intent")),
         undoes=stored.get("undoes"),
+        depth=stored.get("depth", 0),  # those of an earlier release do not say
     )
 
 

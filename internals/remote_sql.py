@@ -62,12 +62,14 @@ WITH m AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(messages)s::json)
         AS m (id uuid, kind text, category text, payload jsonb, saga_id uuid, saga text,
               causation_id uuid, root_id uuid, recipient text, sender text, awaits text,
-              retry jsonb, intent_id uuid, undoes text, applied uuid)
+              retry jsonb, intent_id uuid, undoes text, applied uuid, depth int)
 ), sent AS (
     INSERT INTO {{schema}}.outbox (id, kind, category, payload, saga_id, saga, causation_id,
-                                   root_id, recipient, sender, awaits, retry, intent_id, undoes)
+                                   root_id, recipient, sender, awaits, retry, intent_id, undoes,
+                                   depth)
     SELECT id, kind, category, payload, saga_id, saga, causation_id, root_id,
-           recipient, sender, string_to_array(coalesce(awaits, ''), ','), retry, intent_id, undoes
+           recipient, sender, string_to_array(coalesce(awaits, ''), ','), retry, intent_id, undoes,
+           coalesce(depth, 0)
     FROM m ORDER BY id  -- so that two who forward the same cannot wait for each other
     ON CONFLICT (id) DO NOTHING
 ), delivered AS (

@@ -211,6 +211,8 @@ class Statements:
     claim_sagas: str = hop_sql.CLAIM_SAGAS
     send: str = hop_sql.SEND
     repeat: str = hop_sql.REPEAT
+    sent_before: str = hop_sql.SENT_BEFORE
+    holder: str = hop_sql.HOLDER
     settle: str = hop_sql.SETTLE
     finish: str = hop_sql.FINISH
     finish_sagas: str = hop_sql.FINISH_SAGAS

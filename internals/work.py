@@ -28,6 +28,13 @@ def handling() -> "Work | None":
     return _handling.get()
 
 
+def depth_here() -> int:
+    """Return the depth of what is started or published here: in a handler it is below its message,
+    whatever transaction is used."""
+    work = _handling.get()
+    return 0 if work is None else work.message.depth + 1
+
+
 def nothing_around(_: "Work") -> AbstractContextManager[None]:
     """Set up nothing for a handler."""
     return nullcontext()

@@ -280,4 +280,5 @@ def _command(
         sender=saga_consumer(saga.name),
         awaits=awaits,
         retry=retry,
+        depth=state.depth,
     )

@@ -151,7 +151,9 @@ def _move(
 ) -> SagaState[D] | Decision[D]:
     """Take in the message; a decision is returned where nothing follows from it."""
     if message.kind == Started.kind:
-        return _started(saga, state, course) if state.consumed == 1 else _stale(state)
+        if state.consumed > 1:
+            return _stale(state)
+        return _started(saga, changed(state, depth=message.depth), course)
     if message.kind in ACTS:
         why = refusal_of(saga, state, ACTS[message.kind].from_json(message.payload))
         if why is not None:

@@ -1,6 +1,6 @@
 """Envelope: one message as it is stored and delivered, with what caused it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID, uuid5
 
@@ -54,6 +54,11 @@ class Envelope:
     intent: UUID | None = None
     #: Of a compensation, the idempotency key under which that was called for which it undoes.
     undoes: str | None = None
+    #: Messages above it that handlers handled.  A saga's commands are as deep as its start, so that
+    #: a long saga is no cycle.  Two messages that differ in this alone say the same.
+    depth: int = field(default=0, compare=False)
+    #: Of an event from outside: bridge, source and id there, as JSON text.
+    origin: str | None = None
 
     def idempotency_key(self, consumer: str) -> str:
         """Return the key for a consumer's calls to other systems: one for each intent."""
@@ -96,6 +101,7 @@ class Envelope:
             sender=sender,
             awaits=self.awaits,
             intent=intent,
+            depth=self.depth + 1,
         )
 
 

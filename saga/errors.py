@@ -1,5 +1,8 @@
 """Everything that can go wrong by the user's hand, as one small tree."""
 
+from collections.abc import Mapping
+from uuid import UUID
+
 
 class SagaError(Exception):
     """Root of all errors this framework raises on purpose."""
@@ -25,6 +28,22 @@ class UnreadableMessage(PayloadError):
 
 class KeyConflict(SagaError):
     """A saga with this business key was started before, with other data."""
+
+
+class IdConflict(SagaError):
+    """A message is to be sent under an id that belongs to another one already.
+
+    Args:
+        reasons: For each such id what is to be said of it.
+    """
+
+    def __init__(self, reasons: Mapping[UUID, str]) -> None:
+        super().__init__("; ".join(reasons.values()))
+        self.reasons = dict(reasons)
+
+
+class TooDeep(SagaError):
+    """A handler sent something though too many messages lie above it: they cause each other."""
 
 
 class UnknownSaga(SagaError):
