@@ -80,6 +80,7 @@ __all__ = [
     "NoTransaction",
     "PayloadError",
     "Rejected",
+    "StillLocked",
     "UndeclaredEmission",
     "UnknownSaga",
 ]

@@ -22,6 +22,7 @@ KEYS: Mapping[str, str] = {
     "MAX_PAYLOAD": "max_payload",
     "SUSPECT_STARTS": "suspect_starts",
     "COLOCATE": "colocate",
+    "FROZEN_AFTER": "frozen_after",
 }
 DATABASE = "DATABASE"
 
