@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from internals.bounds import FROZEN_AFTER
 from internals.context_consumer import SUSPECT_STARTS
 from internals.giving_way import YIELDS
 from internals.hop import BATCH
@@ -50,6 +51,15 @@ class Settings(BaseSettings):
     )
     colocate: bool = Field(
         True, description="let a saga hear of a step in the transaction of its handlers"
+    )
+    frozen_after: float = Field(
+        FROZEN_AFTER,
+        gt=0,
+        le=86_400,
+        description="seconds after which others go on without a worker that stands still",
+    )
+    prepared_statements: bool = Field(
+        True, description="off for a pooler in transaction mode that does not know them"
     )
     pool_size: int = Field(10, ge=1, description="database connections kept by one process")
 

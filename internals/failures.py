@@ -8,9 +8,17 @@ from sqlalchemy import Connection
 
 #: The transaction lost against another one, and is to be run again.
 _CONFLICTS = frozenset({"40001", "40P01", "55P03"})
+#: The server ended a transaction of which it heard nothing for too long.
+_FROZEN = "57P05"
+#: What a connection is good for nothing after, though it lives: read-only (its server was the primary
+#: once), and prepared statements that the server does not know, or knows as others, since a pooler
+#: stands between.
+_STALE_STATES = frozenset({"25006", "26000", "42P05"})
+#: The same, if it was found while a plan was looked at: a table was altered meanwhile.
+_OLD_PLAN = ("0A000", "RevalidateCachedQuery")
 #: SQLSTATEs after which the same transaction, run again, may well succeed: serialization
 #: failure, deadlock, lock not available, and the server going down or coming up.
-_TRANSIENT_STATES = _CONFLICTS | {"57P01", "57P02", "57P03"}
+_TRANSIENT_STATES = _CONFLICTS | _STALE_STATES | {"57P01", "57P02", "57P03", _FROZEN}
 #: Connection exceptions and insufficient resources (disk, memory, connections).
 _TRANSIENT_CLASSES = ("08", "53")
 
@@ -37,7 +45,8 @@ def is_transient(error: BaseException) -> bool:
         return True
     state = _sqlstate(error)
     if state is not None:
-        return state in _TRANSIENT_STATES or state.startswith(_TRANSIENT_CLASSES)
+        known = state in _TRANSIENT_STATES or state.startswith(_TRANSIENT_CLASSES)
+        return known or is_stale(error)
     return any(isinstance(link, _WORDLESS) for link in _chain(error))
 
 
@@ -66,6 +75,26 @@ def is_of_its_statement(error: BaseException) -> bool:
             return True
         return state == _NO_LOCK and told.source_function not in (None, _TIMER)
     return False
+
+
+def is_lock_timeout(error: BaseException) -> bool:
+    """Whether a lock was waited for as long as was allowed."""
+    return _sqlstate(error) == "55P03"
+
+
+def is_frozen(error: BaseException) -> bool:
+    """Whether the database ended the transaction since it heard nothing of it for too long."""
+    return _sqlstate(error) == _FROZEN
+
+
+def is_stale(error: BaseException) -> bool:
+    """Whether the connection is to be replaced, though it lives."""
+    return _sqlstate(error) in _STALE_STATES or any(_plan_is_old(link) for link in _chain(error))
+
+
+def prepared_elsewhere(error: BaseException) -> bool:
+    """Whether prepared statements went to another server connection than the one that has them."""
+    return _sqlstate(error) in {"26000", "42P05"}
 
 
 def is_server_trouble(error: BaseException) -> bool:
@@ -115,6 +144,13 @@ def _sqlstate(error: BaseException) -> str | None:
         if isinstance(state, str):
             return state
     return None
+
+
+def _plan_is_old(error: BaseException) -> bool:
+    # By the function: the words are in the server's language.
+    return isinstance(error, psycopg.Error) and (
+        (error.sqlstate, error.diag.source_function) == _OLD_PLAN
+    )
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

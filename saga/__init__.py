@@ -81,6 +81,7 @@ __all__ = [
     "NoTransaction",
     "PayloadError",
     "Rejected",
+    "StillLocked",
     "UndeclaredEmission",
     "UnknownSaga",
     "UnreadableMessage",

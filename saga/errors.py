@@ -62,6 +62,10 @@ class NoTransaction(SagaError):
     """A message can only be sent inside a transaction, so that it commits with the rest."""
 
 
+class StillLocked(SagaError):
+    """Another transaction holds a lock that this call needs, and does not end; the text says which."""
+
+
 class Rejected(Exception):
     """Raise it in a handler when the business says no; what the handler wrote is rolled back.
 

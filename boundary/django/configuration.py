@@ -23,6 +23,7 @@ KEYS: Mapping[str, str] = {
     "SUSPECT_STARTS": "suspect_starts",
     "YIELDS": "yields",
     "COLOCATE": "colocate",
+    "FROZEN_AFTER": "frozen_after",
 }
 DATABASE = "DATABASE"
 
