@@ -66,6 +66,8 @@ class Driven:
     contradicted: set[str] = field(default_factory=set)
     #: From the end of the storm until nothing was left to do; None if that never came.
     seconds_to_drain: float | None = None
+    #: Seconds of the longest call that the host made.
+    longest_call: float = 0.0
 
 
 class Drive:
@@ -111,13 +113,17 @@ class Drive:
         finally:
             storm.end()
         self._servers.start()
-        ended = time.monotonic()
+        self.driven.seconds_to_drain = self.await_quiet()
+        return self.driven
+
+    def await_quiet(self) -> float | None:
+        """Wait until nothing is left to do; returns the seconds, or None if that does not come."""
+        begun = time.monotonic()
         for standing in self._watch():
             if standing is not None and standing.quiet:
-                self.driven.seconds_to_drain = time.monotonic() - ended
-                break
+                return time.monotonic() - begun
             time.sleep(_LOOK)
-        return self.driven
+        return None
 
     def _start_all(self) -> None:
         begun = time.monotonic()
@@ -156,11 +162,15 @@ class Drive:
         if again:
             known = self._trips[: len(self._trips) - len(waiting)]
             trips = [*trips, *self._random.sample(known, min(3, len(known)))]
+        asked = time.monotonic()
         try:
             with self._runtime.engine.begin() as connection:
                 ids = self._runtime.start_many(connection, CHAOS_TRIP, trips)
         except (SQLAlchemyError, psycopg.Error):  # as the framework lets the driver's through
             return
+        finally:
+            took = time.monotonic() - asked
+            self.driven.longest_call = max(self.driven.longest_call, took)
         if again:
             self._tally.struck(START_REPEATED)
         for trip, id in zip(trips, ids, strict=True):

@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from internals import Work
+from tests.chaos.hanging import meet
 from tests.chaos.trips import TRAVELLERS
 
 #: Who is paid: one row each, which all hops of a context write.
@@ -107,6 +108,7 @@ def was_done(work: Work, trip_id: UUID, step: str) -> bool:
 def _write(
     work: Work, trip_id: UUID, step: str, op: str, cents: int, payer: str, payee: str
 ) -> None:
+    meet(work)
     values = {
         "trip_id": trip_id,
         "step": step,

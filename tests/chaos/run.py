@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -12,23 +10,23 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.engine import make_url
 
-from boundary import Runtime
-from examples.travel.checks import Check, judge
-from tests.chaos import failpoints
+from examples.travel.checks import Check
 from tests.chaos.app import runtime_of
 from tests.chaos.blame import read_blame
 from tests.chaos.checker import Evidence, inspect
-from tests.chaos.crew import ROOT, Crew, Job, companion, worker
+from tests.chaos.crew import Crew, Job, companion, worker
+from tests.chaos.deploy import migrate
 from tests.chaos.drive import Drive, Driven, Standing
 from tests.chaos.echoes import Echoes
 from tests.chaos.faults import Storm, messages_lane, postgres_lane, redis_lane, workers_lanes
+from tests.chaos.frost import Frost
 from tests.chaos.gateway import read_calls
-from tests.chaos.ledger import create_tables
 from tests.chaos.operating import read_acts
 from tests.chaos.plan import PLAN, SCHEMA, Plan
-from tests.chaos.profiles import MIGRATION_FAULTS, PROFILES, Profile
+from tests.chaos.profiles import PROFILES, Profile
 from tests.chaos.report import Report, checks_of_run
 from tests.chaos.servers import OwnServers
+from tests.chaos.standstill import judge_standstill, longest
 from tests.chaos.tally import Tally
 from tests.chaos.trips import make_trips
 from tests.chaos.worker_faults import EXHAUSTED, POOL, SKEW, SKEWED
@@ -55,6 +53,7 @@ def run(options: Options, progress: Callable[[Standing | None], None]) -> Report
     profile = PROFILES[options.profile]
     if options.own_database:
         profile = profile.apart()
+    os.environ.update(profile.environment)  # this process's own, and those of all that it starts
     begun = time.monotonic()
     trips = make_trips(options.trips, options.seed)
     with ExitStack() as stack:
@@ -72,7 +71,7 @@ def run(options: Options, progress: Callable[[Standing | None], None]) -> Report
         os.environ[PLAN] = str(plan.save())
         host = runtime_of(plan)
         stack.callback(host.close)
-        migrated = _migrate(profile, host, servers)
+        migrated = migrate(profile, host, servers)
         crew = Crew(servers.folder, _jobs(profile, options.workers))
         stack.callback(crew.kill_all)
         echoes = Echoes(servers.database_url, host.broker.ring)
@@ -89,7 +88,10 @@ def run(options: Options, progress: Callable[[Standing | None], None]) -> Report
             tally,
             options.seed,
         )
-        driven = Drive(
+        frost = Frost(servers.folder, crew) if profile.freezes else None
+        if frost is not None:
+            stack.callback(frost.close)
+        drive = Drive(
             host,
             trips,
             servers,
@@ -99,10 +101,15 @@ def run(options: Options, progress: Callable[[Standing | None], None]) -> Report
             seconds=options.seconds,
             seed=options.seed,
             progress=progress,
-        ).run(storm)
+        )
+        driven = drive.run(storm)
+        if frost is not None:  # all was quiet with these still frozen: what do they do now?
+            frost.thaw_all()
+            drive.await_quiet()
         crew.stop()
         struck = tally.read()
         faults = {fault: struck.get(fault, 0) for fault in profile.faults}
+        judged: list[Check] = []
         with ExitStack() as reading:
             connection = _read(servers.database_url, reading)
             apart = servers.partners_url and _read(servers.partners_url, reading)
@@ -118,6 +125,8 @@ def run(options: Options, progress: Callable[[Standing | None], None]) -> Report
                 ),
                 apart or None,
             )
+            if frost is not None:
+                judged.append(_standstill(connection, driven, frost))
         checks = checks_of_run(
             faults,
             driven.seconds_to_drain,
@@ -133,7 +142,7 @@ def run(options: Options, progress: Callable[[Standing | None], None]) -> Report
             seconds_to_drain=driven.seconds_to_drain,
             faults=faults,
             findings=findings,
-            more_checks=(*checks, _all_asked_for(driven, options.trips), migrated),
+            more_checks=(*checks, _all_asked_for(driven, options.trips), migrated, *judged),
         )
 
 
@@ -157,41 +166,9 @@ def _plan(profile: Profile, options: Options, servers: OwnServers, stack: ExitSt
         gateway_url=gateway,
         partners_url=partners_url,
         failpoints=profile.failpoints,
+        hangs=profile.hangs,
         doorbells=profile.doorbells,
     )
-
-
-def _migrate(profile: Profile, host: Runtime, servers: OwnServers) -> Check:
-    """Make the tables; if it is the profile's, strike at the commit in each way before."""
-    problems = []
-    for kind in failpoints.KINDS:
-        if set(MIGRATION_FAULTS) <= profile.faults:
-            command = [sys.executable, "-m", "tests.chaos.migrating", kind]
-            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-            with (servers.folder / "workers.log").open("ab") as log:
-                subprocess.run(
-                    command,
-                    cwd=ROOT,
-                    env=environment,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,  # a kill takes its whole group
-                    check=False,
-                )
-            committed = kind.endswith("after")
-            if committed is not _is_migrated(servers):
-                problems.append(f"after {kind} the schema was {'not ' * committed}there")
-    host.migrate()
-    for engine in (host.engine, *host.own_databases.engines.values()):
-        with engine.begin() as connection:
-            create_tables(connection)
-    return judge("migration_whole_or_not_at_all", problems)
-
-
-def _is_migrated(servers: OwnServers) -> bool:
-    with servers.connect() as connection:
-        found = connection.execute("SELECT to_regclass(%s)", [f"{SCHEMA}.saga"]).fetchone()
-        return found is not None and found[0] is not None
 
 
 def _jobs(profile: Profile, workers: int) -> Sequence[Job]:
@@ -203,6 +180,15 @@ def _jobs(profile: Profile, workers: int) -> Sequence[Job]:
         odd[1] = worker(64, {POOL: "2"})
     operator = Job(("-m", "tests.chaos.operating"), spared=True)
     return [*(odd.get(place, worker(4, {})) for place in range(workers)), operator]
+
+
+def _standstill(connection: Connection, driven: Driven, frost: Frost) -> Check:
+    now = time.monotonic()
+    return judge_standstill(
+        longest(connection, SCHEMA, list(driven.acknowledged.values())),
+        driven.longest_call,
+        lambda each: frost.at(now - each.ago, now - each.ago + each.seconds),
+    )
 
 
 def _all_asked_for(driven: Driven, trips: int) -> Check:
