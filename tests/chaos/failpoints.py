@@ -55,7 +55,7 @@ _RATE = 0.05
 #: How much sooner one strikes that did not strike yet.
 _SOON = 5.0
 #: So many times more rarely all stands still than it dies: it stays so for long.
-_RARER = 5.0
+_RARER = 10.0
 
 
 def name(kind: str, boundary: Boundary) -> str:

@@ -30,8 +30,7 @@ class Frozen:
 
 def freeze(folder: Path, fault: str, tally: Tally) -> bool:
     """Stop all of this process's group if there is a slot; returns when it is let go on."""
-    slot = _take(folder / "frozen", Frozen(os.getpgid(0), fault, time.monotonic()))
-    if slot is None:
+    if not take_slot(folder, Frozen(os.getpgid(0), fault, time.monotonic())):
         return False
     tally.struck(fault)
     os.killpg(0, signal.SIGSTOP)
@@ -44,17 +43,22 @@ def read_frozen(folder: Path) -> Iterator[tuple[Path, Frozen]]:
         yield slot, Frozen(**json.loads(slot.read_text()))
 
 
-def _take(slots: Path, frozen: Frozen) -> Path | None:
+def take_slot(folder: Path, frozen: Frozen) -> bool:
+    """Write down who is frozen, if there is a slot left."""
+    slots = folder / "frozen"
     slots.mkdir(exist_ok=True)
     written = slots / f"{frozen.group}-{time.monotonic_ns()}.new"
     written.write_text(json.dumps(asdict(frozen)))
-    for number in range(SLOTS):
-        slot = slots / f"{number}.json"
-        try:
-            os.link(written, slot)  # whole, and by one process only
-        except FileExistsError:
-            continue
+    try:
+        return any(_link(written, slots / f"{number}.json") for number in range(SLOTS))
+    finally:
         written.unlink()
-        return slot
-    written.unlink()
-    return None
+
+
+def _link(written: Path, slot: Path) -> bool:
+    """Take a slot, with all that is written of it at once, if nobody has it."""
+    try:
+        os.link(written, slot)
+    except FileExistsError:
+        return False
+    return True

@@ -24,7 +24,15 @@ from tests.chaos.hanging import meet
 from tests.chaos.trips import TRAVELLERS
 
 #: Who is paid: one row each, which all hops of a context write.
-COMPANIES = {"flight": "airline", "hotel": "hotels", "car": "cars", "payment": "agency"}
+COMPANIES = {
+    "flight": "airline",
+    "hotel": "hotels",
+    "car": "cars",
+    "payment": "agency",
+    "deposit": "bank",
+    "insurance": "insurers",
+    "voucher": "vouchers",
+}
 
 metadata = MetaData()
 
@@ -80,6 +88,11 @@ WHERE name IN (:payer, :payee)
 
 _IS_DONE = text("SELECT 1 FROM chaos_effect WHERE trip_id = :trip_id AND step = :step LIMIT 1")
 
+_STANDS = text(
+    """SELECT coalesce(sum(CASE op WHEN 'do' THEN 1 ELSE -1 END), 0) > 0 FROM chaos_effect
+       WHERE trip_id = :trip_id AND step = :step"""
+)
+
 
 def create_tables(connection: Connection) -> None:
     """Create the tables in the first schema of the search path; the caller commits."""
@@ -103,6 +116,12 @@ def was_done(work: Work, trip_id: UUID, step: str) -> bool:
     """Whether there is anything to undo."""
     found = work.connection.execute(_IS_DONE, {"trip_id": trip_id, "step": step})
     return found.first() is not None
+
+
+def stands(work: Work, trip_id: UUID, step: str) -> bool:
+    """Whether it was done, and not undone since."""
+    found = work.connection.execute(_STANDS, {"trip_id": trip_id, "step": step})
+    return bool(found.scalar_one())
 
 
 def _write(

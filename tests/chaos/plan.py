@@ -32,6 +32,7 @@ class Plan:
     database_url: str
     redis_url: str
     gateway_url: str
+    partner_url: str
     #: Where the partners' tables are, if not where all others are.
     partners_url: str | None = None
     #: How often a worker's commit meets each failpoint, by its name.

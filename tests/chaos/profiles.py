@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from internals.transactions import Boundary
-from tests.chaos import doorbells, failpoints, gateway, hanging
+from tests.chaos import attending, doorbells, failpoints, gateway, hanging, partner_server
+from tests.chaos.calling import OUTLIVED
 from tests.chaos.faults import KILLED_IN_HOP, REDIS_HUNG
 from tests.chaos.operating import CANCELLED
 from tests.chaos.proxy import COMMIT_CUT, Every
+from tests.chaos.subjects import TOURS, TRIPS, Subject
 from tests.chaos.worker_faults import EXHAUSTED, SKEWED
 
 #: A start that is asked for twice, by whoever did not hear the answer.
@@ -54,6 +56,17 @@ _FROZEN = frozenset(
     }
 )
 
+_PARTNERS = frozenset(
+    {
+        *partner_server.FAULTS,
+        *attending.ACTS,
+        attending.DEADLINE,
+        OUTLIVED,
+        "worker_killed",
+        "worker_paused",
+    }
+)
+
 #: Bounds of the framework that a run would otherwise have to outlast by minutes.
 _SHORT_BOUNDS = {"SAGA_FROZEN_AFTER": "2", "SAGA_HANDLER_LIMIT": "2"}
 
@@ -78,6 +91,8 @@ class Profile:
     faults: frozenset[str]
     #: Each strikes so many times more rarely: with everything at once nothing would ever be done.
     calm: float = 1.0
+    #: What is booked in it.
+    subject: Subject = TRIPS
     #: The product's settings in it, as environment variables.
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -85,6 +100,11 @@ class Profile:
     def freezes(self) -> bool:
         """Whether processes are frozen in it."""
         return self.faults >= _FROZEN
+
+    @property
+    def attended(self) -> bool:
+        """Whether somebody lets stuck sagas go on in it."""
+        return self.faults >= frozenset(attending.ACTS)
 
     def apart(self) -> "Profile":
         """The same for partners with a database of their own, whose commits are struck too."""
@@ -127,7 +147,8 @@ PROFILES: Mapping[str, Profile] = {
     name: Profile(
         name,
         faults | ALWAYS,
-        calm=_CALM if name == "all" else 1.0,
+        calm=_CALM if name in ("all", "partners") else 1.0,
+        subject=TOURS if name == "partners" else TRIPS,
         environment=_SHORT_BOUNDS if name == "frozen" else {},
     )
     for name, faults in {
@@ -137,6 +158,7 @@ PROFILES: Mapping[str, Profile] = {
         "messages": _MESSAGES,
         "commit": _COMMIT,
         "frozen": _FROZEN,
+        "partners": _PARTNERS,
         "all": _WORKERS | _REDIS | _POSTGRES | _MESSAGES | _COMMIT,
     }.items()
 }

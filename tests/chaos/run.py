@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 from examples.travel.checks import Check
 from tests.chaos.app import runtime_of
 from tests.chaos.blame import read_blame
-from tests.chaos.checker import Evidence, inspect
+from tests.chaos.checker import inspect
 from tests.chaos.crew import Crew, Job, companion, worker
 from tests.chaos.deploy import migrate
 from tests.chaos.drive import Drive, Driven, Standing
@@ -22,11 +22,13 @@ from tests.chaos.faults import Storm, messages_lane, postgres_lane, redis_lane, 
 from tests.chaos.frost import Frost
 from tests.chaos.gateway import read_calls
 from tests.chaos.operating import read_acts
+from tests.chaos.partner_server import read_orders
 from tests.chaos.plan import PLAN, SCHEMA, Plan
 from tests.chaos.profiles import PROFILES, Profile
 from tests.chaos.report import Report, checks_of_run
 from tests.chaos.servers import OwnServers
 from tests.chaos.standstill import judge_standstill, longest
+from tests.chaos.subjects import Evidence
 from tests.chaos.tally import Tally
 from tests.chaos.trips import make_trips
 from tests.chaos.worker_faults import EXHAUSTED, POOL, SKEW, SKEWED
@@ -67,7 +69,8 @@ def run(options: Options, progress: Callable[[Standing | None], None]) -> Report
             )
         )
         tally = Tally(servers.folder)
-        plan = _plan(profile, options, servers, stack)
+        outside = stack.enter_context(ExitStack())
+        plan = _plan(profile, options, servers, outside)
         os.environ[PLAN] = str(plan.save())
         host = runtime_of(plan)
         stack.callback(host.close)
@@ -93,10 +96,12 @@ def run(options: Options, progress: Callable[[Standing | None], None]) -> Report
             stack.callback(frost.close)
         drive = Drive(
             host,
+            profile.subject.saga,
             trips,
             servers,
             crew,
             tally,
+            attended=profile.attended,
             needed=profile.faults,
             seconds=options.seconds,
             seed=options.seed,
@@ -107,6 +112,7 @@ def run(options: Options, progress: Callable[[Standing | None], None]) -> Report
             frost.thaw_all()
             drive.await_quiet()
         crew.stop()
+        outside.close()  # what the partner was to do later is done now
         struck = tally.read()
         faults = {fault: struck.get(fault, 0) for fault in profile.faults}
         judged: list[Check] = []
@@ -122,8 +128,10 @@ def run(options: Options, progress: Callable[[Standing | None], None]) -> Report
                     frozenset(driven.contradicted),
                     tuple(read_calls(servers.folder / "gateway.jsonl")),
                     frozenset(read_acts(servers.folder)),
+                    tuple(read_orders(servers.folder / "partner.jsonl")),
                 ),
                 apart or None,
+                subject=profile.subject,
             )
             if frost is not None:
                 judged.append(_standstill(connection, driven, frost))
@@ -150,6 +158,7 @@ def _plan(profile: Profile, options: Options, servers: OwnServers, stack: ExitSt
     """Start what stands beside the workers, and tell them where everything is."""
     folder, seed = servers.folder, str(options.seed)
     gateway = stack.enter_context(companion("tests.chaos.gateway", str(folder), seed))
+    partner = stack.enter_context(companion("tests.chaos.partner_server", str(folder), seed))
     database_url, redis_url = servers.database_url, servers.redis_url
     partners_url = servers.partners_url
     if profile.network:
@@ -164,6 +173,7 @@ def _plan(profile: Profile, options: Options, servers: OwnServers, stack: ExitSt
         database_url=database_url,
         redis_url=redis_url,
         gateway_url=gateway,
+        partner_url=partner,
         partners_url=partners_url,
         failpoints=profile.failpoints,
         hangs=profile.hangs,
@@ -178,8 +188,11 @@ def _jobs(profile: Profile, workers: int) -> Sequence[Job]:
         odd = {0: worker(4, {SKEW: "-3600"}), 2: worker(4, {SKEW: "3600"})}
     if EXHAUSTED in profile.faults:
         odd[1] = worker(64, {POOL: "2"})
-    operator = Job(("-m", "tests.chaos.operating"), spared=True)
-    return [*(odd.get(place, worker(4, {})) for place in range(workers)), operator]
+    people = ["operating", *(["attending"] if profile.attended else [])]
+    return [
+        *(odd.get(place, worker(4, {})) for place in range(workers)),
+        *(Job(("-m", f"tests.chaos.{each}"), spared=True) for each in people),
+    ]
 
 
 def _standstill(connection: Connection, driven: Driven, frost: Frost) -> Check:
