@@ -208,10 +208,20 @@ class TestCut:
         assert mill.milled() == [GROUND]
         mill.check()
 
-    def test_what_may_have_arrived_is_not_taken_for_unstarted(self, mill: Mill) -> None:
+    @pytest.mark.parametrize("way", [gone, lost])
+    def test_what_may_have_arrived_is_not_taken_for_unstarted(
+        self, mill: Mill, way: Callable[..., None]
+    ) -> None:
         mill.open(saga=bread(timeout=timedelta(hours=1)))
         [id] = mill.order(1)
-        Once(Boundary.FORWARD, "after", gone)
+
+        def cut(boundary: Boundary, moment: str) -> None:
+            if (boundary, moment) == (Boundary.FORWARD, "after"):
+                way()  # it is there, and who forwarded it does not know
+            if (boundary, moment) == (Boundary.FORWARDED, "after"):
+                gone()  # home was told of the error, and then the worker died
+
+        watch(cut)
         with pytest.raises(Gone):
             mill.settle("mill")
         watch(None)

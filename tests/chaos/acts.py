@@ -22,7 +22,7 @@ SELECT m.saga_id, m.acts, coalesce(a.acts, 0)
 FROM (SELECT saga_id, count(*) AS acts FROM {schema}.outbox WHERE category = 'act'
       GROUP BY saga_id) AS m
 FULL JOIN (SELECT saga_id, count(*) AS acts FROM {schema}.audit
-           WHERE reason <> '' AND actor <> '' GROUP BY saga_id) AS a USING (saga_id)
+           WHERE reason <> '' AND actor <> '' AND saga_id IS NOT NULL GROUP BY saga_id) AS a USING (saga_id)
 WHERE m.acts IS DISTINCT FROM a.acts
 """
 

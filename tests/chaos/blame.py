@@ -1,13 +1,15 @@
 """Blame: failures that were counted against a handler.
 
-What the database refuses, and a connection that is lost, is no failure of a handler.  Here only the
-gateway's caller fails by itself, so any other failure that is counted is one too many.
+What the database refuses, and a connection that is lost, is no failure of a handler.  Here only those
+who call out fail by themselves, and those with a bug, so any other failure that is counted is one too
+many.
 """
 
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.chaos.breaking import Broken
 from tests.chaos.charging import GatewayError
 
 _LOG = "blamed"
@@ -22,7 +24,7 @@ class _Notes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        if error is not None and not isinstance(error, GatewayError):
+        if error is not None and not isinstance(error, GatewayError | Broken):
             with self._file.open("a") as file:
                 file.write(f"{type(error).__name__}: {record.getMessage()}\n")
 

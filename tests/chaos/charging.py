@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from internals import Context, Work
 from saga import Retry
+from tests.chaos.hanging import meet_outside
 from tests.chaos.ledger import do
 from tests.chaos.messages import Charge, Charged, ChargeDeclined
 
@@ -47,6 +48,7 @@ def charge(command: Charge, work: Work) -> None:
             "refuse": command.refuse,
         }
     )
+    meet_outside()
     work.begin()
     if not accepted:
         work.publish(ChargeDeclined(trip_id=command.trip_id, reason="the card is refused"))

@@ -4,9 +4,8 @@ It trusts nothing that the workers said, and what it finds is told in sentences.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from uuid import UUID
 
 from sqlalchemy import Connection, text
 
@@ -15,40 +14,16 @@ from examples.travel.checks import Check, judge
 from examples.travel.record import check_record
 from internals.statements import statements
 from internals.unit_of_work import SqlAlchemyUnitOfWork
-from tests.chaos.acts import unaudited, wrong_outcomes
-from tests.chaos.booking import CHAOS_TRIP
-from tests.chaos.effects import (
-    Ended,
-    doubled,
-    foreign_effects,
-    read_effects,
-    wrong_calls,
-    wrong_effects,
-    wrong_money,
-)
-from tests.chaos.gateway import Call
+from tests.chaos.acts import unaudited
+from tests.chaos.effects import Ended, doubled, read_effects
 from tests.chaos.partners import disagreements
-from tests.chaos.trips import Trip
+from tests.chaos.subjects import TRIPS, Evidence, Facts, Subject
 
 #: Of the sagas, so many have to compensate, or the run proves little.
 LEAST_COMPENSATED = 0.2
 
 #: Of the demo's checks, those that hold for the tables of any application.
 _SHARED = frozenset({"outbox_drained", "no_orphans"})
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What is known from outside the tables."""
-
-    trips: Sequence[Trip]
-    #: Starts that were acknowledged: business key to saga.
-    acknowledged: Mapping[str, UUID]
-    #: Keys for which a repeated start gave another saga.
-    contradicted: frozenset[str] = frozenset()
-    calls: Sequence[Call] = ()
-    #: Sagas whose cancelling was acknowledged.
-    cancelled: frozenset[UUID] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +37,12 @@ class Findings:
 
 
 def inspect(
-    connection: Connection, schema: str, evidence: Evidence, apart: Connection | None = None
+    connection: Connection,
+    schema: str,
+    evidence: Evidence,
+    apart: Connection | None = None,
+    *,
+    subject: Subject = TRIPS,
 ) -> Findings:
     """Check everything that a finished run has to fulfil; only reads.
 
@@ -73,31 +53,26 @@ def inspect(
         schema: Of the framework's tables.
         evidence: What is known from outside.
         apart: To the partners' database, if they have one of their own.
+        subject: What the run was about.
     """
-    ended = _read_ended(connection, schema)
+    saga = subject.saga
+    ended = _read_ended(connection, schema, saga.name)
     both = [connection] if apart is None else [connection, apart]
     effects = read_effects(*both)
     trips = evidence.trips
     lost = list(_lost(evidence, ended))
+    facts = Facts(connection, both, schema, ended, effects, evidence)
     problems: Mapping[str, Iterable[str]] = {
         "nothing_lost": lost,
         "starts_answered_alike": sorted(evidence.contradicted),
         "every_saga_ended": _not_ended(ended),
         "none_stuck": _stuck(connection, schema),
-        "outcomes_as_decided": wrong_outcomes(connection, schema, trips, ended),
         "audit_complete": unaudited(connection, schema, evidence.cancelled),
-        "effects_exact": (
-            line
-            for trip in trips
-            for line in wrong_effects(trip, ended.get(trip.reference), effects)
-        ),
-        "effects_ordered_by_their_sagas": foreign_effects(trips, ended, effects),
-        "money_conserved": wrong_money(both, trips, ended),
-        "gateway_calls_exact": wrong_calls(trips, ended, evidence.calls),
+        **subject.problems(facts),
         "history_folds_to_state": differences(
             SqlAlchemyUnitOfWork(connection),
             statements(schema),
-            {CHAOS_TRIP.name: {CHAOS_TRIP.version: CHAOS_TRIP}},
+            {saga.name: {saga.version: saga}},
         ),
         "history_has_no_gaps": _gaps(connection, schema),
         "everyone_addressed_got_it": _undelivered(connection, schema),
@@ -117,7 +92,7 @@ def inspect(
     )
 
 
-def _read_ended(connection: Connection, schema: str) -> dict[str, Ended]:
+def _read_ended(connection: Connection, schema: str, name: str) -> dict[str, Ended]:
     rows = connection.execute(
         text(
             f"""SELECT key, id, status,
@@ -125,7 +100,7 @@ def _read_ended(connection: Connection, schema: str) -> dict[str, Ended]:
                         FROM jsonb_each(steps::jsonb) AS step)
                 FROM {schema}.saga WHERE name = :name"""
         ),
-        {"name": CHAOS_TRIP.name},
+        {"name": name},
     )
     return {key: Ended(id, status, generations or {}) for key, id, status, generations in rows}
 

@@ -14,9 +14,9 @@ from boundary import Runtime, Settings
 from tests.chaos.app import build_runtime
 from tests.chaos.booking import CHAOS_TRIP
 from tests.chaos.charging import GATEWAY
-from tests.chaos.checker import Evidence
 from tests.chaos.gateway import Gateway, read_calls
 from tests.chaos.ledger import create_tables
+from tests.chaos.subjects import Evidence
 from tests.chaos.tally import Tally
 from tests.chaos.trips import make_trips
 

@@ -86,6 +86,9 @@ class Crew:
         self.stubborn = 0
         self._closed = False
         self._members = [self._launch(place) for place in range(len(jobs))]
+        #: Those in whose place others are, and that were not told to stop yet; and those that were.
+        self._replaced: dict[int, Member] = {}
+        self._dismissed: list[Member] = []
 
     @property
     def log(self) -> Path:
@@ -146,10 +149,36 @@ class Crew:
                 if member.process.poll() is not None and not self._closed:
                     self._members[place] = self._launch(place)
 
+    def replace(self, group: int) -> None:
+        """Start another in the place of one that does not answer, and leave that as it is."""
+        with self._turn:
+            for place, member in enumerate(self._members):
+                if member.process.pid == group and not self._closed:
+                    self._replaced[group] = member
+                    self._members[place] = self._launch(place)
+
+    def dismiss(self, group: int) -> None:
+        """Tell one to stop that was replaced."""
+        with self._turn:
+            member = self._replaced.pop(group, None)
+            if member is not None:
+                member.signal(signal.SIGTERM)
+                self._dismissed.append(member)
+
+    def await_dismissed(self) -> None:
+        """Wait until those have stopped that were told to."""
+        with self._turn:
+            while self._dismissed:
+                self._await_end(self._dismissed.pop())
+
     def stop(self) -> None:
         """Tell all to stop, wait, and kill those that do not."""
         with self._turn:
             self._closed = True
+            for group in list(self._replaced):
+                self._replaced[group].signal(signal.SIGCONT)
+                self.dismiss(group)
+            self.await_dismissed()
             for member in self._members:
                 member.signal(signal.SIGCONT)
                 member.signal(signal.SIGTERM)
@@ -159,7 +188,7 @@ class Crew:
     def kill_all(self) -> None:
         """Leave nobody behind, whatever happened."""
         self._closed = True
-        for member in self._members:
+        for member in (*self._members, *self._replaced.values(), *self._dismissed):
             member.signal(signal.SIGKILL)
             member.process.wait()
 

@@ -4,13 +4,14 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 
 from boundary import Runtime
-from tests.chaos.booking import CHAOS_TRIP
+from saga import Saga
 from tests.chaos.crew import Crew
 from tests.chaos.faults import Storm
 from tests.chaos.plan import SCHEMA
@@ -33,7 +34,8 @@ _PATIENCE = 150.0
 _LOOK = 0.1
 
 _STANDING = f"""
-SELECT count(*), count(*) FILTER (WHERE finished_at IS NOT NULL OR status = 'stuck'),
+SELECT count(*), count(*) FILTER (
+           WHERE finished_at IS NOT NULL OR (status = 'stuck' AND NOT %(attended)s)),
        (SELECT coalesce(sum(consumed), 0) FROM {SCHEMA}.saga WHERE finished_at IS NULL)
 FROM {SCHEMA}.saga
 """
@@ -44,7 +46,7 @@ class Standing:
     """How far the run is."""
 
     begun: int
-    #: Completed, compensated or stuck.
+    #: Completed, compensated, or stuck where nobody attends to it.
     over: int
     pending: int
     #: Grows with each message that a saga under way consumes.
@@ -66,6 +68,8 @@ class Driven:
     contradicted: set[str] = field(default_factory=set)
     #: From the end of the storm until nothing was left to do; None if that never came.
     seconds_to_drain: float | None = None
+    #: Seconds of the longest call that the host made.
+    longest_call: float = 0.0
 
 
 class Drive:
@@ -73,7 +77,9 @@ class Drive:
 
     Args:
         runtime: The host's, which starts the sagas; it meets the network's faults too.
+        saga: What they are trips of.
         trips: All that will be started.
+        attended: Whether somebody lets stuck sagas go on.
         needed: The faults that have to strike.
         seconds: Spread the starts over so many seconds at least.
         progress: Called now and then with how far it is.
@@ -82,17 +88,21 @@ class Drive:
     def __init__(
         self,
         runtime: Runtime,
+        saga: Saga[Any],
         trips: Sequence[Trip],
         servers: OwnServers,
         crew: Crew,
         tally: Tally,
         *,
+        attended: bool,
         needed: frozenset[str],
         seconds: float,
         seed: int,
         progress: Callable[[Standing | None], None],
     ) -> None:
         self._runtime = runtime
+        self._saga = saga
+        self._attended = attended
         self._trips = trips
         self._servers = servers
         self._crew = crew
@@ -111,13 +121,17 @@ class Drive:
         finally:
             storm.end()
         self._servers.start()
-        ended = time.monotonic()
+        self.driven.seconds_to_drain = self.await_quiet()
+        return self.driven
+
+    def await_quiet(self) -> float | None:
+        """Wait until nothing is left to do; returns the seconds, or None if that does not come."""
+        begun = time.monotonic()
         for standing in self._watch():
             if standing is not None and standing.quiet:
-                self.driven.seconds_to_drain = time.monotonic() - ended
-                break
+                return time.monotonic() - begun
             time.sleep(_LOOK)
-        return self.driven
+        return None
 
     def _start_all(self) -> None:
         begun = time.monotonic()
@@ -156,11 +170,15 @@ class Drive:
         if again:
             known = self._trips[: len(self._trips) - len(waiting)]
             trips = [*trips, *self._random.sample(known, min(3, len(known)))]
+        asked = time.monotonic()
         try:
             with self._runtime.engine.begin() as connection:
-                ids = self._runtime.start_many(connection, CHAOS_TRIP, trips)
+                ids = self._runtime.start_many(connection, self._saga, trips)
         except (SQLAlchemyError, psycopg.Error):  # as the framework lets the driver's through
             return
+        finally:
+            took = time.monotonic() - asked
+            self.driven.longest_call = max(self.driven.longest_call, took)
         if again:
             self._tally.struck(START_REPEATED)
         for trip, id in zip(trips, ids, strict=True):
@@ -183,7 +201,7 @@ class Drive:
     def _look(self) -> Standing | None:
         try:
             with self._servers.connect() as connection:
-                row = connection.execute(_STANDING).fetchone()
+                row = connection.execute(_STANDING, {"attended": self._attended}).fetchone()
             pending = sum(_pending(each) for each in self._servers.connect_to_all())
         except psycopg.Error:
             return None  # it is down just now

@@ -4,7 +4,7 @@ They know from each trip's data how it must end, and take nobody's word for it.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid5
 
@@ -109,7 +109,10 @@ def foreign_effects(
 
 
 def wrong_money(
-    connections: Sequence[Connection], trips: Sequence[Trip], ended: Mapping[str, Ended]
+    connections: Sequence[Connection],
+    trips: Sequence[Trip],
+    ended: Mapping[str, Ended],
+    priced: Callable[[Trip], Mapping[str, int]],
 ) -> Iterator[str]:
     """Tell where money came from nothing, went to nothing, or lies with the wrong party."""
     booked: defaultdict[UUID, Counter[str]] = defaultdict(Counter)
@@ -122,7 +125,7 @@ def wrong_money(
     for trip in trips:
         saga = ended.get(trip.reference)
         if saga is not None and saga.status in ("completed", "compensated"):
-            due = _due(trip) if saga.status == "completed" else {}
+            due = _due(trip, priced(trip)) if saga.status == "completed" else {}
             got = {account: cents for account, cents in booked[trip.trip_id].items() if cents}
             if got != due:
                 yield f"{trip.reference} is {saga.status}: booked {got}, due {due}"
@@ -142,13 +145,14 @@ def _wrong_accounts(connection: Connection) -> Iterator[str]:
         yield f"the account of {name} has {kept} cents, and {booked} were booked"
 
 
-def _due(trip: Trip) -> dict[str, int]:
+def prices(trip: Trip) -> dict[str, int]:
+    """Return the steps of a completed trip, with the cents that each costs."""
+    return {step: trip.price(step) for step in expected_steps(trip)}
+
+
+def _due(trip: Trip, priced: Mapping[str, int]) -> dict[str, int]:
     """What a completed trip leaves on each account."""
-    paid = {
-        company: trip.price(step)
-        for step, company in COMPANIES.items()
-        if step in expected_steps(trip)
-    }
+    paid = {COMPANIES[step]: cents for step, cents in priced.items() if step in COMPANIES}
     return {**paid, trip.traveller: -sum(paid.values())}
 
 

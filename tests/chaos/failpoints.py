@@ -8,17 +8,22 @@ import os
 import random
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import psycopg
 from sqlalchemy.exc import OperationalError
 
 from internals.transactions import Boundary, watch
+from tests.chaos.freezing import freeze
 from tests.chaos.tally import Tally
 
 #: What may happen at a boundary.  `error_after` is the nastiest: it was committed, and the
 #: caller is told that it failed.
 KINDS = ("kill_before", "error_before", "error_after", "kill_after")
+
+#: Or all stands still there, with the transaction open or just committed.
+FREEZES = ("freeze_before", "freeze_after")
 
 #: Which program of the harness passes each boundary.  A boundary that is missing here fails a
 #: test: say where it is passed, and see that its failpoints strike.
@@ -49,6 +54,8 @@ _RATES: Mapping[Boundary, float] = {
 _RATE = 0.05
 #: How much sooner one strikes that did not strike yet.
 _SOON = 5.0
+#: So many times more rarely all stands still than it dies: it stays so for long.
+_RARER = 10.0
 
 
 def name(kind: str, boundary: Boundary) -> str:
@@ -56,32 +63,33 @@ def name(kind: str, boundary: Boundary) -> str:
     return f"{kind}_{boundary.value}"
 
 
-def rates() -> dict[str, float]:
+def rates(kinds: Sequence[str] = KINDS) -> dict[str, float]:
     """Return the failpoints of a worker and how often each strikes."""
     return {
-        name(kind, boundary): _RATES.get(boundary, _RATE)
+        name(kind, boundary): _rate(kind, boundary)
         for boundary in Boundary
         if PASSED_IN.get(boundary) not in ("migrating", "partners")
-        for kind in KINDS
+        for kind in kinds
     }
 
 
-def rates_apart() -> dict[str, float]:
+def rates_apart(kinds: Sequence[str] = KINDS) -> dict[str, float]:
     """Return the further failpoints of a worker whose partners have a database of their own."""
-    return {name(kind, boundary): _RATES[boundary] for boundary in APART for kind in KINDS}
+    return {name(kind, boundary): _rate(kind, boundary) for boundary in APART for kind in kinds}
 
 
-def install(rates: Mapping[str, float], tally: Tally) -> None:
+def install(rates: Mapping[str, float], folder: Path, tally: Tally) -> None:
     """Let the commits of this process meet these failpoints while the storm lasts."""
     if rates:
-        watch(_Failpoints(rates, tally))
+        watch(_Failpoints(rates, folder, tally))
 
 
 class _Failpoints:
     """Called around each commit; strikes now and then, and soon where nothing struck yet."""
 
-    def __init__(self, rates: Mapping[str, float], tally: Tally) -> None:
+    def __init__(self, rates: Mapping[str, float], folder: Path, tally: Tally) -> None:
         self._rates = rates
+        self._folder = folder
         self._tally = tally
         self._random = random.Random()
         self._absent = set(rates)
@@ -93,16 +101,24 @@ class _Failpoints:
         if self._absent and time.monotonic() - self._counted > 1:
             self._counted = time.monotonic()
             self._absent -= set(self._tally.read())
-        kinds = [kind for kind in KINDS if kind.endswith(moment)]
+        kinds = [kind for kind in (*KINDS, *FREEZES) if kind.endswith(moment)]
         names = {name(kind, boundary): kind for kind in kinds}
         for fault in self._random.sample(list(names), len(names)):
-            often = _SOON if fault in self._absent else 1.0
+            freezes = names[fault] in FREEZES
+            often = _SOON * (_RARER if freezes else 1) if fault in self._absent else 1.0
             if self._random.random() < often * self._rates.get(fault, 0.0):
-                strike(names[fault], boundary, self._tally)
+                strike(names[fault], boundary, self._folder, self._tally)
 
 
-def strike(kind: str, boundary: Boundary, tally: Tally) -> None:
-    """Die with all of this process's group, or raise what a lost connection raises."""
+def _rate(kind: str, boundary: Boundary) -> float:
+    return _RATES.get(boundary, _RATE) / (_RARER if kind in FREEZES else 1)
+
+
+def strike(kind: str, boundary: Boundary, folder: Path, tally: Tally) -> None:
+    """Die or stand still with all of this process's group, or raise what a lost connection raises."""
+    if kind in FREEZES:
+        freeze(folder, name(kind, boundary), tally)
+        return
     tally.struck(name(kind, boundary))
     if kind.startswith("kill"):
         os.killpg(0, signal.SIGKILL)

@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 #: Of the kills, those that cut a transaction short.
 KILLED_IN_HOP = "worker_killed_in_hop"
 
+#: Redis is stopped with SIGSTOP: it takes connections and never answers.
+REDIS_HUNG = "redis_hung"
+
 #: Does it, and tells whether it really struck anything.
 Strike = Callable[[random.Random], bool]
 
@@ -80,6 +83,7 @@ def redis_lane(servers: OwnServers) -> Sequence[Fault]:
     return [
         Fault("redis_flushed", (2, 6), flush),
         Fault("redis_killed", (5, 12), kill),
+        Fault(REDIS_HUNG, (5, 12), lambda rng: servers.hang_redis(rng.uniform(3, 6))),
         Fault("redis_full", (5, 12), lambda rng: _fill_redis(servers, rng.uniform(0.5, 3))),
     ]
 

@@ -20,10 +20,19 @@ from sqlalchemy import (
 )
 
 from internals import Work
+from tests.chaos.hanging import meet
 from tests.chaos.trips import TRAVELLERS
 
 #: Who is paid: one row each, which all hops of a context write.
-COMPANIES = {"flight": "airline", "hotel": "hotels", "car": "cars", "payment": "agency"}
+COMPANIES = {
+    "flight": "airline",
+    "hotel": "hotels",
+    "car": "cars",
+    "payment": "agency",
+    "deposit": "bank",
+    "insurance": "insurers",
+    "voucher": "vouchers",
+}
 
 metadata = MetaData()
 
@@ -79,6 +88,11 @@ WHERE name IN (:payer, :payee)
 
 _IS_DONE = text("SELECT 1 FROM chaos_effect WHERE trip_id = :trip_id AND step = :step LIMIT 1")
 
+_STANDS = text(
+    """SELECT coalesce(sum(CASE op WHEN 'do' THEN 1 ELSE -1 END), 0) > 0 FROM chaos_effect
+       WHERE trip_id = :trip_id AND step = :step"""
+)
+
 
 def create_tables(connection: Connection) -> None:
     """Create the tables in the first schema of the search path; the caller commits."""
@@ -104,9 +118,16 @@ def was_done(work: Work, trip_id: UUID, step: str) -> bool:
     return found.first() is not None
 
 
+def stands(work: Work, trip_id: UUID, step: str) -> bool:
+    """Whether it was done, and not undone since."""
+    found = work.connection.execute(_STANDS, {"trip_id": trip_id, "step": step})
+    return bool(found.scalar_one())
+
+
 def _write(
     work: Work, trip_id: UUID, step: str, op: str, cents: int, payer: str, payee: str
 ) -> None:
+    meet(work)
     values = {
         "trip_id": trip_id,
         "step": step,

@@ -16,7 +16,7 @@ def main() -> None:
 
     def meet(boundary: Boundary, moment: str) -> None:
         if boundary is Boundary.MIGRATE and kind.endswith(moment):
-            strike(kind, boundary, Tally(plan.folder))
+            strike(kind, boundary, plan.folder, Tally(plan.folder))
 
     watch(meet)
     runtime_of(plan).migrate()

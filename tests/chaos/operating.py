@@ -63,7 +63,7 @@ def main() -> None:
     plan = Plan.load()
     tally = Tally(plan.folder)
     runtime = runtime_of(plan)
-    failpoints.install(plan.failpoints, tally)
+    failpoints.install(plan.failpoints, plan.folder, tally)
     (plan.folder / "booted" / os.environ[PLACE]).touch()
     done: set[UUID] = set()
     while True:

@@ -1,6 +1,6 @@
 """Partners: contexts that have a Postgres of their own in a run with ``--own-database``.
 
-One is commanded, compensated and listened to; the other acts outside the database.
+One is commanded, compensated and listened to; the others act outside the database.
 """
 
 from collections.abc import Iterator
@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from sqlalchemy import Connection, text
 
 from internals import Context
+from tests.chaos.calling import bank
 from tests.chaos.charging import payments
 from tests.chaos.contexts import hotels
 from tests.chaos.plan import PARTNERS
 
-CONTEXTS: tuple[Context, ...] = (hotels, payments)
+CONTEXTS: tuple[Context, ...] = (hotels, payments, bank)
 
 _DELIVERIES = """
 SELECT consumer, message_id, state, attempts, last_error FROM {schema}.inbox

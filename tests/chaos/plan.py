@@ -32,10 +32,13 @@ class Plan:
     database_url: str
     redis_url: str
     gateway_url: str
+    partner_url: str
     #: Where the partners' tables are, if not where all others are.
     partners_url: str | None = None
     #: How often a worker's commit meets each failpoint, by its name.
     failpoints: Mapping[str, float] = field(default_factory=dict)
+    #: How often a handler hangs in each way, by its name.
+    hangs: Mapping[str, float] = field(default_factory=dict)
     #: How often a doorbell meets each fault, by its name.
     doorbells: Mapping[str, float] = field(default_factory=dict)
 

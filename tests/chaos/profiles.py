@@ -1,13 +1,15 @@
 """Profiles: which faults strike together."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from internals.transactions import Boundary
-from tests.chaos import doorbells, failpoints, gateway
-from tests.chaos.faults import KILLED_IN_HOP
+from tests.chaos import attending, doorbells, failpoints, gateway, hanging, partner_server
+from tests.chaos.calling import OUTLIVED
+from tests.chaos.faults import KILLED_IN_HOP, REDIS_HUNG
 from tests.chaos.operating import CANCELLED
 from tests.chaos.proxy import COMMIT_CUT, Every
+from tests.chaos.subjects import TOURS, TRIPS, Subject
 from tests.chaos.worker_faults import EXHAUSTED, SKEWED
 
 #: A start that is asked for twice, by whoever did not hear the answer.
@@ -43,6 +45,30 @@ _MESSAGES = frozenset(
 )
 MIGRATION_FAULTS = tuple(failpoints.name(kind, Boundary.MIGRATE) for kind in failpoints.KINDS)
 _COMMIT = frozenset({COMMIT_CUT, *failpoints.rates(), *MIGRATION_FAULTS})
+MIGRATION_FREEZES = tuple(failpoints.name(kind, Boundary.MIGRATE) for kind in failpoints.FREEZES)
+_FROZEN = frozenset(
+    {
+        *failpoints.rates(failpoints.FREEZES),
+        *MIGRATION_FREEZES,
+        *hanging.RATES,
+        *hanging.CALL_RATES,
+        REDIS_HUNG,
+    }
+)
+
+_PARTNERS = frozenset(
+    {
+        *partner_server.FAULTS,
+        *attending.ACTS,
+        attending.DEADLINE,
+        OUTLIVED,
+        "worker_killed",
+        "worker_paused",
+    }
+)
+
+#: Bounds of the framework that a run would otherwise have to outlast by minutes.
+_SHORT_BOUNDS = {"SAGA_FROZEN_AFTER": "2", "SAGA_HANDLER_LIMIT": "2"}
 
 #: Seconds between two strikes of the proxy.
 _NETWORK: Mapping[str, Every] = {
@@ -65,11 +91,27 @@ class Profile:
     faults: frozenset[str]
     #: Each strikes so many times more rarely: with everything at once nothing would ever be done.
     calm: float = 1.0
+    #: What is booked in it.
+    subject: Subject = TRIPS
+    #: The product's settings in it, as environment variables.
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def freezes(self) -> bool:
+        """Whether processes are frozen in it."""
+        return self.faults >= _FROZEN
+
+    @property
+    def attended(self) -> bool:
+        """Whether somebody lets stuck sagas go on in it."""
+        return self.faults >= frozenset(attending.ACTS)
 
     def apart(self) -> "Profile":
         """The same for partners with a database of their own, whose commits are struck too."""
-        own = failpoints.rates_apart() if self.faults >= _COMMIT else {}
-        return replace(self, faults=self.faults | own.keys())
+        own = frozenset(failpoints.rates_apart()) if self.faults >= _COMMIT else frozenset()
+        if self.freezes:
+            own |= failpoints.rates_apart(failpoints.FREEZES).keys()
+        return replace(self, faults=self.faults | own)
 
     @property
     def network(self) -> dict[str, Every]:
@@ -83,8 +125,15 @@ class Profile:
     @property
     def failpoints(self) -> dict[str, float]:
         """The workers' failpoints and how often each strikes."""
-        known = failpoints.rates() | failpoints.rates_apart()
+        kinds = (*failpoints.KINDS, *failpoints.FREEZES)
+        known = failpoints.rates(kinds) | failpoints.rates_apart(kinds)
         return {f: rate / self.calm for f, rate in known.items() if f in self.faults}
+
+    @property
+    def hangs(self) -> dict[str, float]:
+        """The ways in which handlers hang and how often each does."""
+        known = {**hanging.RATES, **hanging.CALL_RATES}
+        return {f: rate for f, rate in known.items() if f in self.faults}
 
     @property
     def doorbells(self) -> dict[str, float]:
@@ -95,13 +144,21 @@ class Profile:
 _CALM = 2.5
 
 PROFILES: Mapping[str, Profile] = {
-    name: Profile(name, faults | ALWAYS, calm=_CALM if name == "all" else 1.0)
+    name: Profile(
+        name,
+        faults | ALWAYS,
+        calm=_CALM if name in ("all", "partners") else 1.0,
+        subject=TOURS if name == "partners" else TRIPS,
+        environment=_SHORT_BOUNDS if name == "frozen" else {},
+    )
     for name, faults in {
         "workers": _WORKERS,
         "redis": _REDIS,
         "postgres": _POSTGRES,
         "messages": _MESSAGES,
         "commit": _COMMIT,
+        "frozen": _FROZEN,
+        "partners": _PARTNERS,
         "all": _WORKERS | _REDIS | _POSTGRES | _MESSAGES | _COMMIT,
     }.items()
 }

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -12,23 +10,25 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.engine import make_url
 
-from boundary import Runtime
-from examples.travel.checks import Check, judge
-from tests.chaos import failpoints
+from examples.travel.checks import Check
 from tests.chaos.app import runtime_of
 from tests.chaos.blame import read_blame
-from tests.chaos.checker import Evidence, inspect
-from tests.chaos.crew import ROOT, Crew, Job, companion, worker
+from tests.chaos.checker import inspect
+from tests.chaos.crew import Crew, Job, companion, worker
+from tests.chaos.deploy import migrate
 from tests.chaos.drive import Drive, Driven, Standing
 from tests.chaos.echoes import Echoes
 from tests.chaos.faults import Storm, messages_lane, postgres_lane, redis_lane, workers_lanes
+from tests.chaos.frost import Frost
 from tests.chaos.gateway import read_calls
-from tests.chaos.ledger import create_tables
 from tests.chaos.operating import read_acts
+from tests.chaos.partner_server import read_orders
 from tests.chaos.plan import PLAN, SCHEMA, Plan
-from tests.chaos.profiles import MIGRATION_FAULTS, PROFILES, Profile
+from tests.chaos.profiles import PROFILES, Profile
 from tests.chaos.report import Report, checks_of_run
 from tests.chaos.servers import OwnServers
+from tests.chaos.standstill import judge_standstill, longest
+from tests.chaos.subjects import Evidence
 from tests.chaos.tally import Tally
 from tests.chaos.trips import make_trips
 from tests.chaos.worker_faults import EXHAUSTED, POOL, SKEW, SKEWED
@@ -55,6 +55,7 @@ def run(options: Options, progress: Callable[[Standing | None], None]) -> Report
     profile = PROFILES[options.profile]
     if options.own_database:
         profile = profile.apart()
+    os.environ.update(profile.environment)  # this process's own, and those of all that it starts
     begun = time.monotonic()
     trips = make_trips(options.trips, options.seed)
     with ExitStack() as stack:
@@ -68,11 +69,12 @@ def run(options: Options, progress: Callable[[Standing | None], None]) -> Report
             )
         )
         tally = Tally(servers.folder)
-        plan = _plan(profile, options, servers, stack)
+        outside = stack.enter_context(ExitStack())
+        plan = _plan(profile, options, servers, outside)
         os.environ[PLAN] = str(plan.save())
         host = runtime_of(plan)
         stack.callback(host.close)
-        migrated = _migrate(profile, host, servers)
+        migrated = migrate(profile, host, servers)
         crew = Crew(servers.folder, _jobs(profile, options.workers))
         stack.callback(crew.kill_all)
         echoes = Echoes(servers.database_url, host.broker.ring)
@@ -89,20 +91,31 @@ def run(options: Options, progress: Callable[[Standing | None], None]) -> Report
             tally,
             options.seed,
         )
-        driven = Drive(
+        frost = Frost(servers.folder, crew) if profile.freezes else None
+        if frost is not None:
+            stack.callback(frost.close)
+        drive = Drive(
             host,
+            profile.subject.saga,
             trips,
             servers,
             crew,
             tally,
+            attended=profile.attended,
             needed=profile.faults,
             seconds=options.seconds,
             seed=options.seed,
             progress=progress,
-        ).run(storm)
+        )
+        driven = drive.run(storm)
+        if frost is not None:  # all was quiet with these still frozen: what do they do now?
+            frost.thaw_all()
+            drive.await_quiet()
         crew.stop()
+        outside.close()  # what the partner was to do later is done now
         struck = tally.read()
         faults = {fault: struck.get(fault, 0) for fault in profile.faults}
+        judged: list[Check] = []
         with ExitStack() as reading:
             connection = _read(servers.database_url, reading)
             apart = servers.partners_url and _read(servers.partners_url, reading)
@@ -115,9 +128,13 @@ def run(options: Options, progress: Callable[[Standing | None], None]) -> Report
                     frozenset(driven.contradicted),
                     tuple(read_calls(servers.folder / "gateway.jsonl")),
                     frozenset(read_acts(servers.folder)),
+                    tuple(read_orders(servers.folder / "partner.jsonl")),
                 ),
                 apart or None,
+                subject=profile.subject,
             )
+            if frost is not None:
+                judged.append(_standstill(connection, driven, frost))
         checks = checks_of_run(
             faults,
             driven.seconds_to_drain,
@@ -133,7 +150,7 @@ def run(options: Options, progress: Callable[[Standing | None], None]) -> Report
             seconds_to_drain=driven.seconds_to_drain,
             faults=faults,
             findings=findings,
-            more_checks=(*checks, _all_asked_for(driven, options.trips), migrated),
+            more_checks=(*checks, _all_asked_for(driven, options.trips), migrated, *judged),
         )
 
 
@@ -141,6 +158,7 @@ def _plan(profile: Profile, options: Options, servers: OwnServers, stack: ExitSt
     """Start what stands beside the workers, and tell them where everything is."""
     folder, seed = servers.folder, str(options.seed)
     gateway = stack.enter_context(companion("tests.chaos.gateway", str(folder), seed))
+    partner = stack.enter_context(companion("tests.chaos.partner_server", str(folder), seed))
     database_url, redis_url = servers.database_url, servers.redis_url
     partners_url = servers.partners_url
     if profile.network:
@@ -155,43 +173,12 @@ def _plan(profile: Profile, options: Options, servers: OwnServers, stack: ExitSt
         database_url=database_url,
         redis_url=redis_url,
         gateway_url=gateway,
+        partner_url=partner,
         partners_url=partners_url,
         failpoints=profile.failpoints,
+        hangs=profile.hangs,
         doorbells=profile.doorbells,
     )
-
-
-def _migrate(profile: Profile, host: Runtime, servers: OwnServers) -> Check:
-    """Make the tables; if it is the profile's, strike at the commit in each way before."""
-    problems = []
-    for kind in failpoints.KINDS:
-        if set(MIGRATION_FAULTS) <= profile.faults:
-            command = [sys.executable, "-m", "tests.chaos.migrating", kind]
-            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-            with (servers.folder / "workers.log").open("ab") as log:
-                subprocess.run(
-                    command,
-                    cwd=ROOT,
-                    env=environment,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,  # a kill takes its whole group
-                    check=False,
-                )
-            committed = kind.endswith("after")
-            if committed is not _is_migrated(servers):
-                problems.append(f"after {kind} the schema was {'not ' * committed}there")
-    host.migrate()
-    for engine in (host.engine, *host.own_databases.engines.values()):
-        with engine.begin() as connection:
-            create_tables(connection)
-    return judge("migration_whole_or_not_at_all", problems)
-
-
-def _is_migrated(servers: OwnServers) -> bool:
-    with servers.connect() as connection:
-        found = connection.execute("SELECT to_regclass(%s)", [f"{SCHEMA}.saga"]).fetchone()
-        return found is not None and found[0] is not None
 
 
 def _jobs(profile: Profile, workers: int) -> Sequence[Job]:
@@ -201,8 +188,20 @@ def _jobs(profile: Profile, workers: int) -> Sequence[Job]:
         odd = {0: worker(4, {SKEW: "-3600"}), 2: worker(4, {SKEW: "3600"})}
     if EXHAUSTED in profile.faults:
         odd[1] = worker(64, {POOL: "2"})
-    operator = Job(("-m", "tests.chaos.operating"), spared=True)
-    return [*(odd.get(place, worker(4, {})) for place in range(workers)), operator]
+    people = ["operating", *(["attending"] if profile.attended else [])]
+    return [
+        *(odd.get(place, worker(4, {})) for place in range(workers)),
+        *(Job(("-m", f"tests.chaos.{each}"), spared=True) for each in people),
+    ]
+
+
+def _standstill(connection: Connection, driven: Driven, frost: Frost) -> Check:
+    now = time.monotonic()
+    return judge_standstill(
+        longest(connection, SCHEMA, list(driven.acknowledged.values())),
+        driven.longest_call,
+        lambda each: frost.at(now - each.ago, now - each.ago + each.seconds),
+    )
 
 
 def _all_asked_for(driven: Driven, trips: int) -> Check:

@@ -147,6 +147,18 @@ class OwnServers:
         time.sleep(down)
         self.start()
 
+    def hang_redis(self, seconds: float) -> bool:
+        """Have Redis take connections and answer nothing for so many seconds."""
+        pid = self._embedded.valkey_pid
+        if pid is None:
+            return False
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            time.sleep(seconds)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        return True
+
     def fill_disk(self, seconds: float, rng: random.Random) -> bool:
         """Leave the tables no room for so many seconds; whether a write really failed by it."""
         if self._disk is None:

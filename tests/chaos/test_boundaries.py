@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from internals.database import SqlAlchemyDatabase
 from internals.transactions import Boundary, transaction, watch
-from tests.chaos.failpoints import APART, KINDS, PASSED_IN, name, strike
+from tests.chaos.failpoints import APART, FREEZES, KINDS, PASSED_IN, name, strike
 from tests.chaos.profiles import PROFILES
 from tests.chaos.tally import Tally
 
@@ -48,6 +48,12 @@ def test_every_boundary_has_failpoints_in_a_run() -> None:
             assert {name(kind, boundary) for kind in KINDS} <= struck.faults
 
 
+def test_processes_are_frozen_at_every_boundary_in_a_run() -> None:
+    for boundary in Boundary:
+        struck = PROFILES["frozen"].apart() if boundary in APART else PROFILES["frozen"]
+        assert {name(kind, boundary) for kind in FREEZES} <= struck.faults
+
+
 def test_nothing_else_in_the_product_commits() -> None:
     found = {
         (str(path.relative_to(ROOT)), what)
@@ -79,7 +85,7 @@ def test_a_failpoint_is_counted_and_looks_like_a_lost_connection(tmp_path: Path)
 
     tally = Tally(tmp_path)
     with pytest.raises(Exception, match="closed the connection") as raised:
-        strike("error_after", Boundary.HOP, tally)
+        strike("error_after", Boundary.HOP, tmp_path, tally)
     assert is_transient(raised.value)
     assert tally.read() == {"error_after_hop": 1}
 

@@ -13,8 +13,9 @@ from sqlalchemy import Connection, text
 from examples.travel.checks import Check
 from tests.chaos.blame import note_blame, read_blame
 from tests.chaos.charging import GatewayError
-from tests.chaos.checker import Evidence, Findings, inspect
+from tests.chaos.checker import Findings, inspect
 from tests.chaos.report import Report, checks_of_run
+from tests.chaos.subjects import Evidence
 
 #: One trip that was completed, and one that had a flight and gave it back.
 COMPLETED = "(SELECT id FROM saga WHERE status = 'completed' ORDER BY id LIMIT 1)"

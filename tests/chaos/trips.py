@@ -49,6 +49,8 @@ class Trip(BaseModel):
     #: What the saga learns on its way.
     seat: str | None = None
     receipt: str | None = None
+    #: Whether an operator corrected it.
+    mended: bool = False
 
     def price(self, step: str) -> int:
         """Return the cents that a step costs; 0 for one that moves no money."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import dramatiq
 
-from tests.chaos import doorbells, failpoints
+from tests.chaos import doorbells, failpoints, hanging
 from tests.chaos.app import runtime_of
 from tests.chaos.blame import note_blame
 from tests.chaos.plan import PLACE, Plan
@@ -34,7 +34,8 @@ def build_broker() -> dramatiq.Broker:
     if SKEW in os.environ:
         skew_clock(float(os.environ[SKEW]), runtime.engine, tally)
     note_blame(plan.folder)
-    failpoints.install(plan.failpoints, tally)
+    failpoints.install(plan.failpoints, plan.folder, tally)
+    hanging.install(plan.hangs, plan.folder, tally)
     doorbells.install(runtime.broker, plan.doorbells, tally)
     built = runtime.worker()
     built.add_middleware(_Booted(plan.folder / "booted" / os.environ[PLACE]))

@@ -26,6 +26,14 @@ FORWARDS = (
         f"{_TESTS}::TestCut::test_what_may_have_arrived_is_not_taken_for_unstarted",
     ),
     Plant(
+        "lost-answer-is-a-no",
+        "the hotel has the booking, its commit's answer was lost, and the trip is told: not done",
+        _FORWARDING,
+        "            told = True\n            opened.commit()\n",
+        "            opened.commit()\n            told = True\n",
+        f"{_TESTS}::TestCut::test_what_may_have_arrived_is_not_taken_for_unstarted",
+    ),
+    Plant(
         "unforwarded-counts-as-started",
         "while a hotel's database is down no deadline can take a booking back",
         _SQL,

@@ -1,0 +1,64 @@
+"""Freezing: a process stops itself, with whatever it holds, until the run lets it go on.
+
+What is frozen is written down in a slot of the run's folder before; there are only so many slots,
+so that somebody is always left to work.
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.chaos.tally import Tally
+
+#: Processes that may be frozen at once.
+SLOTS = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """A group of processes that is frozen, or was."""
+
+    group: int
+    fault: str
+    #: By the clock that all processes of this machine share, and that nobody sets.
+    since: float
+
+
+def freeze(folder: Path, fault: str, tally: Tally) -> bool:
+    """Stop all of this process's group if there is a slot; returns when it is let go on."""
+    if not take_slot(folder, Frozen(os.getpgid(0), fault, time.monotonic())):
+        return False
+    tally.struck(fault)
+    os.killpg(0, signal.SIGSTOP)
+    return True
+
+
+def read_frozen(folder: Path) -> Iterator[tuple[Path, Frozen]]:
+    """Iterate over the slots that are taken."""
+    for slot in sorted((folder / "frozen").glob("*.json")):
+        yield slot, Frozen(**json.loads(slot.read_text()))
+
+
+def take_slot(folder: Path, frozen: Frozen) -> bool:
+    """Write down who is frozen, if there is a slot left."""
+    slots = folder / "frozen"
+    slots.mkdir(exist_ok=True)
+    written = slots / f"{frozen.group}-{time.monotonic_ns()}.new"
+    written.write_text(json.dumps(asdict(frozen)))
+    try:
+        return any(_link(written, slots / f"{number}.json") for number in range(SLOTS))
+    finally:
+        written.unlink()
+
+
+def _link(written: Path, slot: Path) -> bool:
+    """Take a slot, with all that is written of it at once, if nobody has it."""
+    try:
+        os.link(written, slot)
+    except FileExistsError:
+        return False
+    return True

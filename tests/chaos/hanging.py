@@ -1,0 +1,107 @@
+"""Handlers that hang: in a loop, on a socket, in the database; or frozen with their process.
+
+A handler of the harness meets these where it would have been slow by itself.  Each hangs for
+longer than every bound of the profile, and then goes on as if nothing had been.
+"""
+
+import random
+import socket
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sqlalchemy import text
+
+from internals import Work
+from tests.chaos.freezing import freeze
+from tests.chaos.tally import Tally
+
+LOOP, SOCKET, QUERY = "handler_hung_in_loop", "handler_hung_on_socket", "handler_hung_in_query"
+FROZEN, CALL_FROZEN = "freeze_in_handler", "freeze_in_call"
+
+#: How often a handler meets each, and a call to the outside.
+RATES: Mapping[str, float] = {LOOP: 0.002, SOCKET: 0.002, QUERY: 0.002, FROZEN: 0.002}
+CALL_RATES: Mapping[str, float] = {CALL_FROZEN: 0.02}
+
+#: Seconds.
+HANG = 20.0
+
+#: How much sooner one strikes that did not strike yet.
+_SOON = 8.0
+
+
+class Hangs:
+    """Strikes handlers of this process now and then while the storm lasts."""
+
+    def __init__(self, rates: Mapping[str, float], folder: Path, tally: Tally) -> None:
+        self._rates = rates
+        self._folder = folder
+        self._tally = tally
+        self._random = random.Random()
+
+    def meet(self, work: Work) -> None:
+        """Called by a handler that is in its transaction."""
+        self._meet(
+            {
+                LOOP: _loop,
+                SOCKET: _listen,
+                QUERY: lambda: work.connection.execute(text(f"SELECT pg_sleep({HANG})")),
+                FROZEN: None,
+            }
+        )
+
+    def meet_outside(self) -> None:
+        """Called by a handler that calls out, between its call and its transaction."""
+        self._meet({CALL_FROZEN: None})
+
+    def _meet(self, ways: Mapping[str, Callable[[], object] | None]) -> None:
+        if not self._tally.stormy or not self._rates:
+            return
+        for fault, hang in ways.items():
+            rate = self._rates.get(fault, 0.0)
+            if rate and self._random.random() < rate * _SOON:
+                if fault in self._tally.read() and self._random.random() > 1 / _SOON:
+                    continue
+                if hang is None:
+                    freeze(self._folder, fault, self._tally)
+                else:
+                    self._tally.struck(fault)
+                    hang()
+                return
+
+
+_hangs: Hangs | None = None
+
+
+def install(rates: Mapping[str, float], folder: Path, tally: Tally) -> None:
+    """Let the handlers of this process hang."""
+    global _hangs  # noqa: PLW0603 - one for a process, set before its work begins
+    _hangs = Hangs(rates, folder, tally) if rates else None
+
+
+def meet(work: Work) -> None:
+    """Called by a handler that is in its transaction: may hang."""
+    if _hangs is not None:
+        _hangs.meet(work)
+
+
+def meet_outside() -> None:
+    """Called by a handler that calls out: may hang."""
+    if _hangs is not None:
+        _hangs.meet_outside()
+
+
+def _loop() -> None:
+    end = time.monotonic() + HANG
+    while time.monotonic() < end:
+        time.sleep(0.05)
+
+
+def _listen() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(HANG)
+        try:
+            ours.recv(1)
+        except TimeoutError:
+            return
