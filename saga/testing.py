@@ -288,8 +288,10 @@ class Story(Generic[D]):
 
     def _from_outside(self, message: Message, category: Category) -> "Story[D]":
         start, id = self.consumed[0], uuid5(self.state.id, f"message {len(self.consumed)}")
-        at = {"recipient": start.recipient, "sender": None}
-        return self._hear(start.caused(message, id=id, category=category, **at))
+        said = start.caused(
+            message, id=id, category=category, recipient=start.recipient, sender=None
+        )
+        return self._hear(said)
 
     def _hear(self, message: Envelope) -> "Story[D]":
         """Consume a message as a worker does: the data is stored, and read back next time."""
