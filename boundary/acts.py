@@ -21,7 +21,7 @@ from saga.decide import Decision, Verdict, decide
 from saga.definition import Saga, Wait
 from saga.envelope import Category, Envelope, saga_consumer
 from saga.errors import ActRefused, PayloadError, SagaError, UnknownSaga
-from saga.messages import Cancelled, Event, Message, Skipped
+from saga.messages import Cancelled, Event, Message, Replayed, Skipped
 from saga.state import SagaState, Status, start_id
 
 #: Sagas by name and version.
@@ -41,6 +41,8 @@ class Acted:
     retried: tuple[UUID, ...] = ()
     #: Consumers whose doorbells are to be rung after the commit.
     woken: frozenset[str] = field(default_factory=frozenset)
+    #: Whether what is sent has a new idempotency key, since the earlier call had no effect.
+    new_key: bool = False
 
 
 class Acts:
@@ -95,6 +97,7 @@ class Acts:
             tuple(sent.kind for sent in decision.send if sent.category is Category.COMMAND),
             decision.retry,
             frozenset(woken),
+            new_key=isinstance(act, Replayed) and act.no_effect,
         )
 
     def signal(
