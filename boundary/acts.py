@@ -21,7 +21,7 @@ from saga.decide import Decision, Verdict, decide
 from saga.definition import Saga, Wait
 from saga.envelope import Category, Envelope, saga_consumer
 from saga.errors import ActRefused, PayloadError, SagaError, UnknownSaga
-from saga.messages import Event, Message, Skipped
+from saga.messages import Cancelled, Event, Message, Replayed, Skipped
 from saga.state import SagaState, Status, start_id
 
 #: Sagas by name and version.
@@ -41,6 +41,8 @@ class Acted:
     retried: tuple[UUID, ...] = ()
     #: Consumers whose doorbells are to be rung after the commit.
     woken: frozenset[str] = field(default_factory=frozenset)
+    #: Whether what is sent has a new idempotency key, since the earlier call had no effect.
+    new_key: bool = False
 
 
 class Acts:
@@ -84,7 +86,9 @@ class Acts:
         if decision.verdict is not Verdict.APPLIED:
             raise ActRefused(f"saga {saga_id} cannot be {_PAST[act.kind]}: {decision.why}")
         woken = self._write(unit, name, message, decision)
-        detail = {k: v for k, v in act.model_dump(mode="json").items() if k != "reason"}
+        # What is said only now and then is told only then.
+        given = act.model_dump(mode="json", exclude={"reason"})
+        detail = {name: value for name, value in given.items() if value is not False}
         self.audit(unit, actor, act.kind.partition(".")[2], _reason(act), detail, saga_id)
         return Acted(
             saga_id,
@@ -93,6 +97,7 @@ class Acts:
             tuple(sent.kind for sent in decision.send if sent.category is Category.COMMAND),
             decision.retry,
             frozenset(woken),
+            new_key=isinstance(act, Replayed) and act.no_effect,
         )
 
     def signal(
@@ -156,6 +161,8 @@ class Acts:
             self._statements.retry_parked,
             {"id": list(ids), "of": consumer, "grace": self._grace, "dropped_at": None},
         )
+        if missing := set(ids) - {id for id, _ in rows}:
+            self._refuse_given_up(unit, missing)
         self._audit_parked(unit, "retry", ids, len({id for id, _ in rows}), actor, reason, consumer)
         return frozenset(consumer for _, consumer in rows)
 
@@ -218,12 +225,24 @@ class Acts:
         consequences = Consequences(consumer, self._statements, self._outbox.settling)
         consequences.note(decision, message)
         # A step whose delivery was retried and is done may be skipped, but not ordered anew.
-        unless = ("pending",) if message.kind == Skipped.kind else ("pending", "done")
+        # One that is given up is compensated, once more if need be.
+        unless = {Skipped.kind: ("pending",), Cancelled.kind: ()}.get(
+            message.kind, ("pending", "done")
+        )
         answers = consequences.carry_out(unit, unless=unless)
         consequences.clear_deadlines(unit)
         retried = consequences.retry(unit, self._grace)
         sent = self._outbox.send(unit, [*decision.send, *answers])
         return sent | retried | consequences.woken
+
+    def _refuse_given_up(self, unit: UnitOfWork, ids: set[UUID]) -> None:
+        """Say so if one of these was not delivered again because its saga gave it up."""
+        given_up = [id for (id,) in unit.run(self._statements.given_up, {"id": sorted(ids)})]
+        if given_up:
+            raise ActRefused(
+                f"delivery {given_up[0]} is not started any more: its saga gave the step up and "
+                "compensates it where need be; start the saga anew, or replay it, to have it done"
+            )
 
     def _audit_parked(
         self,

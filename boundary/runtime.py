@@ -289,9 +289,10 @@ class Runtime:
         unit.on_commit(lambda: self.broker.ring(woken))
 
     def cancel(self, handle: Handle, saga_id: UUID, *, reason: str, actor: str) -> Acted:
-        """Cancel a saga in the caller's transaction: it turns back once it is known where it
-        stands.  Raises `UnknownSaga`, `ActRefused` (after the pivot, say), `NoTransaction` and
-        `StillLocked`.
+        """Cancel a saga in the caller's transaction: it turns back, stuck or not.
+
+        What nobody has begun is taken back, and what is being handled is awaited.  Raises
+        `UnknownSaga`, `ActRefused` (after the pivot, say), `NoTransaction` and `StillLocked`.
         """
         unit = self._joined(handle)
         with self._bounded(unit, f"saga {saga_id}"):

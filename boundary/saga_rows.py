@@ -1,7 +1,7 @@
 """Saga rows: a saga's state as it is stored, and back."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
@@ -14,7 +14,7 @@ from internals.unit_of_work import Row
 from saga.definition import Saga
 from saga.errors import PayloadError
 from saga.json_text import dump_json, first_problem
-from saga.state import Direction, Phase, SagaState, Status, StepState
+from saga.state import Direction, Early, Phase, SagaState, Status, StepState
 
 D = TypeVar("D", bound=BaseModel)
 
@@ -102,10 +102,21 @@ def steps_to_json(state: SagaState[Any]) -> str:
 
 def _step_to_json(step: StepState) -> dict[str, Any]:
     stored: dict[str, Any] = {"phase": step.phase.value, "generation": step.generation}
-    for name in ("position", "rejection", "fault", "overdue", "doubt", "again"):
+    for name in (
+        "position",
+        "rejection",
+        "fault",
+        "overdue",
+        "doubt",
+        "again",
+        "undo_intent",
+        "context",
+    ):
         value = getattr(step, name)
         if value:
             stored[name] = value
+    if step.intent != 1:
+        stored["intent"] = step.intent
     if step.parked:
         stored["parked"] = [str(id) for id in step.parked]
     return stored
@@ -125,14 +136,12 @@ def _step_from_json(stored: dict[str, Any]) -> StepState:
 def _course_to_json(state: SagaState[Any]) -> dict[str, Any]:
     """What a saga's state holds besides its own columns; empty for one that goes well."""
     stored: dict[str, Any] = {}
-    for name in ("cancelled", "generations", "rewind_to", "depth"):
+    for name in ("cancelled", "generations", "intents", "rewind_to", "depth"):
         value = getattr(state, name)
         if value:
             stored[name] = value
     if state.early:
-        stored["early"] = {
-            kind: [(str(id), payload) for id, payload in kept] for kind, kept in state.early.items()
-        }
+        stored["early"] = [(str(e.id), e.kind, e.payload) for e in state.early]
     if state.faults:
         stored["faults"] = {str(id): error for id, error in state.faults.items()}
     return stored
@@ -140,11 +149,16 @@ def _course_to_json(state: SagaState[Any]) -> dict[str, Any]:
 
 def _course_from_json(stored: dict[str, Any]) -> dict[str, Any]:
     faults = {UUID(id): error for id, error in stored.get("faults", {}).items()}
-    early = {kind: _early_from_json(kept) for kind, kept in stored.get("early", {}).items()}
-    return {**stored, "faults": faults, "early": early}
+    return {**stored, "faults": faults, "early": tuple(_early_from_json(stored.get("early", [])))}
 
 
-def _early_from_json(kept: str | list[tuple[str, str]]) -> tuple[tuple[UUID, str], ...]:
-    if isinstance(kept, str):  # a former release kept the last one only, without its id
-        return ((UUID(int=0), kept),)
-    return tuple((UUID(id), payload) for id, payload in kept)
+def _early_from_json(kept: Any) -> Iterator[Early]:
+    if isinstance(kept, dict):  # a former release kept them by kind
+        for kind, of_kind in kept.items():
+            # One before that kept the last one only, without its id.
+            known = [(str(UUID(int=0)), of_kind)] if isinstance(of_kind, str) else of_kind
+            for id, payload in known:
+                yield Early(UUID(id), kind, payload)
+        return
+    for id, kind, payload in kept:
+        yield Early(UUID(id), kind, payload)

@@ -3,7 +3,7 @@
 import logging
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from internals.unit_of_work import UnitOfWork
 from saga.causal import is_counted, is_undoing
 from saga.envelope import Category, Envelope, saga_consumer
 from saga.errors import Rejected, TooDeep
-from saga.messages import Done, Faulted, Message, Refused, Undo
+from saga.messages import Done, Faulted, Message, Refused, Revoked, Undo
 from saga.retry import Retry
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,18 @@ class Outcome:
     error: Exception | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A run that failed; the fields are the arguments of `Batch.fail`."""
+
+    delivery: Delivery
+    error: Exception
+    retry: Retry
+    attempts: int
+    external: bool = False
+    took: float | None = None
+
+
 @dataclass(slots=True)
 class Batch:
     """The settlements of one consumer's deliveries, and the messages that go with them."""
@@ -54,6 +66,8 @@ class Batch:
     closed: list[Closing] = field(default_factory=list)
     #: Ordering keys of deliveries that are over, so that the next may go on.
     keys: set[str] = field(default_factory=set)
+    #: Runs that failed of commands that their saga may have given up meanwhile.
+    failed: list[Failed] = field(default_factory=list)
     #: Handlers that raised without a savepoint, by message and failed runs so far: they are not run
     #: again where the batch is.
     known: dict[tuple[UUID, int], Outcome] = field(default_factory=dict)
@@ -95,6 +109,43 @@ class Batch:
     def take_back(self, delivery: Delivery) -> None:
         """What it belongs to is being undone, so it is not handled any more."""
         self._close(delivery, DeliveryState.REVOKED, error="revoked: its step was undone")
+
+    def note_failed(self, failed: Failed) -> None:
+        """The handler failed.  Of a saga's own command it is judged at the end what that means."""
+        message = failed.delivery.message
+        if message.saga is not None and message.id == message.root_id:
+            self.failed.append(failed)
+        else:
+            self._fail(failed)
+
+    def judge_failed(self, unit: UnitOfWork, inbox: Inbox) -> None:
+        """Try failed commands again or park them, but for those that were given up meanwhile.
+
+        As late as can be, since who gives one up waits from here on until the commit.
+        """
+        if not self.failed:
+            return
+        given_up = inbox.given_up(unit, (f.delivery.message.id for f in self.failed))
+        for failed in self.failed:
+            started = given_up.get(failed.delivery.message.id)
+            if started is None:
+                self._fail(failed)
+                continue
+            delivery = replace(failed.delivery, given_up=True, started=started)
+            self.give_up(delivery, failed.error, took=failed.took)
+        self.failed.clear()
+
+    def give_up(
+        self, delivery: Delivery, error: Exception | None = None, *, took: float | None = None
+    ) -> None:
+        """Its saga gave the command up, so no run of it is started any more, nor once more."""
+        why = "revoked: its step was given up"
+        if error is not None:
+            why = f"{describe(error)}; {why}"
+        revoked = Revoked(revoked=True, started=delivery.started)
+        self.messages.append(self._reply(delivery.message, revoked))
+        # The saga hears of it; that all is done could overtake it.
+        self._close(delivery, DeliveryState.REVOKED, error=why, took=took, refuses=True)
 
     def fail(
         self,
@@ -233,6 +284,16 @@ class Batch:
             )
         )
 
+    def _fail(self, failed: Failed) -> None:
+        self.fail(
+            failed.delivery,
+            failed.error,
+            failed.retry,
+            attempts=failed.attempts,
+            external=failed.external,
+            took=failed.took,
+        )
+
     def _close(
         self,
         delivery: Delivery,
@@ -322,6 +383,7 @@ def finish(
     Returns the consumers that got something; their doorbells are to be rung after the commit.
     Raises `IdConflict` where another message has the id of one that is sent.
     """
+    batch.judge_failed(unit, inbox)
     if not (batch.settlements or batch.messages):
         return frozenset()
     folded = _fold(unit, batch, folders) if folders else None

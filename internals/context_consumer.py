@@ -6,7 +6,7 @@ import time
 from collections.abc import Container, Mapping
 from uuid import UUID
 
-from internals.batch import NOBODY, Batch, Ending, Folder, Outcome, finish
+from internals.batch import NOBODY, Batch, Ending, Failed, Folder, Outcome, finish
 from internals.consumer import Handled, Unprotected
 from internals.context import Context, Handler
 from internals.database import Database
@@ -149,7 +149,7 @@ class ContextConsumer:
             batch.give_way(delivery, error, handler.retry)
         else:
             attempts = delivery.attempts + 1
-            batch.fail(delivery, error, handler.retry, attempts=attempts, took=took)
+            batch.note_failed(Failed(delivery, error, handler.retry, attempts, took=took))
 
     def _call(
         self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch, *, alone: bool
@@ -222,6 +222,8 @@ def to_run(
     handler = context.handler_of(delivery.message)
     if delivery.message.root_id in undone:
         batch.take_back(delivery)
+    elif delivery.given_up:
+        batch.give_up(delivery)
     elif isinstance(handler, NoUndo):
         batch.stand(delivery, handler.reason)
     elif handler is None:

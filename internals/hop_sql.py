@@ -9,7 +9,7 @@ from internals.causal_sql import FIRST_OF_ITS_KEY, NEVER
 CLAIMED = """
     o.id, o.kind, o.category, o.payload::text, o.saga_id, o.saga, o.causation_id, o.root_id,
     o.recipient, o.sender, o.awaits, o.retry::text, o.intent_id, o.undoes, o.depth, i.attempts,
-    i.rings, i.ordering_key, i.yields"""
+    i.rings, i.ordering_key, i.yields, CASE WHEN o.given_up THEN i.started_at IS NOT NULL END"""
 
 # A subquery that is not flattened is run once for each row, by primary key: of a table that has just
 # begun to grow Postgres would read all, and go on to do so.
@@ -27,7 +27,8 @@ WITH turn AS MATERIALIZED (
 )
 SELECT {CLAIMED}, turn.size
 FROM turn LEFT JOIN ((
-    SELECT message_id, attempts, rings, due_at, ordering_key, yields FROM {{schema}}.inbox AS i
+    SELECT message_id, attempts, rings, due_at, ordering_key, yields, started_at
+    FROM {{schema}}.inbox AS i
     WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now() AND {FIRST_OF_ITS_KEY}
     ORDER BY due_at
     LIMIT (SELECT size FROM turn)
@@ -41,7 +42,7 @@ ORDER BY i.due_at, o.seq
 # the rows of the batch are locked.
 CLAIM_SAGAS = f"""
 WITH due AS MATERIALIZED (
-    SELECT message_id, saga_id, attempts, rings, due_at, ordering_key, yields
+    SELECT message_id, saga_id, attempts, rings, due_at, ordering_key, yields, started_at
     FROM {{schema}}.inbox
     WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now()
       AND (saga_id IS NULL OR saga_id <> ALL (%(skip)s::uuid[]))

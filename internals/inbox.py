@@ -14,7 +14,7 @@ from internals.unit_of_work import Row, UnitOfWork
 from saga.envelope import Category, Envelope
 
 #: Columns of a claim that make up the delivery; a saga's state comes after them.
-DELIVERY_COLUMNS = 19
+DELIVERY_COLUMNS = 20
 
 #: Longest error text that is kept with a delivery.
 _MAX_ERROR = 2000
@@ -44,6 +44,10 @@ class Delivery:
     ordering_key: str | None = None
     #: Runs in a row that gave way to the database and were not counted.
     yields: int = 0
+    #: Whether its saga gave it up, so that it is not started any more.
+    given_up: bool = False
+    #: Of such a one, whether a handler that acts outside the database was started before.
+    started: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,19 @@ class Inbox:
             return unit.run(statements.finish, parameters)
         return unit.run(statements.finish_sagas, {**parameters, **sagas})
 
+    def given_up(self, unit: UnitOfWork, ids: Iterable[UUID]) -> dict[UUID, bool]:
+        """Return which of these commands their sagas gave up, though a run was under way.
+
+        Each comes with whether a handler that acts outside the database was started.  Until the
+        commit no saga gives up one of the others: it waits, and finds what became of the run.
+        """
+        asked = {"consumer": self.consumer, "id": sorted(ids)}
+        return {
+            id: started
+            for id, given_up, started in unit.run(self._statements.look_given_up, asked)
+            if given_up
+        }
+
     def _parameters(self, settlements: Iterable[Settlement]) -> dict[str, object]:
         settled = records(_record(settlement, self.consumer) for settlement in settlements)
         return {"consumer": self.consumer, "settled": settled}
@@ -182,6 +199,7 @@ def delivery(row: Row) -> Delivery:
         rings,
         ordering_key,
         yields,
+        given_up,
     ) = row[:DELIVERY_COLUMNS]
     envelope = Envelope(
         id=id,
@@ -200,7 +218,15 @@ def delivery(row: Row) -> Delivery:
         undoes=undoes,
         depth=depth,
     )
-    return Delivery(envelope, attempts, rings, ordering_key, yields)
+    return Delivery(
+        envelope,
+        attempts,
+        rings,
+        ordering_key,
+        yields,
+        given_up=given_up is not None,
+        started=bool(given_up),
+    )
 
 
 def _record(settlement: Settlement, consumer: str) -> dict[str, Value]:

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
-from internals.batch import Batch, Ending, finish
+from internals.batch import Batch, Ending, Failed, finish
 from internals.context import Handler
 from internals.database import Database
 from internals.failures import is_server_trouble, is_transient
@@ -92,13 +92,9 @@ def run_leased(
         elif lost or is_server_trouble(error) or (no_connection and is_transient(error)):
             batch.give_way(delivery, error, handler.retry, external=handler.external)
         else:
-            batch.fail(
-                delivery,
-                error,
-                handler.retry,
-                attempts=attempts,
-                external=handler.external,
-                took=time.monotonic() - began,
+            took = time.monotonic() - began
+            batch.note_failed(
+                Failed(delivery, error, handler.retry, attempts, handler.external, took)
             )
     else:
         batch.succeed(delivery, work.sent, took=time.monotonic() - began)

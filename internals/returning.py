@@ -43,13 +43,18 @@ class _Arriving:
 
     delivery: Delivery
     parcel: Parcel
-    #: Of a parked delivery, whether its handler acts outside and was started.
+    #: Of a parked or revoked delivery, whether its handler acts outside and was started.
     started: bool
 
     @property
     def id(self) -> UUID:
         """The parcel's own."""
         return self.delivery.message.id
+
+    @property
+    def untouched(self) -> bool:
+        """Whether it was taken back and no handler that acts outside was started."""
+        return self.parcel.settlement.state is DeliveryState.REVOKED and not self.started
 
     @property
     def parked(self) -> bool:
@@ -115,13 +120,13 @@ class Returner:
 
     def _open(self, unit: UnitOfWork, deliveries: Sequence[Delivery]) -> list[_Arriving]:
         parcels = [Parcel.from_json(delivery.message.payload) for delivery in deliveries]
-        parked = [
+        ended = [
             parcel.settlement.message_id
             for parcel in parcels
-            if parcel.settlement.state is DeliveryState.PARKED
+            if parcel.settlement.state in (DeliveryState.PARKED, DeliveryState.REVOKED)
         ]
-        asked = {"id": parked, "consumer": self._inbox.consumer}
-        started = {id for (id,) in unit.run(self._statements.started, asked)} if parked else set()
+        asked = {"id": ended, "consumer": self._inbox.consumer}
+        started = {id for (id,) in unit.run(self._statements.started, asked)} if ended else set()
         return [
             _Arriving(delivery, parcel, parcel.settlement.message_id in started)
             for delivery, parcel in zip(deliveries, parcels, strict=True)
@@ -192,6 +197,7 @@ class _Arrival:
         batch = Batch(self.name)
         failed: list[Settlement] = []
         parked: list[_Arriving] = []
+        untouched: list[_Arriving] = []
         ids = [each.parcel.settlement.message_id for each in self.arriving]
         rows = unit.run(self.statements.awaited, {"id": ids, "consumer": self.name})
         awaited = {id: found for id, *found in rows}
@@ -209,13 +215,15 @@ class _Arrival:
             if is_counted(tuple(awaits)):
                 quiet = each.parcel.refuses
                 batch.closed.append(Closing(root_id, id, closes=not each.parked, quiet=quiet))
+            if each.untouched:
+                untouched.append(each)
             if each.parked:
                 parked.append(each)
             elif key is not None:
                 batch.keys.add(key)
         self._note(unit, failed)
         # Before anything is undone by what arrives.
-        self._tell_untouched(unit, [each for each in parked if not each.started])
+        self._tell_untouched(unit, [*(e for e in parked if not e.started), *untouched])
         woken = finish(unit, self.inbox, self.outbox, batch, folders=folders)
         self._remember(unit, parked)
         return Handled(woken=woken)

@@ -35,21 +35,38 @@ WHERE message_id = %(id)s AND consumer = %(consumer)s AND coalesce(state = 'pend
 FOR UPDATE
 """
 
-# The commands of given-up steps, where they were not started or failed without leaving anything.
-# A handler that acts outside the database and was started may have had its effect.
+# Commands of given-up steps.  Who fails in a run that is under way finds the mark, or is waited for.
+_GIVE_UP = """
+UPDATE {schema}.outbox SET given_up = true WHERE id = ANY (%(id)s::uuid[]) AND NOT given_up
+"""
+
+_GIVEN_UP = (
+    "SELECT id FROM {schema}.outbox WHERE id = ANY (%(id)s::uuid[]) AND given_up ORDER BY id"
+)
+
+_LOOK_GIVEN_UP = """
+SELECT o.id, o.given_up, i.started_at IS NOT NULL
+FROM {schema}.outbox AS o JOIN {schema}.inbox AS i ON i.message_id = o.id
+WHERE o.id = ANY (%(id)s::uuid[]) AND i.consumer = %(consumer)s
+ORDER BY o.id FOR SHARE OF o
+"""
+
+# Of those the ones of which no run is under way.  A handler that acts outside the database and was
+# started may have had its effect.
 _REVOKE = """
 WITH taken AS (
     SELECT i.message_id, i.consumer
     FROM {schema}.inbox AS i JOIN {schema}.outbox AS o ON o.id = i.message_id
     WHERE o.id = ANY (%(root)s::uuid[])
-      AND i.state IN ('pending', 'parked') AND i.started_at IS NULL
+      AND i.state IN ('pending', 'parked')
+      AND (i.started_at IS NULL OR i.state = 'parked' OR i.lease IS NULL OR i.due_at <= now())
     FOR UPDATE OF i SKIP LOCKED
 )
 UPDATE {schema}.inbox AS i
 SET state = 'revoked', done_at = clock_timestamp(),
     last_error = concat_ws('; ', i.last_error, 'revoked: its step was given up')
 FROM taken WHERE i.message_id = taken.message_id AND i.consumer = taken.consumer
-RETURNING i.message_id, i.consumer, i.ordering_key
+RETURNING i.message_id, i.consumer, i.ordering_key, i.started_at IS NOT NULL
 """
 
 # Deadlines that are not needed any more.  One that another hop has claimed is due: it is left to
@@ -72,6 +89,7 @@ SET state = 'pending', attempts = 0, rings = 0, yields = 0, done_at = NULL, due_
 WHERE message_id = ANY (%(id)s::uuid[])
   AND (state = 'parked' OR state = 'revoked' AND consumer = %(dropped_at)s)
   AND (%(of)s::text IS NULL OR consumer = %(of)s)
+  AND NOT EXISTS (SELECT FROM {schema}.outbox AS o WHERE o.id = message_id AND o.given_up)
 RETURNING message_id, consumer
 """
 
@@ -218,6 +236,9 @@ class Statements:
     finish_sagas: str = hop_sql.FINISH_SAGAS
     lease: str = _LEASE
     hold_lease: str = _HOLD_LEASE
+    give_up: str = _GIVE_UP
+    look_given_up: str = _LOOK_GIVEN_UP
+    given_up: str = _GIVEN_UP
     revoke: str = _REVOKE
     clear: str = _CLEAR
     retry_parked: str = _RETRY_PARKED
@@ -248,6 +269,8 @@ class Statements:
     begin_forwarding: str = remote_sql.BEGIN_FORWARDING
     forward: str = remote_sql.FORWARD
     confirm: str = remote_sql.CONFIRM
+    recall: str = remote_sql.RECALL
+    hasten: str = remote_sql.HASTEN
     unexplained: str = remote_sql.UNEXPLAINED
     explain: str = remote_sql.EXPLAIN
     give_back: str = remote_sql.GIVE_BACK

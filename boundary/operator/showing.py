@@ -169,4 +169,5 @@ def _step(
         asked_at=sent_at,
         awaits=tuple(awaits),
         undo_id=undo_id if phase is Phase.COMPENSATING else None,
+        doubt=bool(stored.get("doubt")),
     )

@@ -40,6 +40,8 @@ class StepDetail:
     awaits: tuple[str, ...] = ()
     #: Under which its causal undo is counted, while it is being undone.
     undo_id: UUID | None = None
+    #: Whether it may have had an effect elsewhere that nobody knows of.
+    doubt: bool = False
 
 
 def waits_for(

@@ -56,6 +56,14 @@ def render_saga(detail: SagaDetail, *, program: str = "saga") -> RenderableType:
         # In one piece, so that it can be copied from a narrow terminal.
         command = Text(f"{program} replay {_named(saga)} --reason WHY", overflow="ignore")
         parts += [Text(), Text("mend the cause, then", "dim"), command]
+        if any(step.doubt and step.fault for step in detail.steps):
+            parts.append(
+                Text(
+                    "the call that failed may have had its effect; the replay makes it under the "
+                    "same idempotency key, unless you know that it had none and say --no-effect",
+                    "dim",
+                )
+            )
     return Group(*parts)
 
 

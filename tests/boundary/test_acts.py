@@ -135,11 +135,19 @@ class TestSaga:
         id = port.start()
         port.settle()
         acted = act(port, id, Cancelled(reason=WHY))
-        assert (acted.before, acted.after) == ("running", "running")
+        assert (acted.before, acted.after) == ("running", "compensating")
         port.open("cabins", "bank")
         port.settle()
         assert port.status(id) == "compensated"
-        assert port.done == ["cabins.reserve", "bank.charge", "bank.refund", "cabins.release"]
+        assert port.done == ["cabins.reserve", "cabins.release"]  # nobody had begun to charge
+
+    def test_a_stuck_one_that_is_cancelled_is_undone_at_once(self, port: Port, stuck: UUID) -> None:
+        acted = act(port, stuck, Cancelled(reason=WHY))
+        assert (acted.before, acted.after) == ("stuck", "compensating")
+        port.settle()
+        assert port.status(stuck) == "compensated"
+        assert port.states("bank.charge") == ["revoked"]
+        assert port.done == ["cabins.reserve", "cabins.release"]
 
     def test_a_replayed_one_orders_anew_and_the_parked_row_stays(
         self, port: Port, stuck: UUID

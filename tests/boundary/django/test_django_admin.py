@@ -160,6 +160,20 @@ def test_a_replay_is_done_with_a_reason_and_audited(
     assert "mended" in page(client, "act/")
 
 
+def test_who_knows_that_the_failed_call_had_no_effect_says_so(
+    login, stuck: str, outside: Query
+) -> None:
+    client = login(*EVERY)
+    path = f"/admin/saga/saga/{stuck}/act/replay/"
+    assert "The failed call had no effect" in page(client, f"saga/{stuck}/act/replay/")
+    said = {"reason": "asked them", "no_effect": "on"}
+    assert (
+        "with a new idempotency key" in client.post(path, said | {"preview": "1"}).content.decode()
+    )
+    client.post(path, said)
+    assert outside("SELECT detail ->> 'no_effect' FROM saga.audit") == [("true",)]
+
+
 def test_data_is_corrected_by_a_replay(login, stuck: str, outside: Query) -> None:
     client = login(*EVERY)
     path = f"/admin/saga/saga/{stuck}/act/replay/"
