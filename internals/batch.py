@@ -22,9 +22,6 @@ from saga.retry import Retry
 
 logger = logging.getLogger(__name__)
 
-#: Seconds until a delivery that this worker does not know is looked at again, by whom ever.
-UNKNOWN_DELAY = 5.0
-
 #: Seconds, at most, until a delivery that lost against another transaction is tried again.
 _CONFLICT_DELAY = 0.2
 
@@ -172,7 +169,7 @@ class Batch:
         self.leave(delivery, describe(error), delay=_CONFLICT_DELAY * random.random())
         logger.info("%s: %s gave way and is run again", self.consumer, delivery.message.kind)
 
-    def leave(self, delivery: Delivery, error: str, *, delay: float = UNKNOWN_DELAY) -> None:
+    def leave(self, delivery: Delivery, error: str, *, delay: float) -> None:
         """Leave a delivery pending, due again in `delay` seconds, without counting a failure."""
         self.settlements.append(
             Settlement(

@@ -12,6 +12,8 @@ from uuid import UUID, uuid5
 
 from pydantic import BaseModel
 
+from saga.unknown_fields import Unknown
+
 D = TypeVar("D", bound=BaseModel)
 S = TypeVar("S")
 
@@ -192,6 +194,8 @@ class SagaState(Generic[D]):
     #: Messages to the saga itself that are parked because one of its functions raised: id to
     #: error.  Each goes when its message is consumed after all.
     faults: Mapping[UUID, str] = field(default_factory=dict)
+    #: What another release stored with the data, which the class here does not read.
+    unknown: Unknown | None = field(default=None, compare=False, repr=False)
 
     @property
     def reason(self) -> str | None:
