@@ -227,7 +227,12 @@ class Orchestrator:
         decision = decide(saga, state, message)
         for sent in decision.send:
             self._outbox.check(sent)
-        return _Decided(state, decision, data_to_json(decision.state))
+        data = data_to_json(decision.state)
+        self._outbox.check_size(data, f"{self._saga}: the data after {message.kind}")
+        if decision.state.early != state.early:
+            kept = "".join(text for kept in decision.state.early.values() for _, text in kept)
+            self._outbox.check_size(kept, f"{self._saga}: what came before it was waited for")
+        return _Decided(state, decision, data)
 
     def _take(
         self, decided: _Decided, message: Envelope, folding: _Folding

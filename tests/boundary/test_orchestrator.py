@@ -28,8 +28,8 @@ from boundary.doctor.finding import Verdict
 from boundary.operator import show_saga
 from internals import Context, Work
 from internals.hop import hop
-from internals.unit_of_work import SqlAlchemyUnitOfWork
-from saga import Command, Done, Event, PayloadError, Refused, Retry, Saga, Started, Step
+from internals.unit_of_work import SqlAlchemyUnitOfWork, joined
+from saga import Command, Done, Event, PayloadError, Refused, Retry, Saga, Started, Step, Wait
 
 
 @pytest.fixture
@@ -411,6 +411,48 @@ class TestFault:
         assert busy.saga(good)["status"] == "completed"
         assert busy.saga(bad)["status"] == "stuck"
         assert "the limit is" in busy.saga(bad)["reason"]
+
+    def test_data_that_grows_too_large_is_that_saga_s_trouble_alone(self, office: Any) -> None:
+        def grow(move: Move, outcome: Any) -> Move:
+            return move.model_copy(update={"note": "x" * 300_000}) if move.n == 1 else move
+
+        busy = office(moving(on_success=grow), contexts=contexts())
+        bad, good = busy.start(1, 2)
+        busy.settle()
+        assert busy.saga(good)["status"] == "completed"
+        assert busy.saga(bad)["status"] == "stuck"
+        assert "the data after van.loaded has 300," in busy.saga(bad)["reason"]
+
+        # Nor may whoever mends it: a host that goes on and commits has changed nothing.
+        before = busy.saga(bad)
+        act = Replayed(reason="shorter", data={"note": "y" * 300_000})
+        with (
+            busy.runtime.engine.begin() as connection,
+            pytest.raises(PayloadError, match="has 300,.* bytes and the limit is 262,144"),
+        ):
+            busy.runtime.acts.act(joined(connection), bad, act, actor="ann")
+        assert busy.saga(bad) == before
+
+    def test_what_comes_early_is_kept_up_to_the_same_limit(self, office: Any) -> None:
+        class Signed(Event, kind="people.signed"):
+            text: str
+
+        saga = Saga(
+            name="moving",
+            data=Move,
+            steps=(
+                Step("load", lambda move: Load(n=move.n), until=Loaded),
+                Wait("sign", until=Signed),
+            ),
+        )
+        busy = office(saga, contexts=contexts())
+        (id,) = busy.start(1, saga=saga)
+        with busy.runtime.engine.begin() as connection:
+            for _ in range(3):
+                busy.runtime.signal(connection, id, Signed(text="x" * 100_000))
+        busy.runtime.answer(CONSUMER)
+        states = sorted(row["state"] for row in busy.deliveries() if row["kind"] == Signed.kind)
+        assert states == ["done", "done", "parked"]
 
     def test_stored_data_that_no_longer_fits_is_left_for_a_release_that_can_read_it(
         self, office: Any
