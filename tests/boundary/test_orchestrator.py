@@ -29,7 +29,19 @@ from boundary.operator import show_saga
 from internals import Context, Work
 from internals.hop import hop
 from internals.unit_of_work import SqlAlchemyUnitOfWork, joined
-from saga import Command, Done, Event, PayloadError, Refused, Retry, Saga, Started, Step, Wait
+from saga import (
+    Command,
+    Done,
+    Event,
+    PayloadError,
+    Refused,
+    Replayed,
+    Retry,
+    Saga,
+    Started,
+    Step,
+    Wait,
+)
 
 
 @pytest.fixture
@@ -428,7 +440,7 @@ class TestFault:
         act = Replayed(reason="shorter", data={"note": "y" * 300_000})
         with (
             busy.runtime.engine.begin() as connection,
-            pytest.raises(PayloadError, match="has 300,.* bytes and the limit is 262,144"),
+            pytest.raises(PayloadError, match=r"has 300,.* bytes and the limit is 262,144"),
         ):
             busy.runtime.acts.act(joined(connection), bad, act, actor="ann")
         assert busy.saga(bad) == before
