@@ -1,13 +1,18 @@
-"""Unknown fields: what a newer release put into a saga's data, and this one must not lose.
+"""Unknown fields: what another release put into data or a message, and this one must not lose.
 
 A worker of an older release reads the data without them, and changes what it knows.  When the data
 is stored, they are put back where they were.
 """
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
-from saga.errors import UnreadableMessage
+from pydantic import ValidationError
+
+from saga.errors import PayloadError, UnreadableMessage
+from saga.json_text import check_storable, compact
+from saga.messages import Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,29 @@ class Unknown:
         Raises `UnreadableMessage` where nobody can say to which item of a list they belong.
         """
         return _merged(self.stored, self.read, written, "data")
+
+
+def written_as_it_came(message: Message, text: str | bytes) -> str:
+    """Return what is to be stored of a message that was read from this text, of whoever wrote it.
+
+    Fields that this release does not know are kept: one that comes after may.  Raises `PayloadError`
+    for what cannot be stored.
+    """
+    written = message.to_json()
+    try:
+        type(message).model_validate_json(text, extra="forbid", by_alias=True, by_name=True)
+    except ValidationError:
+        pass
+    else:
+        return written  # there are none
+    try:
+        read = json.loads(written)
+        whole = compact(Unknown(json.loads(text), read).put_back(read))
+        whole.encode()
+    except (ValueError, RecursionError) as error:  # NaN, half a character, or what no end is of
+        raise PayloadError(f"{message.kind}: cannot be kept as it came") from error
+    check_storable(whole, message.kind)
+    return whole
 
 
 def _merged(stored: Any, read: Any, written: Any, where: str) -> Any:
