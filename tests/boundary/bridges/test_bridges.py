@@ -372,7 +372,7 @@ class TestIn:
         ]
 
     @pytest.mark.parametrize("stream", ["redis"], indirect=True)
-    @pytest.mark.parametrize("more", [b"NaN", b"1e999", b'"\\ud800"', b'"\\u0000"'])
+    @pytest.mark.parametrize("more", [b"NaN", b"1e999", b'"\\u0000"'])
     def test_what_no_database_can_hold_of_it_stays_with_the_bridge(
         self, station: Station, stream: Any, more: bytes
     ) -> None:
