@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from boundary.act_words import check_words
 from boundary.consequences import Consequences
 from boundary.saga_rows import StoredSaga, data_to_json, saving
 from internals.failures import describe
@@ -20,7 +21,7 @@ from internals.unit_of_work import UnitOfWork
 from saga.decide import Decision, Verdict, decide
 from saga.definition import Saga, Wait
 from saga.envelope import Category, Envelope, saga_consumer
-from saga.errors import ActRefused, PayloadError, SagaError, UnknownSaga
+from saga.errors import ActRefused, SagaError, UnknownSaga
 from saga.messages import Cancelled, Event, Message, Replayed, Skipped
 from saga.state import SagaState, Status, start_id
 
@@ -62,7 +63,9 @@ class Acts:
         Raises:
             UnknownSaga: There is no such saga, or this process lacks its definition.
             ActRefused: It cannot be done now.
+            PayloadError: The reason is blank, or something is too large to be kept.
         """
+        check_words(actor, _reason(act))  # before anything is written
         name, stored, saga = self._locked(unit, saga_id)
         state = stored.state(saga, saga_id)
         message = Envelope(
@@ -123,6 +126,8 @@ class Acts:
         Returns the consumers to ring.  Raises `UnknownSaga`, and `ActRefused` if no wait of the
         saga takes such a message.
         """
+        if actor is not None:
+            check_words(actor, reason)
         name, _, saga = self._locked(unit, saga_id)
         kinds = {kind for step in saga if isinstance(step, Wait) for kind in step.awaits}
         if event.kind not in kinds:
@@ -157,6 +162,7 @@ class Acts:
 
         Returns the consumers to ring.  Raises `ActRefused` if one of them is not parked.
         """
+        check_words(actor, reason)
         rows = unit.run(
             self._statements.retry_parked,
             {"id": list(ids), "of": consumer, "grace": self._grace, "dropped_at": None},
@@ -181,6 +187,7 @@ class Acts:
         Returns the consumers to ring: what was held up goes on, and a saga that waits until all is
         done hears of it.  Raises `ActRefused` if one of them is not parked.
         """
+        check_words(actor, reason)
         rows = unit.run(
             self._statements.drop_parked,
             {"id": list(ids), "of": consumer, "why": f"dropped: {reason}"},
@@ -209,7 +216,10 @@ class Acts:
         """Store what was decided, as the orchestrator's hop does, and the act as consumed."""
         state: SagaState[Any] = decision.state
         consumer = saga_consumer(name)
-        unit.run(self._statements.save_sagas, saving(name, [(state, data_to_json(state))]))
+        data = data_to_json(state)
+        self._outbox.check(message)
+        self._outbox.check_size(data, f"the data of saga {state.id}")
+        unit.run(self._statements.save_sagas, saving(name, [(state, data)]))
         unit.run(
             self._statements.record_act,
             {
@@ -273,9 +283,13 @@ class Acts:
         saga_id: UUID | None = None,
         message_id: UUID | None = None,
     ) -> None:
-        """Write down who did what and why; raises `PayloadError` for a reason that is blank."""
-        if not reason.strip():
-            raise PayloadError("give a reason: it is kept with the act")
+        """Write down who did what and why.
+
+        Raises `PayloadError` for a reason that is blank, and for what is too long to be kept.
+        """
+        check_words(actor, reason)
+        text = json.dumps(dict(detail))
+        self._outbox.check_size(text, f"what is told with {act!r}")
         unit.run(
             self._statements.audit,
             {
@@ -285,7 +299,7 @@ class Acts:
                 "saga_id": saga_id,
                 "message_id": message_id,
                 "reason": reason,
-                "detail": json.dumps(dict(detail)),
+                "detail": text,
             },
         )
 

@@ -23,8 +23,6 @@ from saga.retry import Retry
 
 logger = logging.getLogger(__name__)
 
-#: Seconds until a delivery that this worker does not know is looked at again, by whom ever.
-UNKNOWN_DELAY = 5.0
 
 #: Characters of a rejection's reason that are sent on.
 _MAX_REASON = 2000
@@ -269,9 +267,7 @@ class Batch:
         self.leave(delivery, describe(error), delay=delay, yields=yields)
         logger.info("%s: %s gave way and is run again in %.1f s", self.consumer, kind, delay)
 
-    def leave(
-        self, delivery: Delivery, error: str, *, delay: float = UNKNOWN_DELAY, yields: int = 0
-    ) -> None:
+    def leave(self, delivery: Delivery, error: str, *, delay: float, yields: int = 0) -> None:
         """Leave a delivery pending, due again in `delay` seconds, without counting a failure."""
         self.settlements.append(
             Settlement(

@@ -8,12 +8,13 @@ from uuid import UUID
 
 from internals.batch import NOBODY, Batch, Ending, Failed, Folder, Outcome, finish
 from internals.consumer import Handled, Unprotected
-from internals.context import Context, Handler
+from internals.context import Context, Handler, Unreadable
 from internals.database import Database
 from internals.failures import is_passing, is_server_trouble
 from internals.giving_way import YIELDS
 from internals.inbox import Delivery, Inbox
 from internals.leased import Leased, run_leased
+from internals.left import UNHANDLED, UNREADABLE, Left
 from internals.outbox import Outbox
 from internals.taken import TakenIds
 from internals.undo import NoUndo
@@ -83,6 +84,7 @@ class ContextConsumer:
         self._careful = 0
         self._undone = threading.local()
         self._taken = TakenIds()
+        self._left = Left(self.name)
 
     def handle(
         self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
@@ -104,7 +106,7 @@ class ContextConsumer:
                 self._pace = position
                 left += len(deliveries) - position
                 break
-            handler = to_run(self._context, delivery, undone, batch)
+            handler = to_run(self._context, delivery, undone, batch, self._left)
             if handler is None:
                 continue
             if not handler.external and delivery.rings < SUSPECT_RINGS:
@@ -145,6 +147,8 @@ class ContextConsumer:
             self._careful -= self._careful > 0
         elif isinstance(error, Rejected):
             batch.reject(delivery, error, took=took)
+        elif isinstance(error, Unreadable):
+            leave_unread(delivery, error, batch, self._left)
         elif is_server_trouble(error):
             batch.give_way(delivery, error, handler.retry)
         else:
@@ -192,6 +196,11 @@ class ContextConsumer:
         self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch
     ) -> Leased | None:
         """Take a delivery out of the batch, to be run alone once the start of it is committed."""
+        try:
+            handler.read(delivery.message)
+        except Unreadable as unread:  # before a start of it is counted
+            leave_unread(delivery, unread, batch, self._left)
+            return None
         limit = handler.retry.overridden_by(delivery.message.retry).attempts
         if not handler.external:
             limit = max(limit, self._suspect_starts)
@@ -209,7 +218,11 @@ class ContextConsumer:
 
 
 def to_run(
-    context: Context, delivery: Delivery, undone: Container[UUID | None], batch: Batch
+    context: Context,
+    delivery: Delivery,
+    undone: Container[UUID | None],
+    batch: Batch,
+    left: Left,
 ) -> Handler | None:
     """Return the handler to run; None where there is none to run, which is noted in the batch.
 
@@ -218,6 +231,7 @@ def to_run(
         delivery: One that was claimed.
         undone: Roots of what is being undone.
         batch: Its batch.
+        left: What the consumer leaves to other workers.
     """
     handler = context.handler_of(delivery.message)
     if delivery.message.root_id in undone:
@@ -229,8 +243,14 @@ def to_run(
     elif handler is None:
         # Another worker, of a newer or an older release, may know it: never discard.
         kind = delivery.message.kind
-        batch.leave(delivery, f"no handler for {kind} in this worker")
-        logger.warning("%s: %s is left for a worker that knows it", context.name, kind)
+        reason = f"{UNHANDLED}{kind} in this worker"
+        batch.leave(delivery, reason, delay=left.delay(kind, reason))
     else:
         return handler
     return None
+
+
+def leave_unread(delivery: Delivery, error: Exception, batch: Batch, left: Left) -> None:
+    """Leave what cannot be read to a worker of another release."""
+    reason = f"{UNREADABLE}{error}"
+    batch.leave(delivery, reason, delay=left.delay(delivery.message.kind, reason))

@@ -141,11 +141,20 @@ class Outbox:
 
     def check(self, message: Envelope) -> None:
         """Raise `PayloadError` if the payload has more bytes than the limit."""
-        size = len(message.payload.encode())
+        self.check_size(message.payload, f"{message.kind}: the payload")
+
+    def check_size(self, text: str, of: str) -> None:
+        """Raise `PayloadError` if what is to be stored has more bytes than a payload may have.
+
+        Args:
+            text: What is to be stored.
+            of: What it is, to begin a sentence with.
+        """
+        size = len(text.encode())
         if size > self._max_payload:
             raise PayloadError(
-                f"{message.kind}: the payload has {size:,} bytes and the limit is "
-                f"{self._max_payload:,}; keep the data elsewhere and send its key"
+                f"{of} has {size:,} bytes and the limit is {self._max_payload:,}; keep the data "
+                "elsewhere and send its key"
             )
 
 

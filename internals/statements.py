@@ -115,7 +115,7 @@ RETURNING id
 """
 
 _STARTED_BEFORE = """
-SELECT m.item, s.id, o.payload = m.payload::jsonb
+SELECT m.item, s.id, o.payload = m.payload::jsonb, o.payload::text
 FROM unnest(%(item)s::int[], %(key)s::text[], %(payload)s::text[]) AS m (item, key, payload)
 JOIN {schema}.saga AS s ON s.name = %(name)s AND s.key = m.key
 JOIN {schema}.outbox AS o ON o.saga_id = s.id AND o.kind = 'saga.started'

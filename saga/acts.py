@@ -4,6 +4,7 @@ Whether an act is allowed is asked first, with `refusal_of`; the answer is a sen
 operator.  The act itself is a message like any other, so history folds with it.
 """
 
+import json
 from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import UUID
@@ -15,7 +16,7 @@ from saga.course import Course, names_from
 from saga.definition import Saga, Step, Wait
 from saga.envelope import Envelope
 from saga.errors import PayloadError
-from saga.json_text import first_problem
+from saga.json_text import dump_json, first_problem
 from saga.messages import Cancelled, Message, Replayed, Skipped
 from saga.outcomes import pivot_passed
 from saga.state import IN_FLIGHT, ORDERED, Direction, Phase, SagaState, Status, StepState
@@ -119,7 +120,9 @@ def _corrected(saga: Saga[D], state: SagaState[D], data: dict[str, Any]) -> Saga
     if unknown:
         raise PayloadError(f"the saga's data has no field {unknown[0]!r}")
     try:
-        merged = saga.data.model_validate({**state.data.model_dump(mode="json"), **data})
+        before = json.loads(dump_json(state.data, "the saga's data"))
+        text = json.dumps({**before, **data})
+        merged = saga.data.model_validate_json(text, by_alias=True, by_name=True)
     except ValidationError as error:
         raise PayloadError(f"the corrected data does not fit: {first_problem(error)}") from error
     return replace(state, data=merged)

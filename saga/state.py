@@ -12,6 +12,8 @@ from uuid import UUID, uuid5
 
 from pydantic import BaseModel
 
+from saga.unknown_fields import Unknown
+
 D = TypeVar("D", bound=BaseModel)
 S = TypeVar("S")
 
@@ -213,6 +215,8 @@ class SagaState(Generic[D]):
     faults: Mapping[UUID, str] = field(default_factory=dict)
     #: Messages above its start that handlers handled: none, unless a handler started it.
     depth: int = 0
+    #: What another release stored with the data, which the class here does not read.
+    unknown: Unknown | None = field(default=None, compare=False, repr=False)
 
     @property
     def reason(self) -> str | None:

@@ -115,7 +115,7 @@ def cause(event: CloudEvent) -> UUID | None:
 
 def schema(event: type[Event]) -> dict[str, Any]:
     """Return the JSON Schema of an event as it travels: its attributes, and its payload as data."""
-    data = event.model_json_schema(ref_template="#/$defs/{model}")
+    data = event.model_json_schema(by_alias=False, ref_template="#/$defs/{model}")
     definitions = data.pop("$defs", {})
     properties: dict[str, Any] = {
         name: {"type": "string", "description": says} for name, says in _ATTRIBUTES.items()

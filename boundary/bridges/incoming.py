@@ -28,6 +28,7 @@ from saga.envelope import Category, Envelope
 from saga.errors import DefinitionError, PayloadError
 from saga.messages import Command, Event
 from saga.retry import Retry
+from saga.unknown_fields import written_as_it_came
 
 logger = logging.getLogger(__name__)
 
@@ -212,7 +213,7 @@ class Receiver:
             id=identity(event),
             kind=read.kind,
             category=Category.EVENT,
-            payload=read.to_json(),
+            payload=written_as_it_came(read, event.data),
             saga_id=saga_id,
             saga=saga,
             causation_id=by,

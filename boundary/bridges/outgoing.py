@@ -21,6 +21,7 @@ from internals.context_consumer import to_run
 from internals.database import Database
 from internals.failures import describe
 from internals.inbox import Delivery, Inbox
+from internals.left import Left
 from internals.outbox import Outbox
 from internals.undo import no_undo
 from internals.unit_of_work import UnitOfWork
@@ -76,6 +77,7 @@ class OutgoingConsumer:
         self._inbox = inbox
         self._outbox = outbox
         self._sink = bridge.stream.sink()
+        self._left = Left(bridge.name)
         self._sent_at = _SENT_AT.format(schema=schema)
         self._pause = 0.0
         self._next = 0.0
@@ -94,7 +96,9 @@ class OutgoingConsumer:
             return Handled(more=True, missed=True)
         batch = Batch(self.name)
         undone = self._outbox.settling.undone(unit, (d.message for d in deliveries))
-        going = [each for each in deliveries if to_run(self._bridge, each, undone, batch)]
+        going = [
+            each for each in deliveries if to_run(self._bridge, each, undone, batch, self._left)
+        ]
         trouble = self._send(unit, going, batch) if going else False
         woken = finish(unit, self._inbox, self._outbox, batch, folders=folders)
         more = len(deliveries) >= size and not trouble

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -80,6 +81,11 @@ pilots = Context("pilots")
 pilots.reacts_to(Docked, ordered_by="ship")(lambda event, work: None)
 runtime = Runtime(contexts=[pilots, IncomingBridge("sea", stream, events=[Docked])])
 """
+
+
+def _more(value: bytes) -> bytes:
+    """An event with a field that this release does not know."""
+    return b'{"ship": "Bo", "berth": 1, "more": %s}' % value
 
 
 def read_all(stream: Any, count: int) -> list[CloudEvent]:
@@ -351,6 +357,34 @@ class TestIn:
         assert station.noted() == [("Ellen", 5)]
         [(_, error)] = station.parked()
         assert says in error or "too large" in error
+
+    @pytest.mark.parametrize("stream", ["redis"], indirect=True)
+    def test_what_a_partner_added_is_ignored_and_kept(self, station: Station, stream: Any) -> None:
+        put(stream, CloudEvent(_docked("Bo", 1).attributes, _more(b'{"tons": [7]}')))
+        put(stream, _docked("Ellen", 5))
+        station.hear(2)
+        assert station.noted() == [("Bo", 1), ("Ellen", 5)]
+        assert station.parked() == []
+        kept = station.outside.execute("SELECT payload FROM outbox ORDER BY seq").fetchall()
+        assert kept == [
+            ({"ship": "Bo", "berth": 1, "more": {"tons": [7]}},),
+            ({"ship": "Ellen", "berth": 5},),
+        ]
+
+    @pytest.mark.parametrize("stream", ["redis"], indirect=True)
+    @pytest.mark.parametrize("more", [b"NaN", b"1e999", b'"\\u0000"'])
+    def test_what_no_database_can_hold_of_it_stays_with_the_bridge(
+        self, station: Station, stream: Any, more: bytes
+    ) -> None:
+        put(stream, CloudEvent(_docked("Bo", 1).attributes, _more(more)))
+        put(stream, _docked("Ellen", 5))
+        station.hear(2)
+        assert sorted(station.noted()) == [("Bo", 1), ("Ellen", 5)]
+        assert station.parked() == []
+        [(unread,)] = station.outside.execute(
+            "SELECT payload FROM outbox WHERE kind = 'sea.unread'"
+        ).fetchall()
+        assert b64decode(unread["data"]) == _more(more)
 
     @pytest.mark.parametrize("stream", ["redis"], indirect=True)
     def test_it_is_read_when_it_can_be(

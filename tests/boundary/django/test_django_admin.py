@@ -94,6 +94,24 @@ def test_the_list_shows_filters_and_finds(login, stuck: str) -> None:
         assert f"{count} result{'s' * (count != 1)}" in found, term
 
 
+def test_the_page_shows_every_phase_and_status(login, stuck: str, outside: Query) -> None:
+    from saga import Phase, Status
+
+    client = login(*EVERY)
+    for phase in Phase:
+        outside(
+            "UPDATE saga.saga SET steps = json_build_object('settle',"
+            " json_build_object('phase', %s::text, 'generation', 1)) RETURNING id",
+            phase.value,
+        )
+        shown = page(client, f"saga/{stuck}/change/")
+        assert phase.value in shown or phase.value.replace("_", " ") in shown
+    for status in Status:
+        outside("UPDATE saga.saga SET status = %s RETURNING id", status.value)
+        assert f"saga-status-{status.value}" in page(client, f"saga/{stuck}/change/")
+        assert f"saga-status-{status.value}" in page(client, "saga/")
+
+
 def test_the_list_stays_fast(login, stuck: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
