@@ -32,6 +32,7 @@ from internals.consumer import Consumer
 from internals.context import Context
 from internals.context_consumer import ContextConsumer
 from internals.database import Database, SqlAlchemyDatabase
+from internals.heartbeat import Heartbeat
 from internals.hop import Colocated, drain
 from internals.ids import uuid7
 from internals.inbox import Inbox
@@ -150,7 +151,9 @@ class Runtime:
         for context in self.contexts:
             if isinstance(context, OutgoingBridge):
                 inbox, schema = self._inbox(context.name), self.settings.db_schema
-                found[context.name] = OutgoingConsumer(context, inbox, self._outbox, schema)
+                found[context.name] = OutgoingConsumer(
+                    context, inbox, self._outbox, schema, self._heartbeat
+                )
             elif context.name in self._remote:
                 found[context.name] = self._remote[context.name].forwarder
             elif context.database is None:
@@ -170,6 +173,7 @@ class Runtime:
             suspect_starts=self.settings.suspect_starts,
             around=self._around,
             ending=ending,
+            heartbeat=self._heartbeat,
         )
 
     @cached_property
@@ -352,13 +356,17 @@ class Runtime:
             known = f"it has {', '.join(bridges)}" if bridges else "it has none at all"
             raise DefinitionError(f"there is no incoming bridge {name!r} here; {known}")
         self.subscribe_once()
+        bridge = bridges[name]
+        outgoing = tuple(c.name for c in self.contexts if isinstance(c, OutgoingBridge))
         return Receiver(
-            bridges[name],
+            bridge,
             self.database,
             self._outbox,
             self.settings.db_schema,
             self.settings.max_payload,
             self.broker.ring,
+            outgoing if bridge.answers is None else bridge.answers,
+            self.settings.max_depth,
         )
 
     def follow_no_further(self) -> None:
@@ -418,6 +426,11 @@ class Runtime:
             max_payload=self.settings.max_payload,
             max_depth=self.settings.max_depth,
         )
+
+    @cached_property
+    def _heartbeat(self) -> Heartbeat:
+        """One for the whole process, whatever its consumers run under leases."""
+        return Heartbeat(self.statements)
 
     @cached_property
     def acts(self) -> Acts:

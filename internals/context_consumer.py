@@ -11,6 +11,7 @@ from internals.consumer import Handled, Unprotected
 from internals.context import Context, Handler
 from internals.database import Database
 from internals.failures import is_server_trouble, is_transient
+from internals.heartbeat import Heartbeat, Held
 from internals.inbox import Delivery, Inbox
 from internals.leased import Leased, run_leased
 from internals.outbox import Outbox
@@ -53,6 +54,7 @@ class ContextConsumer:
         around: Entered around each run of a handler, within its transaction: what a host
             framework sets up for its own code, such as an application context.
         ending: How batches are written.
+        heartbeat: Renews the leases of this process; one of its own if not given.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class ContextConsumer:
         suspect_starts: int = SUSPECT_STARTS,
         around: Around = nothing_around,
         ending: Ending = finish,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         self.name = context.name
         self._context = context
@@ -79,6 +82,7 @@ class ContextConsumer:
         self._careful = 0
         self._undone = threading.local()
         self._taken = TakenIds()
+        self._heartbeat = heartbeat or Heartbeat(inbox.statements)
 
     def handle(
         self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
@@ -118,7 +122,11 @@ class ContextConsumer:
         )
 
     def finish(self, database: Database, leased: Leased) -> frozenset[str]:
-        return run_leased(database, leased, self._inbox, self._outbox, self._around, self._ending)
+        held = Held(self.name, (leased.delivery.message.id,), leased.lease, leased.seconds)
+        with self._heartbeat.keep(database, held):
+            return run_leased(
+                database, leased, self._inbox, self._outbox, self._around, self._ending
+            )
 
     def _run(
         self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch, *, alone: bool
@@ -189,7 +197,7 @@ class ContextConsumer:
             logger.error("%s: %s %s: %s", self.name, delivery.message.kind, limit, error)
             return None
         seconds = handler.lease.total_seconds() if handler.external else _SUSPECT_LEASE
-        leased = Leased(delivery, handler)
+        leased = Leased(delivery, handler, seconds)
         self._inbox.lease(
             unit, delivery.message.id, leased.lease, seconds, external=handler.external
         )

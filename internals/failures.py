@@ -46,6 +46,11 @@ def is_server_trouble(error: BaseException) -> bool:
     return _sqlstate(error) is not None and is_transient(error)
 
 
+def is_no_room(error: BaseException) -> bool:
+    """Whether the database said that it has no room: disk, memory, locks or connections."""
+    return (_sqlstate(error) or "").startswith("53")
+
+
 def is_lost(connection: Connection) -> bool:
     """Whether a connection has died under its transaction.
 

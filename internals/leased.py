@@ -7,8 +7,9 @@ that has killed its worker must be counted before it is run once more.  For both
 2. The handler runs.
 3. One transaction, if the lease is still ours: effects, sends and settlement.
 
-Cut anywhere, the delivery is due again when the lease ends; the handler is then given the same
-idempotency key.
+While the handler runs, its lease is renewed (`internals.heartbeat`).  Cut anywhere, the delivery is
+due again when the lease ends; the handler is then given the same idempotency key.  Whoever has a
+result first settles it, though its lease may have gone to another by then.
 """
 
 import logging
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 from internals.batch import Batch, Ending, finish
+from internals.causal_sql import OVERRAN
 from internals.context import Handler
 from internals.database import Database
 from internals.failures import is_server_trouble, is_transient
@@ -26,7 +28,7 @@ from internals.outbox import Outbox
 from internals.transactions import Boundary, OpenTransaction
 from internals.unit_of_work import UnitOfWork
 from internals.work import Around, Work
-from saga.errors import Rejected
+from saga.errors import IdConflict, Rejected
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,8 @@ class Leased:
 
     delivery: Delivery
     handler: Handler
+    #: Seconds.
+    seconds: float
     lease: UUID = field(default_factory=uuid4)
 
 
@@ -50,11 +54,11 @@ def run_leased(
 ) -> frozenset[str]:
     """Run the handler and settle the delivery; returns the consumers to ring.
 
-    If the lease ended meanwhile, nothing is written: whoever has it now does the work.
+    If the lease has gone to another, a failure is nothing: whoever has it does the work.  A result
+    counts all the same, unless there is one by now.
     """
     delivery, handler = leased.delivery, leased.handler
     batch = Batch(inbox.consumer)
-    attempts = delivery.attempts + 1
     opened = OpenTransaction(database, Boundary.LEASED)
     handling = ExitStack()
 
@@ -89,24 +93,21 @@ def run_leased(
         elif lost or is_server_trouble(error) or (no_connection and is_transient(error)):
             batch.give_way(delivery, error)
         else:
-            batch.fail(
-                delivery,
-                error,
-                handler.retry,
-                attempts=attempts,
-                external=handler.external,
-                took=time.monotonic() - began,
-            )
+            _fail(batch, leased, error, time.monotonic() - began)
     else:
-        batch.succeed(delivery, work.sent, took=time.monotonic() - began)
+        took = time.monotonic() - began
+        batch.succeed(delivery, work.sent, took=took, note=_overran(leased, took))
     try:
         return _settle(opened, leased, batch, inbox, outbox, ending)
     except Exception as error:
-        if not is_transient(error):
-            raise
-        # Whether it was committed is found out by reading; if not, it is run again, uncounted.
         again = Batch(inbox.consumer)
-        again.give_way(delivery, error)
+        if isinstance(error, IdConflict):
+            _fail(again, leased, error, time.monotonic() - began)
+        elif is_transient(error):
+            # Whether it was committed is found out by reading; if not, it is run again, uncounted.
+            again.give_way(delivery, error)
+        else:
+            raise
         opened = OpenTransaction(database, Boundary.LEASED)
         return _settle(opened, leased, again, inbox, outbox, ending)
 
@@ -122,9 +123,13 @@ def _settle(
     unit = opened.begin()
     try:
         message = leased.delivery.message
-        if not inbox.hold(unit, message.id, leased.lease):
+        ours = inbox.hold(unit, [message.id], leased.lease).get(message.id)
+        if ours is None or not (ours or batch.has_result):
             opened.roll_back()
-            logger.warning("%s: the lease of %s ended", inbox.consumer, message.kind)
+            why = "has a result by now" if ours is None else "is run elsewhere by now"
+            logger.warning(
+                "%s: %s %s %s, and %s", inbox.consumer, message.kind, message.id, OVERRAN, why
+            )
             return frozenset()
         woken = ending(unit, inbox, outbox, batch)
     except BaseException:
@@ -132,3 +137,26 @@ def _settle(
         raise
     opened.commit()
     return woken
+
+
+def _fail(batch: Batch, leased: Leased, error: Exception, took: float) -> None:
+    delivery, handler = leased.delivery, leased.handler
+    batch.fail(
+        delivery,
+        error,
+        handler.retry,
+        attempts=delivery.attempts + 1,
+        external=handler.external,
+        took=took,
+    )
+
+
+def _overran(leased: Leased, took: float) -> str | None:
+    """Return what is to be noted of a run that took this long, if anything is."""
+    if took <= leased.seconds:
+        return None
+    note = f"{OVERRAN}: {took:.1f} s, and the lease is of {leased.seconds:g} s"
+    logger.warning(
+        "the handler of %s %s %s", leased.delivery.message.kind, leased.delivery.message.id, note
+    )
+    return note
