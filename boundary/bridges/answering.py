@@ -66,10 +66,10 @@ class Answers:
             return None
         found = next((known for known in named if known.gone_out), None)
         if found is None:
-            of = ", ".join(self.bridges) or "any"
+            by = f"by {', '.join(self.bridges)}" if self.bridges else "by a bridge of this program"
             raise NotAccepted(
-                f"it says that {named[0].kind} {named[0].id} caused it, which never went out by the "
-                f"bridge {of}, so nobody outside can have answered it"
+                f"it says that {named[0].kind} {named[0].id} caused it, which never went out {by}, so "
+                "nobody outside can have answered it; joins_sagas names the bridges that are answered"
             )
         source = event.attributes["source"]
         if self.sources is not None and source not in self.sources:
