@@ -287,6 +287,7 @@ class Statements:
     forward_anew: str = remote_sql.FORWARD_ANEW
     started: str = remote_sql.STARTED
     awaited: str = _with_messages(remote_sql.AWAITED)
+    at_home: str = _with_messages(remote_sql.AT_HOME)
     note: str = remote_sql.NOTE
     untouched: str = remote_sql.UNTOUCHED
     take_turn: str = remote_sql.TAKE_TURN

@@ -50,7 +50,13 @@ def put(stream: RedisStream, event: CloudEvent) -> None:
 
 
 def docked(id: str, *, source: str = "elsewhere", ship: str = "Ellen", **more: str) -> CloudEvent:
-    attributes = {"specversion": "1.0", "id": id, "source": source, "type": "harbour.docked", **more}
+    attributes = {
+        "specversion": "1.0",
+        "id": id,
+        "source": source,
+        "type": "harbour.docked",
+        **more,
+    }
     return CloudEvent(attributes, Docked(ship=ship, berth=4).to_json().encode())
 
 
@@ -59,7 +65,8 @@ def read_out(stream: RedisStream) -> list[dict[str, str]]:
     with redis.Redis.from_url(stream.url, decode_responses=True) as client:
         entries: Any = client.xrange(stream.stream)
     return [
-        {n.removeprefix("ce_"): v for n, v in fields.items() if n != "data"} for _, fields in entries
+        {n.removeprefix("ce_"): v for n, v in fields.items() if n != "data"}
+        for _, fields in entries
     ]
 
 
@@ -184,9 +191,7 @@ class TestComputed:
     ) -> None:
         other = RedisStream(f"{stream.stream}:out", stream.url)
         lake = IncomingBridge("lake", other, events=[Docked])
-        both = Runtime(
-            contexts=[port.sea, lake], settings=settings, engine=make_engine(settings)
-        )
+        both = Runtime(contexts=[port.sea, lake], settings=settings, engine=make_engine(settings))
         event = docked("7")
         for name, at in (("sea", stream), ("lake", other)):
             put(at, event)
@@ -216,9 +221,7 @@ class TestComputed:
 
 
 class TestAgain:
-    def test_another_event_under_the_same_id_is_set_aside_and_not_dropped(
-        self, port: Port
-    ) -> None:
+    def test_another_event_under_the_same_id_is_set_aside_and_not_dropped(self, port: Port) -> None:
         """The same source and id with another type: one of them is not what it says."""
         port.hear(docked("7"))
         port.sea.events[Left.kind] = Left
@@ -264,9 +267,7 @@ class TestBackAgain:
         port.engine.dispose()
         assert list(outside.execute("SELECT id, repeats FROM outbox")) == [(id, 1)]
 
-    def test_one_that_says_something_else_under_our_id_is_set_aside(
-        self, port: Port
-    ) -> None:
+    def test_one_that_says_something_else_under_our_id_is_set_aside(self, port: Port) -> None:
         with port.runtime.engine.begin() as connection:
             id = port.runtime.publish(connection, Docked(ship="Bo", berth=1))
         port.hear(docked(str(id), source="host"))
