@@ -124,8 +124,9 @@ class _Pulse:
             while True:
                 now = time.monotonic()
                 self._forget_overlong(now)
-                if due := [held for held in self._held if held.next <= now]:
-                    return due
+                if any(held.next <= now for held in self._held):
+                    # Those that are soon due as well, so that there is one statement for all.
+                    return [h for h in self._held if h.next <= now + h.seconds * _RENEWED / 2]
                 if self._held:
                     idle_since = None
                     self._until = min(held.next for held in self._held)

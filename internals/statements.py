@@ -42,7 +42,7 @@ ORDER BY message_id FOR UPDATE
 _LEASE_ALL = """
 UPDATE {schema}.inbox
 SET lease = %(lease)s, claimed_at = now(), ready_at = due_at, started_at = clock_timestamp(),
-    due_at = clock_timestamp() + ends.after, ring_at = clock_timestamp() + ends.after
+    ring_at = clock_timestamp() + ends.after, due_at = clock_timestamp() + ends.after
 FROM (SELECT %(seconds)s * (1 + random() / 2) * interval '1 second' AS after) AS ends
 WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s
   AND coalesce(state = 'pending', false)

@@ -7,11 +7,13 @@ from saga.envelope import Category, Envelope
 from saga.errors import (
     ActRefused,
     DefinitionError,
+    IdConflict,
     KeyConflict,
     NoTransaction,
     PayloadError,
     Rejected,
     SagaError,
+    TooDeep,
     UndeclaredEmission,
     UnknownSaga,
 )
@@ -76,10 +78,12 @@ __all__ = [
     "SagaError",
     "ActRefused",
     "DefinitionError",
+    "IdConflict",
     "KeyConflict",
     "NoTransaction",
     "PayloadError",
     "Rejected",
     "UndeclaredEmission",
+    "TooDeep",
     "UnknownSaga",
 ]
