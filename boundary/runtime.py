@@ -36,6 +36,7 @@ from internals.context import Context
 from internals.context_consumer import ContextConsumer
 from internals.database import Database, SqlAlchemyDatabase
 from internals.engines import forget_in_forks, make_engine
+from internals.heartbeat import Heartbeat
 from internals.hop import Colocated, drain
 from internals.ids import uuid7
 from internals.inbox import Inbox
@@ -163,7 +164,9 @@ class Runtime:
         for context in self.contexts:
             if isinstance(context, OutgoingBridge):
                 inbox, schema = self._inbox(context.name), self.settings.db_schema
-                found[context.name] = OutgoingConsumer(context, inbox, self._outbox, schema)
+                found[context.name] = OutgoingConsumer(
+                    context, inbox, self._outbox, schema, self._heartbeat
+                )
             elif context.name in self._remote:
                 found[context.name] = self._remote[context.name].forwarder
             elif context.database is None:
@@ -184,6 +187,7 @@ class Runtime:
             yields=self.settings.yields,
             around=self._around,
             ending=ending,
+            heartbeat=self._heartbeat,
         )
 
     @once
@@ -379,13 +383,17 @@ class Runtime:
             known = f"it has {', '.join(bridges)}" if bridges else "it has none at all"
             raise DefinitionError(f"there is no incoming bridge {name!r} here; {known}")
         self.subscribe_once()
+        bridge = bridges[name]
+        outgoing = tuple(c.name for c in self.contexts if isinstance(c, OutgoingBridge))
         return Receiver(
-            bridges[name],
+            bridge,
             self.database,
             self._outbox,
             self.settings.db_schema,
             self.settings.max_payload,
             self.broker.ring,
+            outgoing if bridge.answers is None else bridge.answers,
+            self.settings.max_depth,
         )
 
     def follow_no_further(self) -> None:
@@ -445,6 +453,11 @@ class Runtime:
             max_payload=self.settings.max_payload,
             max_depth=self.settings.max_depth,
         )
+
+    @once
+    def _heartbeat(self) -> Heartbeat:
+        """One for the whole process, whatever its consumers run under leases."""
+        return Heartbeat(self.statements)
 
     @once
     def acts(self) -> Acts:

@@ -70,10 +70,23 @@ class Batch:
     #: again where the batch is.
     known: dict[tuple[UUID, int], Outcome] = field(default_factory=dict)
 
+    @property
+    def has_result(self) -> bool:
+        """Whether a delivery is over by it: one that failed or gave way is not."""
+        return any(settled.state is DeliveryState.DONE for settled in self.settlements)
+
     def succeed(
-        self, delivery: Delivery, sent: Iterable[Envelope], *, took: float | None = None
+        self,
+        delivery: Delivery,
+        sent: Iterable[Envelope],
+        *,
+        took: float | None = None,
+        note: str | None = None,
     ) -> None:
-        """The handler returned: what it sent goes out, and the step's own command is answered."""
+        """The handler returned: what it sent goes out, and the step's own command is answered.
+
+        The note is kept with the delivery; it must begin as the undo knows it.
+        """
         message = delivery.message
         sent = list(sent)
         self.messages.extend(sent)
@@ -83,7 +96,7 @@ class Batch:
         if message.id == message.root_id and Done.kind in message.awaits and not answered:
             self.messages.append(self._reply(message, Done()))
         # Beside "settled" a step awaits what says no, and nothing else.
-        self._close(delivery, took=took, refuses=answered)
+        self._close(delivery, error=note, took=took, refuses=answered)
 
     def reject(self, delivery: Delivery, rejection: Rejected, *, took: float | None = None) -> None:
         """The business said no: the saga hears of it, if there is one."""

@@ -6,6 +6,9 @@ None of it runs for messages that nobody counts and subscriptions that have no o
 #: When a delivery is due that waits for another one of its key, or for its subscription.
 NEVER = "timestamptz '9000-01-01 00:00:00+00'"
 
+#: How the note begins that is kept with a delivery which is done, and whose run was slow.
+OVERRAN = "took longer than its lease"
+
 #: Deliveries that hold up those behind them.  The index on them has these words too.
 OPEN = "('pending', 'parked')"
 
@@ -170,7 +173,7 @@ WITH RECURSIVE {_BELOW}, ran AS (
     FROM below JOIN {{schema}}.inbox AS i ON i.message_id = below.id
     JOIN {{schema}}.outbox AS o ON o.id = below.id
     WHERE i.consumer NOT LIKE 'saga.%%'
-      AND (i.state = 'done' AND i.last_error IS NULL
+      AND (i.state = 'done' AND (i.last_error IS NULL OR i.last_error LIKE '{OVERRAN}%%')
            OR i.state = 'revoked' AND i.started_at IS NOT NULL)
 ), sent AS (
     INSERT INTO {{schema}}.outbox

@@ -12,6 +12,7 @@ from internals.context import Context, Handler, Unreadable
 from internals.database import Database
 from internals.failures import is_passing, is_server_trouble
 from internals.giving_way import YIELDS
+from internals.heartbeat import Heartbeat, Held
 from internals.inbox import Delivery, Inbox
 from internals.leased import Leased, run_leased
 from internals.left import UNHANDLED, UNREADABLE, Left
@@ -56,6 +57,7 @@ class ContextConsumer:
         around: Entered around each run of a handler, within its transaction: what a host
             framework sets up for its own code, such as an application context.
         ending: How batches are written.
+        heartbeat: Renews the leases of this process; one of its own if not given.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class ContextConsumer:
         yields: int = YIELDS,
         around: Around = nothing_around,
         ending: Ending = finish,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         self.name = context.name
         self._context = context
@@ -85,6 +88,7 @@ class ContextConsumer:
         self._undone = threading.local()
         self._taken = TakenIds()
         self._left = Left(self.name)
+        self._heartbeat = heartbeat or Heartbeat(inbox.statements)
 
     def handle(
         self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
@@ -124,15 +128,17 @@ class ContextConsumer:
         )
 
     def finish(self, database: Database, leased: Leased) -> frozenset[str]:
-        return run_leased(
-            database,
-            leased,
-            self._inbox,
-            self._outbox,
-            self._around,
-            self._ending,
-            yields=self._yields,
-        )
+        held = Held(self.name, (leased.delivery.message.id,), leased.lease, leased.seconds)
+        with self._heartbeat.keep(database, held):
+            return run_leased(
+                database,
+                leased,
+                self._inbox,
+                self._outbox,
+                self._around,
+                self._ending,
+                yields=self._yields,
+            )
 
     def _run(
         self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch, *, alone: bool
@@ -210,7 +216,7 @@ class ContextConsumer:
             logger.error("%s: %s %s: %s", self.name, delivery.message.kind, limit, error)
             return None
         seconds = handler.lease.total_seconds() if handler.external else _SUSPECT_LEASE
-        leased = Leased(delivery, handler)
+        leased = Leased(delivery, handler, seconds)
         self._inbox.lease(
             unit, delivery.message.id, leased.lease, seconds, external=handler.external
         )

@@ -111,6 +111,11 @@ def is_passing(error: BaseException) -> bool:
     return is_transient(error) and not is_of_its_statement(error)
 
 
+def is_no_room(error: BaseException) -> bool:
+    """Whether the database said that it has no room: disk, memory, locks or connections."""
+    return (_sqlstate(error) or "").startswith("53")
+
+
 def is_lost(connection: Connection) -> bool:
     """Whether a connection has died under its transaction.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
+from internals.causal_sql import OVERRAN
 from internals.failures import storable
 from internals.outbox import retry_from_json
 from internals.records import Value, records
@@ -73,7 +74,7 @@ class Inbox:
 
     def __init__(self, consumer: str, schema: str, statements: Statements) -> None:
         self.consumer = consumer
-        self._statements = statements
+        self.statements = statements
         digest = hashlib.blake2b(f"{schema}.{consumer}".encode(), digest_size=8).digest()
         self._lock = int.from_bytes(digest, signed=True)
 
@@ -85,7 +86,7 @@ class Inbox:
         harmless.
         """
         rows = unit.run(
-            self._statements.claim,
+            self.statements.claim,
             {"consumer": self.consumer, "limit": limit, "lock": self._lock, "beside": beside},
         )
         return [delivery(row) for row in rows if row[0] is not None], rows[0][-1]
@@ -100,18 +101,18 @@ class Inbox:
         sagas to `skip` are left alone.
         """
         return unit.run(
-            self._statements.claim_sagas,
+            self.statements.claim_sagas,
             {"consumer": self.consumer, "limit": limit, "skip": list(skip)},
         )
 
     def take_turn(self, unit: UnitOfWork) -> None:
         """Wait for whoever else does this, until their commits."""
-        unit.run(self._statements.take_turn, {"lock": ~self._lock})  # a claim has the other
+        unit.run(self.statements.take_turn, {"lock": ~self._lock})  # a claim has the other
 
     def settle(self, unit: UnitOfWork, settlements: Sequence[Settlement]) -> None:
         """Record what became of claimed deliveries."""
         if settlements:
-            unit.run(self._statements.settle, self._parameters(settlements))
+            unit.run(self.statements.settle, self._parameters(settlements))
 
     def finish(
         self,
@@ -130,7 +131,7 @@ class Inbox:
 
         Returns the rows that `outbox.woken` reads.
         """
-        statements = self._statements
+        statements = self.statements
         parameters = {**self._parameters(settlements), **messages}
         if sagas is None:
             return unit.run(statements.finish, parameters)
@@ -145,7 +146,7 @@ class Inbox:
         asked = {"consumer": self.consumer, "id": sorted(ids)}
         return {
             id: started
-            for id, given_up, started in unit.run(self._statements.look_given_up, asked)
+            for id, given_up, started in unit.run(self.statements.look_given_up, asked)
             if given_up
         }
 
@@ -158,23 +159,45 @@ class Inbox:
     ) -> None:
         """Keep a claimed delivery for whoever knows `lease`, and count the start of a run."""
         unit.run(
-            self._statements.lease,
+            self.statements.lease,
             {
                 "consumer": self.consumer,
                 "id": message_id,
                 "lease": lease,
                 "seconds": seconds,
                 "external": external,
+                "unsettled": f"its worker died, or it {OVERRAN}",
             },
         )
 
-    def hold(self, unit: UnitOfWork, message_id: UUID, lease: UUID) -> bool:
-        """Lock a leased delivery to settle it; False if the lease went to someone else."""
-        held = unit.run(
-            self._statements.hold_lease,
-            {"consumer": self.consumer, "id": message_id, "lease": lease},
+    def lease_all(
+        self, unit: UnitOfWork, message_ids: Sequence[UUID], lease: UUID, seconds: float
+    ) -> None:
+        """Keep claimed deliveries for whoever knows `lease`, to be sent elsewhere together."""
+        unit.run(
+            self.statements.lease_all,
+            {
+                "consumer": self.consumer,
+                "id": sorted(message_ids),
+                "lease": lease,
+                "seconds": seconds,
+            },
         )
-        return len(held) == 1
+
+    def hold(
+        self, unit: UnitOfWork, message_ids: Sequence[UUID], lease: UUID
+    ) -> Mapping[UUID, bool]:
+        """Lock leased deliveries to settle them: those that nobody has settled yet.
+
+        Each comes with whether the lease is still this one; it may have ended and gone to another.
+        """
+        held: dict[UUID, bool] = dict(
+            unit.run(
+                self.statements.hold_leases,
+                {"consumer": self.consumer, "id": sorted(message_ids), "lease": lease},
+            )
+        )
+        return held
 
 
 def delivery(row: Row) -> Delivery:

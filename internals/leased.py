@@ -7,8 +7,9 @@ that has killed its worker must be counted before it is run once more.  For both
 2. The handler runs.
 3. One transaction, if the lease is still ours: effects, sends and settlement.
 
-Cut anywhere, the delivery is due again when the lease ends; the handler is then given the same
-idempotency key.
+While the handler runs, its lease is renewed (`internals.heartbeat`).  Cut anywhere, the delivery is
+due again when the lease ends; the handler is then given the same idempotency key.  Whoever has a
+result first settles it, though its lease may have gone to another by then.
 """
 
 import logging
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 from internals.batch import Batch, Ending, Failed, finish
+from internals.causal_sql import OVERRAN
 from internals.context import Handler
 from internals.database import Database
 from internals.failures import is_server_trouble, is_transient
@@ -27,7 +29,7 @@ from internals.outbox import Outbox
 from internals.transactions import Boundary, OpenTransaction
 from internals.unit_of_work import UnitOfWork
 from internals.work import Around, Work
-from saga.errors import Rejected
+from saga.errors import IdConflict, Rejected
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,8 @@ class Leased:
 
     delivery: Delivery
     handler: Handler
+    #: Seconds.
+    seconds: float
     lease: UUID = field(default_factory=uuid4)
 
 
@@ -53,11 +57,11 @@ def run_leased(
 ) -> frozenset[str]:
     """Run the handler and settle the delivery; returns the consumers to ring.
 
-    If the lease ended meanwhile, nothing is written: whoever has it now does the work.
+    If the lease has gone to another, a failure is nothing: whoever has it does the work.  A result
+    counts all the same, unless there is one by now.
     """
     delivery, handler = leased.delivery, leased.handler
     batch = Batch(inbox.consumer, yields)
-    attempts = delivery.attempts + 1
     opened = OpenTransaction(database, Boundary.LEASED)
     handling = ExitStack()
 
@@ -92,20 +96,21 @@ def run_leased(
         elif lost or is_server_trouble(error) or (no_connection and is_transient(error)):
             batch.give_way(delivery, error, handler.retry, external=handler.external)
         else:
-            took = time.monotonic() - began
-            batch.note_failed(
-                Failed(delivery, error, handler.retry, attempts, handler.external, took)
-            )
+            batch.note_failed(_failed(leased, error, time.monotonic() - began))
     else:
-        batch.succeed(delivery, work.sent, took=time.monotonic() - began)
+        took = time.monotonic() - began
+        batch.succeed(delivery, work.sent, took=took, note=_overran(leased, took))
     try:
         return _settle(opened, leased, batch, inbox, outbox, ending)
     except Exception as error:
-        if not is_transient(error):
-            raise
-        # Whether it was committed is found out by reading; if not, it is run again, uncounted.
         again = Batch(inbox.consumer, yields)
-        again.give_way(delivery, error, handler.retry, external=handler.external)
+        if isinstance(error, IdConflict):
+            again.note_failed(_failed(leased, error, time.monotonic() - began))
+        elif is_transient(error):
+            # Whether it was committed is found out by reading; if not, it is run again, uncounted.
+            again.give_way(delivery, error, handler.retry, external=handler.external)
+        else:
+            raise
         opened = OpenTransaction(database, Boundary.LEASED)
         return _settle(opened, leased, again, inbox, outbox, ending)
 
@@ -121,9 +126,13 @@ def _settle(
     unit = opened.begin()
     try:
         message = leased.delivery.message
-        if not inbox.hold(unit, message.id, leased.lease):
+        ours = inbox.hold(unit, [message.id], leased.lease).get(message.id)
+        if ours is None or not (ours or batch.has_result):
             opened.roll_back()
-            logger.warning("%s: the lease of %s ended", inbox.consumer, message.kind)
+            why = "has a result by now" if ours is None else "is run elsewhere by now"
+            logger.warning(
+                "%s: %s %s %s, and %s", inbox.consumer, message.kind, message.id, OVERRAN, why
+            )
             return frozenset()
         woken = ending(unit, inbox, outbox, batch)
     except BaseException:
@@ -131,3 +140,19 @@ def _settle(
         raise
     opened.commit()
     return woken
+
+
+def _failed(leased: Leased, error: Exception, took: float) -> Failed:
+    delivery, handler = leased.delivery, leased.handler
+    return Failed(delivery, error, handler.retry, delivery.attempts + 1, handler.external, took)
+
+
+def _overran(leased: Leased, took: float) -> str | None:
+    """Return what is to be noted of a run that took this long, if anything is."""
+    if took <= leased.seconds:
+        return None
+    note = f"{OVERRAN}: {took:.1f} s, and the lease is of {leased.seconds:g} s"
+    logger.warning(
+        "the handler of %s %s %s", leased.delivery.message.kind, leased.delivery.message.id, note
+    )
+    return note

@@ -222,6 +222,11 @@ CROSS JOIN LATERAL (
 ) AS i CROSS JOIN LATERAL {message} AS o
 """
 
+AT_HOME = """
+SELECT {claimed} FROM {schema}.inbox AS i CROSS JOIN LATERAL {message} AS o
+WHERE i.message_id = %(id)s AND i.consumer = %(consumer)s
+"""
+
 # What is tried again there.
 NOTE = """
 UPDATE {schema}.inbox AS i SET attempts = m.attempts, last_error = m.error, took = m.took

@@ -22,17 +22,46 @@ _LEASE = """
 UPDATE {schema}.inbox
 SET lease = %(lease)s, attempts = attempts + 1,
     claimed_at = now(), ready_at = due_at,
+    -- Nobody has settled it since it was leased before.
+    last_error = CASE WHEN lease IS NULL THEN last_error ELSE %(unsettled)s END,
     started_at = CASE WHEN %(external)s THEN clock_timestamp() ELSE started_at END,
     due_at = clock_timestamp() + ends.after, ring_at = clock_timestamp() + ends.after
 FROM (SELECT %(seconds)s * (1 + random() / 2) * interval '1 second' AS after) AS ends
 WHERE message_id = %(id)s AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
 """
 
-_HOLD_LEASE = """
-SELECT 1 FROM {schema}.inbox
-WHERE message_id = %(id)s AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
-  AND lease = %(lease)s
-FOR UPDATE
+# Whether the lease is ours still; no row if somebody has settled the delivery.
+_HOLD_LEASES = """
+SELECT message_id, lease IS NOT DISTINCT FROM %(lease)s FROM {schema}.inbox
+WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s
+  AND coalesce(state = 'pending', false)
+ORDER BY message_id FOR UPDATE
+"""
+
+# Deliveries that are sent elsewhere together; it uses up no attempt.
+_LEASE_ALL = """
+UPDATE {schema}.inbox
+SET lease = %(lease)s, claimed_at = now(), ready_at = due_at, started_at = clock_timestamp(),
+    ring_at = clock_timestamp() + ends.after, due_at = clock_timestamp() + ends.after
+FROM (SELECT %(seconds)s * (1 + random() / 2) * interval '1 second' AS after) AS ends
+WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s
+  AND coalesce(state = 'pending', false)
+"""
+
+# What is being settled just now is locked, and needs it no more.
+_RENEW = """
+UPDATE {schema}.inbox AS i SET due_at = held.ends, ring_at = held.ends
+FROM (
+    SELECT found.*, clock_timestamp() + m.seconds * (1 + random() / 2) * interval '1 second' AS ends
+    FROM json_to_recordset(%(leases)s::json) AS m (id uuid, consumer text, lease uuid, seconds float8)
+    CROSS JOIN LATERAL (
+        SELECT message_id, consumer FROM {schema}.inbox
+        WHERE message_id = m.id AND consumer = m.consumer AND lease = m.lease
+          AND coalesce(state = 'pending', false)
+        FOR UPDATE SKIP LOCKED
+    ) AS found
+) AS held
+WHERE i.message_id = held.message_id AND i.consumer = held.consumer
 """
 
 # Commands of given-up steps.  Who fails in a run that is under way finds the mark, or is waited for.
@@ -235,10 +264,12 @@ class Statements:
     finish: str = hop_sql.FINISH
     finish_sagas: str = hop_sql.FINISH_SAGAS
     lease: str = _LEASE
-    hold_lease: str = _HOLD_LEASE
     give_up: str = _GIVE_UP
     look_given_up: str = _LOOK_GIVEN_UP
     given_up: str = _GIVEN_UP
+    hold_leases: str = _HOLD_LEASES
+    lease_all: str = _LEASE_ALL
+    renew: str = _RENEW
     revoke: str = _REVOKE
     clear: str = _CLEAR
     retry_parked: str = _RETRY_PARKED
@@ -279,6 +310,7 @@ class Statements:
     forward_anew: str = remote_sql.FORWARD_ANEW
     started: str = remote_sql.STARTED
     awaited: str = _with_messages(remote_sql.AWAITED)
+    at_home: str = _with_messages(remote_sql.AT_HOME)
     note: str = remote_sql.NOTE
     untouched: str = remote_sql.UNTOUCHED
     take_turn: str = remote_sql.TAKE_TURN

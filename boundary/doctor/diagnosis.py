@@ -8,6 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from boundary.doctor.definitions import check_definitions
 from boundary.doctor.finding import Finding, Verdict, Words, wrong
+from boundary.doctor.ids import check_ids
 from boundary.doctor.reaching import database_problem, shown_url
 from boundary.doctor.servers import check_clock, check_postgres, check_redis, check_schema
 from boundary.doctor.store import check_backfills, check_parked, check_pending, check_stuck
@@ -50,6 +51,7 @@ def _database(runtime: Runtime, application: bool, words: Words) -> Iterator[Fin
                 return
             yield check_stuck(connection, schema, words)
             yield check_parked(connection, schema, words)
+            yield check_ids(connection, schema, words)
             yield check_backfills(connection, schema, words)
             here = list(runtime.consumers) if application else None
             yield from check_pending(connection, schema, here, words)

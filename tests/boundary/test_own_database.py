@@ -1,5 +1,6 @@
 """A context that has a database of its own: everything happens once, and home knows of all of it."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -161,6 +162,25 @@ class TestBothWays:
         assert len(set(keys)) == 1
         assert mill.status(id) == "completed"
         assert mill.milled() == [GROUND]
+
+    def test_a_call_there_that_takes_longer_than_its_lease_is_made_once(self, mill: Mill) -> None:
+        calls: list[Any] = []
+
+        def call(command: Grind, work: Work) -> None:
+            first = mill.at_the_mill()["due_at"]
+            calls.append(first)
+            while mill.there("SELECT clock_timestamp() <= %s AS leased", first)[0]["leased"]:
+                time.sleep(0.01)
+            mill.another().answer("mill")
+
+        mill.acts = call
+        mill.open(external=True, lease=timedelta(seconds=1))
+        [id] = mill.order(1)
+        mill.settle()
+        assert len(calls) == 1
+        assert mill.status(id) == "completed"
+        assert mill.milled() == [GROUND]
+        assert mill.at_home()["last_error"].startswith("took longer than its lease")
 
 
 class TestGivenUp:
