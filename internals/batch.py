@@ -107,6 +107,7 @@ class Batch:
         took: float | None = None,
         yields: int = 0,
         least: float = 0.0,
+        alone: bool = False,
     ) -> None:
         """The handler failed for the `attempts`-th time: it is tried again later, or parked.
 
@@ -119,6 +120,7 @@ class Batch:
             took: Seconds that it ran.
             yields: Runs in a row that gave way to the database, if this one did.
             least: Seconds until the next run at least.
+            alone: Whether the next run is to be in no batch.
         """
         message = delivery.message
         policy = retry.overridden_by(message.retry)
@@ -148,6 +150,7 @@ class Batch:
                 delay=delay,
                 took=took,
                 yields=yields,
+                alone=alone,
             )
         )
         logger.warning(
@@ -217,7 +220,13 @@ class Batch:
         logger.info("%s: %s gave way and is run again in %.1f s", self.consumer, kind, delay)
 
     def leave(
-        self, delivery: Delivery, error: str, *, delay: float = UNKNOWN_DELAY, yields: int = 0
+        self,
+        delivery: Delivery,
+        error: str,
+        *,
+        delay: float = UNKNOWN_DELAY,
+        yields: int = 0,
+        alone: bool = False,
     ) -> None:
         """Leave a delivery pending, due again in `delay` seconds, without counting a failure."""
         self.settlements.append(
@@ -228,6 +237,7 @@ class Batch:
                 attempts=delivery.attempts,
                 delay=delay,
                 yields=yields,
+                alone=alone,
             )
         )
 

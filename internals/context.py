@@ -41,6 +41,8 @@ class Handler:
     undo: Callable[..., None] | NoUndo | None = None
     #: The event's field whose deliveries of equal value go in order.
     ordered_by: str | None = None
+    #: How long a run may take; None where nobody said.
+    limit: timedelta | None = None
 
     def run(self, message: Envelope, work: Work) -> None:
         """Call the function with the message; raises `PayloadError` for one that it cannot be."""
@@ -90,6 +92,7 @@ class Context:
         retry: Retry = DEFAULT_RETRY,
         external: bool = False,
         lease: timedelta = timedelta(minutes=1),
+        limit: timedelta | None = None,
         undo: UndoOf[C] = None,
     ) -> Callable[[Callable[[C, Work], None]], Callable[[C, Work], None]]:
         """Declare the one handler of a command.
@@ -101,6 +104,9 @@ class Context:
             external: It acts outside the database (HTTP, e-mail): no transaction is open while it
                 runs; it is given a stable `idempotency_key`, and writes after `work.begin()`.
             lease: How long an external handler may take before another worker runs it again.
+            limit: How long a run may take.  It is ended then, has failed, and is tried again as
+                `retry` says.  By default that is what the setting `handler_limit` says, and for
+                an external handler ten times its lease.
             undo: Undoes what the handler did, given the same command, where a step is compensated
                 with `CAUSAL`; or `no_undo` with the reason why that cannot be.  It may emit what
                 the handler may, and is run, retried and parked as the handler is.
@@ -116,7 +122,7 @@ class Context:
                 f"{command_recipient(command.kind)!r}; rename one of them"
             )
         return lambda function: self._add(
-            Handler(command, function, emits, retry, external, lease, undo)
+            Handler(command, function, emits, retry, external, lease, undo, limit=limit)
         )
 
     def reacts_to(
@@ -127,6 +133,7 @@ class Context:
         retry: Retry = DEFAULT_RETRY,
         external: bool = False,
         lease: timedelta = timedelta(minutes=1),
+        limit: timedelta | None = None,
         undo: UndoOf[E] = None,
         ordered_by: str | None = None,
     ) -> Callable[[Callable[[E, Work], None]], Callable[[E, Work], None]]:
@@ -138,6 +145,7 @@ class Context:
             retry: How often it is tried.
             external: As in `handles`.
             lease: As in `handles`.
+            limit: As in `handles`.
             undo: As in `handles`.
             ordered_by: A field of the event (``flight``, or ``flight.number`` within another).
                 Events with the same value are handled in the order in which they were committed,
@@ -155,7 +163,7 @@ class Context:
                 f"by; it has {', '.join(event.model_fields) or 'none'}"
             )
         return lambda function: self._add(
-            Handler(event, function, emits, retry, external, lease, undo, ordered_by)
+            Handler(event, function, emits, retry, external, lease, undo, ordered_by, limit)
         )
 
     @property
@@ -192,12 +200,24 @@ class Context:
                     f"Context {self.name!r}: emits of {function.__name__!r} must be a tuple of "
                     f"Command and Event classes that declare a kind, not {emits!r}"
                 )
+        limit = handler.limit
+        if limit is not None and not (isinstance(limit, timedelta) and limit > timedelta(0)):
+            raise DefinitionError(
+                f"Context {self.name!r}: limit of {function.__name__!r} must be a timedelta above "
+                f"zero, not {limit!r}"
+            )
         undo = handler.undo
         if isinstance(undo, NoUndo):
             self.undos[message.kind] = undo
         elif callable(undo):
             self.undos[message.kind] = UndoHandler(
-                message, undo, emits, handler.retry, handler.external, handler.lease
+                message,
+                undo,
+                emits,
+                handler.retry,
+                handler.external,
+                handler.lease,
+                limit=handler.limit,
             )
         elif undo is not None:
             raise DefinitionError(

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from internals.batch import Folder
-from internals.consumer import Consumer, Handled, Unprotected
+from internals.consumer import Consumer, Handled, Overran, Unprotected
 from internals.database import Database
 from internals.failures import is_conflict, is_transient
 from internals.reach import OutOfReach
@@ -73,6 +73,10 @@ def hop(
             return _hop(database, consumer, limit, colocated, boundary)
         except Unprotected as error:  # not from the next run, where it takes care
             logger.debug("%s: run again with savepoints: %r", consumer.name, error.__cause__)
+        except Overran as overran:
+            with transaction(database, boundary) as unit:
+                woken = overran.settle(unit)
+            return Handled(claimed=1, settled=1, more=True, woken=woken)
 
 
 def _hop(

@@ -35,6 +35,13 @@ WHERE message_id = %(id)s AND consumer = %(consumer)s AND coalesce(state = 'pend
 FOR UPDATE
 """
 
+_HOLD_CLAIMED = """
+SELECT 1 FROM {schema}.inbox
+WHERE message_id = %(id)s AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
+  AND lease IS NULL AND attempts = %(attempts)s
+FOR UPDATE
+"""
+
 # The commands of given-up steps, where they were not started or failed without leaving anything.
 # A handler that acts outside the database and was started may have had its effect.
 _REVOKE = """
@@ -216,6 +223,7 @@ class Statements:
     finish_sagas: str = hop_sql.FINISH_SAGAS
     lease: str = _LEASE
     hold_lease: str = _HOLD_LEASE
+    hold_claimed: str = _HOLD_CLAIMED
     revoke: str = _REVOKE
     clear: str = _CLEAR
     retry_parked: str = _RETRY_PARKED

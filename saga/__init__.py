@@ -12,6 +12,7 @@ from saga.errors import (
     PayloadError,
     Rejected,
     SagaError,
+    TookTooLong,
     UndeclaredEmission,
     UnknownSaga,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "NoTransaction",
     "PayloadError",
     "Rejected",
+    "TookTooLong",
     "UndeclaredEmission",
     "UnknownSaga",
 ]

@@ -36,6 +36,14 @@ class NoTransaction(SagaError):
     """A message can only be sent inside a transaction, so that it commits with the rest."""
 
 
+class TookTooLong(SagaError):
+    """A handler ran for longer than its limit, and was ended."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__(f"took longer than its limit of {limit:g} s")
+        self.limit = limit
+
+
 class Rejected(Exception):
     """Raise it in a handler when the business says no; what the handler wrote is rolled back.
 

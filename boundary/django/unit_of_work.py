@@ -36,6 +36,9 @@ class DjangoUnitOfWork:
             cursor.execute(statement, parameters)
             return cursor.fetchall() if cursor.description else ()
 
+    def driver(self) -> Any:
+        return self.connection.connection
+
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         with transaction.atomic(using=self.connection.alias):
