@@ -62,7 +62,7 @@ def _remote_context(
         home,
         there,
         Forwarder(at_home, outbox, statements, there, grace=grace),
-        runtime.context_consumer(context, Parcelling(unlimited)),
+        runtime.context_consumer(context, Parcelling(unlimited), there),
         partial(Returner, home, inbox(parcels_of(context.name)), at_home, unlimited, statements),
         runtime.subscribe_once,
     )

@@ -50,6 +50,7 @@ from internals.subscriptions import subscribe
 from internals.transactions import Boundary, transaction
 from internals.turn import Turn
 from internals.unit_of_work import UnitOfWork
+from internals.watch import Watch
 from internals.work import Around, depth_here, nothing_around
 from saga.definition import Saga
 from saga.envelope import Category, Envelope, saga_consumer
@@ -170,18 +171,32 @@ class Runtime:
             elif context.name in self._remote:
                 found[context.name] = self._remote[context.name].forwarder
             elif context.database is None:
-                found[context.name] = self.context_consumer(context, finish)
+                found[context.name] = self.context_consumer(context, finish, self.database)
         for versions in self.sagas.values():
             orchestrator = self._orchestrator(versions)
             found[orchestrator.name] = orchestrator
         return found
 
-    def context_consumer(self, context: Context, ending: Ending) -> ContextConsumer:
-        """Return what handles the deliveries of a context, in whichever database."""
+    @once
+    def watch(self) -> Watch:
+        """Ends the handlers of this process that take too long."""
+        return Watch(
+            limit=self.settings.handler_limit,
+            batch_limit=self.settings.batch_limit,
+            # There may be no broker yet.
+            ring=lambda freed: self.broker.ring(freed),  # noqa: PLW0108
+        )
+
+    def context_consumer(
+        self, context: Context, ending: Ending, database: Database
+    ) -> ContextConsumer:
+        """Return what handles the deliveries of a context, in this database."""
         return ContextConsumer(
             context,
+            database,
             self._inbox(context.name),
             self._outbox,
+            self.watch,
             budget=self.settings.budget,
             suspect_starts=self.settings.suspect_starts,
             yields=self.settings.yields,

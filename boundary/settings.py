@@ -12,6 +12,7 @@ from internals.giving_way import YIELDS
 from internals.hop import BATCH
 from internals.outbox import DEFAULT_MAX_DEPTH, DEFAULT_MAX_PAYLOAD
 from internals.tables import SCHEMA
+from internals.watch import BATCH_LIMIT, LIMIT
 
 
 class Settings(BaseSettings):
@@ -38,6 +39,12 @@ class Settings(BaseSettings):
     embedded_dir: Path | None = Field(None, description="folder of the embedded servers")
     batch: int = Field(BATCH, ge=1, description="deliveries of one hop at most")
     budget: float = Field(0.1, gt=0, description="seconds after which a batch takes no more")
+    handler_limit: float = Field(
+        LIMIT, gt=0, description="seconds that a handler may run which declares no limit"
+    )
+    batch_limit: float = Field(
+        BATCH_LIMIT, gt=0, description="seconds that a handler may hold up the others of its batch"
+    )
     grace: float = Field(1.0, gt=0, description="seconds until a delivery counts as late")
     max_payload: int = Field(DEFAULT_MAX_PAYLOAD, ge=1, description="bytes of a payload at most")
     max_depth: int = Field(

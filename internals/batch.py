@@ -169,6 +169,7 @@ class Batch:
         took: float | None = None,
         yields: int = 0,
         least: float = 0.0,
+        alone: bool = False,
     ) -> None:
         """The handler failed for the `attempts`-th time: it is tried again later, or parked.
 
@@ -181,6 +182,7 @@ class Batch:
             took: Seconds that it ran.
             yields: Runs in a row that gave way to the database, if this one did.
             least: Seconds until the next run at least.
+            alone: Whether the next run is to be in no batch.
         """
         message = delivery.message
         policy = retry.overridden_by(message.retry)
@@ -212,6 +214,7 @@ class Batch:
                 delay=delay,
                 took=took,
                 yields=yields,
+                alone=alone,
             )
         )
         logger.warning(
@@ -280,7 +283,15 @@ class Batch:
         self.leave(delivery, describe(error), delay=delay, yields=yields)
         logger.info("%s: %s gave way and is run again in %.1f s", self.consumer, kind, delay)
 
-    def leave(self, delivery: Delivery, error: str, *, delay: float, yields: int = 0) -> None:
+    def leave(
+        self,
+        delivery: Delivery,
+        error: str,
+        *,
+        delay: float,
+        yields: int = 0,
+        alone: bool = False,
+    ) -> None:
         """Leave a delivery pending, due again in `delay` seconds, without counting a failure."""
         self.settlements.append(
             Settlement(
@@ -290,6 +301,7 @@ class Batch:
                 attempts=delivery.attempts,
                 delay=delay,
                 yields=yields,
+                alone=alone,
             )
         )
 

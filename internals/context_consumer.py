@@ -4,33 +4,34 @@ import logging
 import threading
 import time
 from collections.abc import Container, Mapping
+from functools import partial
 from uuid import UUID
 
 from internals.batch import NOBODY, Batch, Ending, Failed, Folder, Outcome, finish
-from internals.consumer import Handled, Unprotected
+from internals.consumer import Handled, Overran, Unprotected
 from internals.context import Context, Handler, Unreadable
 from internals.database import Database
 from internals.failures import is_passing, is_server_trouble
 from internals.giving_way import YIELDS
 from internals.heartbeat import Heartbeat, Held
-from internals.inbox import Delivery, Inbox
-from internals.leased import Leased, run_leased
+from internals.inbox import SUSPECT_RINGS, Delivery, Inbox
+from internals.leased import Leased, run_leased, seconds_of
 from internals.left import UNHANDLED, UNREADABLE, Left
 from internals.outbox import Outbox
 from internals.taken import TakenIds
+from internals.transactions import Boundary, transaction
 from internals.undo import NoUndo
 from internals.unit_of_work import UnitOfWork
+from internals.watch import Run, Watch
 from internals.work import Around, Work, nothing_around
-from saga.errors import Rejected
+from saga.errors import Rejected, TookTooLong
 
 logger = logging.getLogger(__name__)
 
 #: Deliveries that a batch may have however fast the handlers are.
 _FASTEST = 1024
-
-#: So many rings of the relay for one delivery say that whoever claimed it did not live to settle
-#: it.  It is then started alone, and each start is counted before it is run.
-SUSPECT_RINGS = 3
+#: Deliveries of the first batch of a process, which does not know yet how fast they are.
+FIRST_BATCH = 4
 
 #: So often at least a suspect is started before it is parked: where workers are killed all the
 #: time, dying with one's worker a few times is no proof.
@@ -48,10 +49,13 @@ class ContextConsumer:
 
     Args:
         context: Its handlers.
+        database: Where the inbox is: what becomes of a handler that hangs is written there.
         inbox: Its deliveries.
         outbox: Where what they send is written.
+        watch: Ends handlers that take too long; the runtime has one for all of its consumers.
         budget: Seconds after which a batch takes no further delivery, so that slow handlers
             make small batches.
+        first: Deliveries of the first batch; it doubles as long as handlers are quick.
         suspect_starts: Starts of a delivery that seems to kill its workers, before it is parked.
         yields: Runs of a delivery in a row that may give way to the database before they count.
         around: Entered around each run of a handler, within its transaction: what a host
@@ -63,10 +67,13 @@ class ContextConsumer:
     def __init__(
         self,
         context: Context,
+        database: Database,
         inbox: Inbox,
         outbox: Outbox,
+        watch: Watch,
         *,
         budget: float,
+        first: int = FIRST_BATCH,
         suspect_starts: int = SUSPECT_STARTS,
         yields: int = YIELDS,
         around: Around = nothing_around,
@@ -75,6 +82,8 @@ class ContextConsumer:
     ) -> None:
         self.name = context.name
         self._context = context
+        self._database = database
+        self._watch = watch
         self._inbox = inbox
         self._outbox = outbox
         self._budget = budget
@@ -82,7 +91,7 @@ class ContextConsumer:
         self._yields = yields
         self._around = around
         self._ending = ending
-        self._pace = _FASTEST
+        self._pace = first
         #: For so many deliveries more each handler has a savepoint.
         self._careful = 0
         self._undone = threading.local()
@@ -138,6 +147,7 @@ class ContextConsumer:
                 self._around,
                 self._ending,
                 yields=self._yields,
+                watch=self._watch,
             )
 
     def _run(
@@ -172,15 +182,23 @@ class ContextConsumer:
         has refused no other worker may take meanwhile, and ask again.
         """
         work = Work(delivery.message, consumer=self.name, emits=handler.emits, unit=unit)
+        limit, held_up = self._limits(handler, alone=alone)
+        give_up = partial(self._give_up, delivery, handler, held_up=held_up)
+        run = Run(self.name, delivery.message, limit, unit.driver, give_up)
         began = time.monotonic()
         protected, careful = True, alone or self._careful > 0
         try:
             with unit.handling(careful=careful) as protected, self._around(work), work:
-                handler.run(delivery.message, work)
-                work.finish()
+                self._watch.over(run, partial(_handle, handler, delivery, work))
                 self._outbox.admit(work.sent)
                 self._taken.check(work.sent)
-        except Exception as error:
+        except BaseException as error:
+            if run.late:
+                self._pace = 1
+                settle = partial(self._settle_late, delivery, handler, run, held_up=held_up)
+                raise Overran(settle) from error
+            if not isinstance(error, Exception):
+                raise
             if unit.lost or (is_passing(error) and not alone):
                 raise  # the batch is run again, one by one
             outcome = Outcome(time.monotonic() - began, error=error)
@@ -192,6 +210,38 @@ class ContextConsumer:
                     raise Unprotected from error
             return outcome
         return Outcome(time.monotonic() - began, work.sent)
+
+    def _limits(self, handler: Handler, *, alone: bool) -> tuple[float, bool]:
+        """Return the seconds that a run may take, and whether that is for the sake of its batch."""
+        limit = seconds_of(handler, self._watch.limit)
+        if alone or limit <= self._watch.batch_limit:
+            return limit, False
+        return self._watch.batch_limit, True
+
+    def _give_up(self, delivery: Delivery, handler: Handler, run: Run, *, held_up: bool) -> None:
+        """Settle a delivery whose handler hangs, from another thread."""
+        with transaction(self._database, Boundary.HOP) as unit:
+            self._settle_late(delivery, handler, run, unit, held_up=held_up)
+
+    def _settle_late(
+        self, delivery: Delivery, handler: Handler, run: Run, unit: UnitOfWork, *, held_up: bool
+    ) -> frozenset[str]:
+        """Settle a delivery whose handler was ended, and whose claim is lost by that.
+
+        It is run again alone.  One that only held up its batch has done nothing wrong.
+        """
+        if not self._inbox.hold_claimed(unit, delivery):
+            return frozenset()
+        batch = Batch(self.name, self._yields)
+        if held_up:
+            why = f"it held up its batch for {run.limit:g} s, and is run again alone"
+            batch.leave(delivery, why, delay=0.0, alone=True)
+            logger.info("%s: %s: %s", self.name, delivery.message.kind, why)
+        else:
+            error = TookTooLong(run.limit)
+            attempts = delivery.attempts + 1
+            batch.fail(delivery, error, handler.retry, attempts=attempts, took=run.took, alone=True)
+        return self._ending(unit, self._inbox, self._outbox, batch)
 
     def _undone_outcomes(self) -> dict[tuple[UUID, int], Outcome]:
         """Return what raised in this thread's last run, if that was undone, and forget it."""
@@ -221,6 +271,11 @@ class ContextConsumer:
             unit, delivery.message.id, leased.lease, seconds, external=handler.external
         )
         return leased
+
+
+def _handle(handler: Handler, delivery: Delivery, work: Work) -> None:
+    handler.run(delivery.message, work)
+    work.finish()
 
 
 def to_run(

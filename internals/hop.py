@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from internals.batch import Folder
-from internals.consumer import Consumer, Handled, RunAgain
+from internals.consumer import Consumer, Handled, Overran, RunAgain
 from internals.database import Database
 from internals.failures import is_conflict, is_transient
 from internals.reach import OutOfReach
@@ -73,6 +73,10 @@ def hop(
             return _hop(database, consumer, limit, colocated, boundary)
         except RunAgain as error:  # not for the same reason from the next run
             logger.debug("%s: run again: %r", consumer.name, error.__cause__)
+        except Overran as overran:
+            with transaction(database, boundary) as unit:
+                woken = overran.settle(unit)
+            return Handled(claimed=1, settled=1, more=True, woken=woken)
 
 
 def _hop(

@@ -74,13 +74,13 @@ SET state = m.state, last_error = m.error, position = m.position, attempts = m.a
     done_at = CASE WHEN m.state = 'pending' THEN NULL ELSE clock_timestamp() END,
     claimed_at = CASE WHEN i.lease IS NULL THEN now() ELSE i.claimed_at END,
     ready_at = CASE WHEN m.state = 'done' THEN i.ready_at END, lease = NULL,
-    took = coalesce(m.took, i.took), rings = CASE WHEN m.state = 'pending' THEN 0 ELSE i.rings END,
+    took = coalesce(m.took, i.took), rings = CASE WHEN m.state = 'pending' THEN m.rings ELSE i.rings END,
     due_at = CASE WHEN m.state = 'pending'
         THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.due_at END,
     ring_at = CASE WHEN m.state = 'pending'
         THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.ring_at END
 FROM json_to_recordset(%(settled)s::json) AS m (id uuid, consumer text, state text, error text,
-        position int, attempts int, delay float8, took float4, yields int)
+        position int, attempts int, delay float8, took float4, yields int, rings int)
 WHERE i.message_id = m.id AND i.consumer = m.consumer AND m.consumer || '' = %(consumer)s
   AND coalesce(i.state = 'pending', false)
 """

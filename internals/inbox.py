@@ -17,6 +17,10 @@ from saga.envelope import Category, Envelope
 #: Columns of a claim that make up the delivery; a saga's state comes after them.
 DELIVERY_COLUMNS = 20
 
+#: So many rings of the relay for one delivery say that whoever claimed it did not live to settle
+#: it.  It is then started alone, and each start is counted before it is run.
+SUSPECT_RINGS = 3
+
 #: Longest error text that is kept with a delivery.
 _MAX_ERROR = 2000
 
@@ -67,6 +71,8 @@ class Settlement:
     took: float | None = None
     #: Runs in a row that gave way to the database, the last one included.
     yields: int = 0
+    #: Whether the next run is to hold up nobody: it is started under a lease, as a suspect's is.
+    alone: bool = False
 
 
 class Inbox:
@@ -184,6 +190,15 @@ class Inbox:
             },
         )
 
+    def hold_claimed(self, unit: UnitOfWork, delivery: Delivery) -> bool:
+        """Lock a delivery whose claim was lost; False if somebody else has got on with it since."""
+        asked = {
+            "consumer": self.consumer,
+            "id": delivery.message.id,
+            "attempts": delivery.attempts,
+        }
+        return len(unit.run(self.statements.hold_claimed, asked)) == 1
+
     def hold(
         self, unit: UnitOfWork, message_ids: Sequence[UUID], lease: UUID
     ) -> Mapping[UUID, bool]:
@@ -263,6 +278,7 @@ def _record(settlement: Settlement, consumer: str) -> dict[str, Value]:
         "delay": settlement.delay,
         "took": settlement.took,
         "yields": settlement.yields,
+        "rings": SUSPECT_RINGS if settlement.alone else 0,
     }
 
 

@@ -28,10 +28,14 @@ from internals.inbox import Delivery, Inbox
 from internals.outbox import Outbox
 from internals.transactions import Boundary, OpenTransaction
 from internals.unit_of_work import UnitOfWork
+from internals.watch import Run, Watch
 from internals.work import Around, Work
-from saga.errors import IdConflict, Rejected
+from saga.errors import IdConflict, Rejected, TookTooLong
 
 logger = logging.getLogger(__name__)
+
+#: So many of its leases an external handler may take that declares no limit.
+_LEASES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ def run_leased(
     around: Around,
     ending: Ending = finish,
     *,
+    watch: Watch,
     yields: int = YIELDS,
 ) -> frozenset[str]:
     """Run the handler and settle the delivery; returns the consumers to ring.
@@ -79,17 +84,29 @@ def run_leased(
 
     began = time.monotonic()
     work = Work(delivery.message, consumer=inbox.consumer, emits=handler.emits, begin=begin)
+
+    def handle() -> None:
+        if not handler.external:
+            work.begin()
+        handler.run(delivery.message, work)
+        work.finish()
+
+    def give_up(run: Run) -> None:
+        other = OpenTransaction(database, Boundary.LEASED)
+        _settle(other, leased, _took_too_long(run, leased), inbox, outbox, ending)
+
+    limit = seconds_of(handler, watch.limit)
+    run = Run(inbox.consumer, delivery.message, limit, opened.driver, give_up)
     try:
         with handling, around(work), work:
-            if not handler.external:
-                work.begin()
-            handler.run(delivery.message, work)
-            work.finish()
+            watch.over(run, handle)
             outbox.admit(work.sent)
     except BaseException as error:
         lost = opened.lost
         opened.roll_back()
-        if isinstance(error, Rejected):
+        if run.late:
+            batch = _took_too_long(run, leased)
+        elif isinstance(error, Rejected):
             batch.reject(delivery, error, took=time.monotonic() - began)
         elif not isinstance(error, Exception):
             raise  # the worker is told to stop: the lease runs out
@@ -103,16 +120,38 @@ def run_leased(
     try:
         return _settle(opened, leased, batch, inbox, outbox, ending)
     except Exception as error:
-        again = Batch(inbox.consumer, yields)
-        if isinstance(error, IdConflict):
-            again.note_failed(_failed(leased, error, time.monotonic() - began))
-        elif is_transient(error):
-            # Whether it was committed is found out by reading; if not, it is run again, uncounted.
-            again.give_way(delivery, error, handler.retry, external=handler.external)
-        else:
+        again = _not_settled(leased, error, time.monotonic() - began, Batch(inbox.consumer, yields))
+        if again is None:
             raise
         opened = OpenTransaction(database, Boundary.LEASED)
         return _settle(opened, leased, again, inbox, outbox, ending)
+
+
+def _took_too_long(run: Run, leased: Leased) -> Batch:
+    """Return the batch of a handler that was ended: it is tried again, and not among others."""
+    delivery, handler = leased.delivery, leased.handler
+    batch = Batch(run.consumer)
+    batch.fail(
+        delivery,
+        TookTooLong(run.limit),
+        handler.retry,
+        attempts=delivery.attempts + 1,
+        external=handler.external,
+        took=run.took,
+        alone=True,
+    )
+    return batch
+
+
+def seconds_of(handler: Handler, default: float) -> float:
+    """Return the seconds that a run of a handler may take.
+
+    One that acts outside the database may wait long for an answer, so where it declares no limit it
+    has ten times its lease.
+    """
+    if handler.limit is not None:
+        return handler.limit.total_seconds()
+    return _LEASES * handler.lease.total_seconds() if handler.external else default
 
 
 def _settle(
@@ -140,6 +179,20 @@ def _settle(
         raise
     opened.commit()
     return woken
+
+
+def _not_settled(leased: Leased, error: Exception, took: float, batch: Batch) -> Batch | None:
+    """Return what is written instead of a settlement that failed; None if nobody can say."""
+    if isinstance(error, IdConflict):
+        batch.note_failed(_failed(leased, error, took))
+    elif is_transient(error):
+        # Whether it was committed is found out by reading; if not, it is run again, uncounted.
+        batch.give_way(
+            leased.delivery, error, leased.handler.retry, external=leased.handler.external
+        )
+    else:
+        return None
+    return batch
 
 
 def _failed(leased: Leased, error: Exception, took: float) -> Failed:

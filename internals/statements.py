@@ -38,6 +38,13 @@ WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s
 ORDER BY message_id FOR UPDATE
 """
 
+_HOLD_CLAIMED = """
+SELECT 1 FROM {schema}.inbox
+WHERE message_id = %(id)s AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
+  AND lease IS NULL AND attempts = %(attempts)s
+FOR UPDATE
+"""
+
 # Deliveries that are sent elsewhere together; it uses up no attempt.
 _LEASE_ALL = """
 UPDATE {schema}.inbox
@@ -268,6 +275,7 @@ class Statements:
     look_given_up: str = _LOOK_GIVEN_UP
     given_up: str = _GIVEN_UP
     hold_leases: str = _HOLD_LEASES
+    hold_claimed: str = _HOLD_CLAIMED
     lease_all: str = _LEASE_ALL
     renew: str = _RENEW
     revoke: str = _REVOKE
