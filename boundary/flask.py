@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -26,6 +25,7 @@ from boundary.cli.desk import Desk
 from boundary.runtime import Runtime
 from boundary.settings import Settings
 from internals.context import Context
+from internals.once import once
 from internals.work import Around, Work, nothing_around
 from saga.definition import Saga as Definition
 from saga.errors import DefinitionError, NoTransaction
@@ -137,7 +137,7 @@ class _Installed:
     db: Any
     settings: Settings
 
-    @cached_property
+    @once
     def runtime(self) -> Runtime:
         return Runtime(
             sagas=self.sagas,
@@ -247,7 +247,7 @@ class _FlaskDesk(Desk):
     def acting_program(self) -> str:
         return self.program
 
-    @cached_property
+    @once
     def runtime(self) -> Runtime:
         return _installed(self._flask).runtime
 

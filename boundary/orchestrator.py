@@ -5,6 +5,7 @@ leads, and a saga's row is locked for as long as one hop takes.
 """
 
 import logging
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +14,9 @@ from uuid import UUID
 from boundary.consequences import Consequences
 from boundary.saga_rows import StoredSaga, data_to_json, saving
 from internals.batch import NOBODY, Batch, Folded, Folder, finish
-from internals.consumer import Handled
+from internals.consumer import Handled, Unprotected
 from internals.database import Database
-from internals.failures import describe
+from internals.failures import describe, is_transient
 from internals.inbox import (
     DELIVERY_COLUMNS,
     Delivery,
@@ -46,6 +47,13 @@ class _Folding:
     consequences: Consequences
     states: dict[UUID, SagaState[Any]] = field(default_factory=dict)
     data: dict[UUID, str] = field(default_factory=dict)
+
+    def of(self, saga_id: UUID | None, batch: Batch, consequences: Consequences) -> "_Folding":
+        """Return a folding of this saga alone, which goes on from here."""
+        alone = _Folding(batch, consequences)
+        if saga_id is not None and saga_id in self.states:
+            alone.states[saga_id], alone.data[saga_id] = self.states[saga_id], self.data[saga_id]
+        return alone
 
     def sagas(self) -> Iterator[tuple[SagaState[Any], str]]:
         """The sagas that were moved, with their data as it is stored."""
@@ -93,27 +101,84 @@ class Orchestrator:
         self._inbox = inbox
         self._outbox = outbox
         self._statements = statements
+        #: Whether this thread's last hop could not be written, for no passing reason.
+        self._refused = threading.local()
 
     def handle(
         self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
     ) -> Handled:
+        one_by_one = self._refused.__dict__.pop("before", False)
         rows = self._claim(unit, limit)
-        folding = self._folding()
+        present: list[tuple[Delivery, StoredSaga]] = []
         absent: list[Delivery] = []
         for row in rows:
             stored = StoredSaga.from_row(row[DELIVERY_COLUMNS:])
             if stored is None:
                 absent.append(delivery(row))
             else:
-                self._fold(delivery(row), stored, folding)
-        batch = folding.batch
-        self._park_orphans(unit, absent, batch)
-        sagas = saving(self._saga, folding.sagas())
-        woken = finish(unit, self._inbox, self._outbox, batch, sagas=sagas)
-        woken |= self._follow_up(unit, folding)
-        settled = len(batch.settlements)
+                present.append((delivery(row), stored))
+        orphans = Batch(self.name)
+        self._park_orphans(unit, absent, orphans)
+        woken = finish(unit, self._inbox, self._outbox, orphans)
+        fold = self._fold_one_by_one if one_by_one else self._fold_all
+        settled, got = fold(unit, present)
+        settled += len(orphans.settlements)
         more = len(rows) >= limit or settled < len(rows)
-        return Handled(len(rows), settled, more, woken)
+        return Handled(len(rows), settled, more, woken | got)
+
+    def _fold_all(
+        self, unit: UnitOfWork, claimed: Sequence[tuple[Delivery, StoredSaga]]
+    ) -> tuple[int, frozenset[str]]:
+        """Fold deliveries and write them together; returns how many are settled, and the woken.
+
+        Raises `Unprotected` if the database refuses what is written: the next hop of this thread
+        then finds out of which delivery that is.
+        """
+        folding = self._folding()
+        for each, stored in claimed:
+            self._fold(each, stored, folding)
+        try:
+            woken = self._write(unit, folding)
+        except Exception as error:
+            if unit.lost or is_transient(error):
+                raise
+            self._refused.before = True
+            raise Unprotected from error
+        return len(folding.batch.settlements), woken
+
+    def _fold_one_by_one(
+        self, unit: UnitOfWork, claimed: Sequence[tuple[Delivery, StoredSaga]]
+    ) -> tuple[int, frozenset[str]]:
+        """The same, each delivery within a savepoint: one that is refused is parked alone."""
+        folded = self._folding()
+        settled, woken = 0, frozenset[str]()
+        for each, stored in claimed:
+            folding = folded.of(each.message.saga_id, Batch(self.name), self._consequences())
+            try:
+                with unit.savepoint():
+                    self._fold(each, stored, folding)
+                    woken |= self._write(unit, folding)
+            except Exception as error:
+                if unit.lost or is_transient(error):
+                    raise
+                folding = self._folding()
+                folding.batch.park(each, describe(error), attempts=each.attempts + 1)
+                logger.exception(
+                    "saga %s %s: %s is parked, since what follows from it cannot be written",
+                    self._saga,
+                    each.message.saga_id,
+                    each.message.kind,
+                )
+                woken |= self._write(unit, folding)
+            settled += len(folding.batch.settlements)
+            folded.states |= folding.states
+            folded.data |= folding.data
+        return settled, woken
+
+    def _write(self, unit: UnitOfWork, folding: _Folding) -> frozenset[str]:
+        sagas = saving(self._saga, folding.sagas())
+        woken = finish(unit, self._inbox, self._outbox, folding.batch, sagas=sagas)
+        return woken | self._follow_up(unit, folding)
 
     def fold(self, unit: UnitOfWork, messages: Sequence[Envelope]) -> Folded | None:
         """Consume what this transaction sends; the caller writes what becomes of it.

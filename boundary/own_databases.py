@@ -5,21 +5,18 @@ connects before it is used.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, make_url
+from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session, scoped_session
 
 from boundary.settings import Settings, psycopg_url
 from internals.context import Context
 from internals.database import Database, SqlAlchemyDatabase
+from internals.engines import forget_in_forks, make_engine
+from internals.once import once
 from internals.reach import Reach
 from saga.errors import DefinitionError, NoTransaction
-
-#: For engines that are made here, unless the URL says otherwise: a server that does not answer
-#: must not keep the threads of a process for minutes.
-_PATIENCE: Mapping[str, Any] = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
 
 
 class OwnDatabases:
@@ -44,6 +41,7 @@ class OwnDatabases:
         named = {name: url.get_secret_value() for name, url in settings.databases.items()}
         self._given = {name: _checked(name, where) for name, where in (named | dict(given)).items()}
         self._pool_size = settings.pool_size
+        self._prepared_statements = settings.prepared_statements
         self._execution_options = dict(execution_options)
         self._opening = opening
 
@@ -58,15 +56,18 @@ class OwnDatabases:
                 found.setdefault(context.database, []).append(context)
         return found
 
-    @cached_property
+    @once
     def engines(self) -> Mapping[str, Engine]:
         """Their engines, by name."""
-        return {
+        made = {
             name: self._make(where) if isinstance(where, str) else where
             for name, where in self._given.items()
         }
+        for engine in made.values():
+            forget_in_forks(engine)
+        return made
 
-    @cached_property
+    @once
     def reached(self) -> Mapping[str, Reach]:
         """The same, for hops."""
         return {name: Reach(self._opening(name, engine)) for name, engine in self.engines.items()}
@@ -95,12 +96,10 @@ class OwnDatabases:
                 engine.dispose()
 
     def _make(self, url: str) -> Engine:
-        asked = make_url(url).query
-        return create_engine(
+        return make_engine(
             url,
             pool_size=self._pool_size,
-            max_overflow=10,
-            connect_args={k: v for k, v in _PATIENCE.items() if k not in asked},
+            prepared_statements=self._prepared_statements,
             execution_options=self._execution_options,
         )
 

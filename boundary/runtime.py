@@ -6,19 +6,21 @@ sagas never opens Redis unless a doorbell is to be rung.
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property, partial
+from contextlib import AbstractContextManager
+from functools import partial
 from threading import Lock
 from typing import Any, TypeVar
 from uuid import UUID
 
 import dramatiq
 from pydantic import BaseModel
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine
 
 from boundary.acts import Acted, Acts
 from boundary.bridges.incoming import IncomingBridge, Receiver
 from boundary.bridges.outgoing import OutgoingBridge, OutgoingConsumer
 from boundary.broker import DoorbellBroker
+from boundary.declarations import check_event, check_messages
 from boundary.orchestrator import Orchestrator
 from boundary.own_databases import OwnDatabases
 from boundary.remote import remote_contexts, remote_relays
@@ -28,13 +30,17 @@ from boundary.starting import Starter, business_key
 from boundary.stock_broker import StockDoorbells
 from boundary.worker import install_worker
 from internals.batch import Ending, finish
+from internals.bounds import Bounds
 from internals.consumer import Consumer
 from internals.context import Context
 from internals.context_consumer import ContextConsumer
 from internals.database import Database, SqlAlchemyDatabase
+from internals.engines import forget_in_forks, make_engine
 from internals.hop import Colocated, drain
 from internals.ids import uuid7
 from internals.inbox import Inbox
+from internals.lock_waits import bounded
+from internals.once import once
 from internals.outbox import Outbox
 from internals.relay import Relay
 from internals.remote_context import RemoteContext
@@ -43,7 +49,7 @@ from internals.subscriptions import subscribe
 from internals.transactions import Boundary, transaction
 from internals.turn import Turn
 from internals.unit_of_work import UnitOfWork
-from internals.work import Around, nothing_around
+from internals.work import Around, depth_here, nothing_around
 from saga.definition import Saga
 from saga.envelope import Category, Envelope, saga_consumer
 from saga.errors import DefinitionError
@@ -55,6 +61,9 @@ D = TypeVar("D", bound=BaseModel)
 #: database says otherwise.
 Handle = Any
 
+
+#: Business keys that an error names.
+_NAMED = 3
 
 #: Seconds for which a thread follows what it sends before it hands it over.
 _FOLLOW = 2.0
@@ -99,12 +108,14 @@ class Runtime:
         self.settings = settings or Settings()
         self.sagas = _by_name(sagas)
         self.contexts = _unique(contexts)
+        check_messages(self.sagas, self.contexts)
         self.servers = Servers(self.settings)
         self._given_engine = engine
         self._given_database = database
         self._given_broker = broker
         self._around = around
         self._execution_options = dict(execution_options or {})
+        self._bounds = Bounds(self.settings.frozen_after)
         self.own_databases = OwnDatabases(
             databases or {}, self.settings, self._execution_options, self._open_own
         )
@@ -114,36 +125,38 @@ class Runtime:
 
     def _open_own(self, name: str, engine: Engine) -> Database:
         """Return what opens transactions in a context's own database of this name."""
-        return SqlAlchemyDatabase(engine)
+        return SqlAlchemyDatabase(engine, self._bounds)
 
-    @cached_property
+    @once
     def engine(self) -> Engine:
         """The engine of the hops; also good for the host's own work."""
-        return self._given_engine or create_engine(
+        engine = self._given_engine or make_engine(
             self.servers.database_url,
             pool_size=self.settings.pool_size,
-            max_overflow=10,
+            prepared_statements=self.settings.prepared_statements,
             execution_options=self._execution_options,
         )
+        forget_in_forks(engine)
+        return engine
 
-    @cached_property
+    @once
     def database(self) -> Database:
         """Where the hops' transactions are opened and the host's are joined."""
-        return self._given_database or SqlAlchemyDatabase(self.engine)
+        return self._given_database or SqlAlchemyDatabase(self.engine, self._bounds)
 
-    @cached_property
+    @once
     def broker(self) -> DoorbellBroker | StockDoorbells:
         """Where this runtime's doorbells are rung; never the global broker unless it was given."""
         if self._given_broker is not None:
             return StockDoorbells(self._given_broker, self.settings.namespace)
         return DoorbellBroker(url=self.servers.redis_url, namespace=self.settings.namespace)
 
-    @cached_property
+    @once
     def statements(self) -> Statements:
         """The framework's SQL for the configured schema."""
         return statements(self.settings.db_schema)
 
-    @cached_property
+    @once
     def consumers(self) -> dict[str, Consumer]:
         """Everyone in this process who has an inbox, by name."""
         found: dict[str, Consumer] = {}
@@ -168,16 +181,17 @@ class Runtime:
             self._outbox,
             budget=self.settings.budget,
             suspect_starts=self.settings.suspect_starts,
+            yields=self.settings.yields,
             around=self._around,
             ending=ending,
         )
 
-    @cached_property
+    @once
     def _remote(self) -> Mapping[str, RemoteContext]:
         """The contexts that have a database of their own, as far as it is known here."""
         return remote_contexts(self)
 
-    @cached_property
+    @once
     def _turns(self) -> dict[str, Turn]:
         return {name: Turn(self.settings.budget) for name in self.consumers}
 
@@ -205,6 +219,9 @@ class Runtime:
             KeyConflict: The key was started before, with other data.
             NoTransaction: The handle is not in a transaction.
             PayloadError: The data or the first command cannot be stored.
+            TooDeep: In a handler: sagas start each other, in a cycle.
+            StillLocked: Another transaction, which does not end, is starting the same key; this
+                one stays usable.
         """
         return self.start_many(handle, saga, [data], keys=[key])[0]
 
@@ -225,15 +242,18 @@ class Runtime:
             business_key(saga, item, key)
             for item, key in zip(items, keys or [None] * len(items), strict=True)
         ]
-        ids, woken = self._starter.start(unit, saga, items, chosen)
+        with self._bounded(unit, _keys_of(saga, chosen)):
+            ids, woken = self._starter.start(unit, saga, items, chosen)
         unit.on_commit(lambda: self.broker.ring(woken))
         return ids
 
     def publish(self, handle: Handle, event: Event) -> UUID:
         """Publish a domain event in the caller's transaction and return its id.
 
-        Raises `NoTransaction` and `PayloadError` as `start` does.
+        Raises `NoTransaction`, `PayloadError`, `TooDeep` and `StillLocked` as `start` does, and
+        `TypeError` for what is no event: a command is sent by a saga, or by a handler.
         """
+        check_event(event)
         unit = self._joined(handle)
         id = uuid7()
         message = Envelope(
@@ -242,8 +262,11 @@ class Runtime:
             category=Category.EVENT,
             payload=event.to_json(),
             root_id=id,
+            depth=depth_here(),
         )
-        woken = self._outbox.send(unit, [message])
+        self._outbox.check_depth(message.depth, event.kind)
+        with self._bounded(unit, f"the ordering key of {event.kind}"):
+            woken = self._outbox.send(unit, [message])
         unit.on_commit(lambda: self.broker.ring(woken))
         return id
 
@@ -258,24 +281,30 @@ class Runtime:
         """Send a saga an outside message that one of its waits takes, in the caller's transaction.
 
         One that comes early is kept.  The same `id` sent twice is one message.  Raises
-        `UnknownSaga`, `ActRefused` and `NoTransaction`.
+        `UnknownSaga`, `ActRefused`, `NoTransaction` and `StillLocked`.
         """
         unit = self._joined(handle)
-        woken = self.acts.signal(unit, saga_id, event, id=id)
+        with self._bounded(unit, f"saga {saga_id}"):
+            woken = self.acts.signal(unit, saga_id, event, id=id)
         unit.on_commit(lambda: self.broker.ring(woken))
 
     def cancel(self, handle: Handle, saga_id: UUID, *, reason: str, actor: str) -> Acted:
         """Cancel a saga in the caller's transaction: it turns back once it is known where it
-        stands.  Raises `UnknownSaga`, `ActRefused` (after the pivot, say) and `NoTransaction`.
+        stands.  Raises `UnknownSaga`, `ActRefused` (after the pivot, say), `NoTransaction` and
+        `StillLocked`.
         """
         unit = self._joined(handle)
-        acted = self.acts.act(unit, saga_id, Cancelled(reason=reason), actor=actor)
+        with self._bounded(unit, f"saga {saga_id}"):
+            acted = self.acts.act(unit, saga_id, Cancelled(reason=reason), actor=actor)
         unit.on_commit(lambda: self.broker.ring(acted.woken))
         return acted
 
     def _joined(self, handle: Handle) -> UnitOfWork:
         self.own_databases.refuse(handle, lambda: self.engine)
         return self.database.joined(handle)
+
+    def _bounded(self, unit: UnitOfWork, what: str) -> AbstractContextManager[None]:
+        return bounded(unit, self._bounds.wait, what)
 
     def worker(self) -> dramatiq.Broker:
         """Return the broker, ready for the `dramatiq` command: actors, queues and the relay.
@@ -370,7 +399,7 @@ class Runtime:
             next_.append(here)
         self.broker.ring(woken - {here})
 
-    @cached_property
+    @once
     def _colocated(self) -> Mapping[str, Colocated]:
         if not self.settings.colocate:
             return {}
@@ -407,18 +436,21 @@ class Runtime:
                 self.subscribe()
                 self._subscribed = True
 
-    @cached_property
+    @once
     def _outbox(self) -> Outbox:
         return Outbox(
-            self.statements, grace=self.settings.grace, max_payload=self.settings.max_payload
+            self.statements,
+            grace=self.settings.grace,
+            max_payload=self.settings.max_payload,
+            max_depth=self.settings.max_depth,
         )
 
-    @cached_property
+    @once
     def acts(self) -> Acts:
         """What operators do; `boundary.operator` and the command line use it."""
         return Acts(self.sagas, self._outbox, self.statements, grace=self.settings.grace)
 
-    @cached_property
+    @once
     def _starter(self) -> Starter:
         return Starter(self._outbox, self.statements)
 
@@ -428,6 +460,14 @@ class Runtime:
     def _orchestrator(self, versions: dict[int, Saga[Any]]) -> Orchestrator:
         consumer = saga_consumer(next(iter(versions.values())).name)
         return Orchestrator(versions, self._inbox(consumer), self._outbox, self.statements)
+
+
+def _keys_of(saga: Saga[Any], keys: Sequence[str | None]) -> str:
+    """What the start of sagas locks, as an error says it."""
+    found = [repr(key) for key in keys if key is not None]
+    more = ", …" if len(found) > _NAMED else ""
+    named = f" {', '.join(found[:_NAMED])}{more}" if found else ""
+    return f"the start of {saga.name}{named}"
 
 
 def _by_name(sagas: Iterable[Saga[Any]]) -> dict[str, dict[int, Saga[Any]]]:

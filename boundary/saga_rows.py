@@ -13,7 +13,7 @@ from internals.records import Raw, Value, records
 from internals.unit_of_work import Row
 from saga.definition import Saga
 from saga.errors import PayloadError
-from saga.messages import dump_json, first_problem
+from saga.json_text import dump_json, first_problem
 from saga.state import Direction, Phase, SagaState, Status, StepState
 
 D = TypeVar("D", bound=BaseModel)
@@ -125,7 +125,7 @@ def _step_from_json(stored: dict[str, Any]) -> StepState:
 def _course_to_json(state: SagaState[Any]) -> dict[str, Any]:
     """What a saga's state holds besides its own columns; empty for one that goes well."""
     stored: dict[str, Any] = {}
-    for name in ("cancelled", "generations", "rewind_to"):
+    for name in ("cancelled", "generations", "rewind_to", "depth"):
         value = getattr(state, name)
         if value:
             stored[name] = value

@@ -6,9 +6,11 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from internals.bounds import FROZEN_AFTER
 from internals.context_consumer import SUSPECT_STARTS
+from internals.giving_way import YIELDS
 from internals.hop import BATCH
-from internals.outbox import DEFAULT_MAX_PAYLOAD
+from internals.outbox import DEFAULT_MAX_DEPTH, DEFAULT_MAX_PAYLOAD
 from internals.tables import SCHEMA
 
 
@@ -38,11 +40,26 @@ class Settings(BaseSettings):
     budget: float = Field(0.1, gt=0, description="seconds after which a batch takes no more")
     grace: float = Field(1.0, gt=0, description="seconds until a delivery counts as late")
     max_payload: int = Field(DEFAULT_MAX_PAYLOAD, ge=1, description="bytes of a payload at most")
+    max_depth: int = Field(
+        DEFAULT_MAX_DEPTH, ge=1, description="messages that may cause each other in a row"
+    )
     suspect_starts: int = Field(
         SUSPECT_STARTS, ge=1, description="starts of what seems to kill its workers"
     )
+    yields: int = Field(
+        YIELDS, ge=0, description="runs in a row that give way to the database uncounted"
+    )
     colocate: bool = Field(
         True, description="let a saga hear of a step in the transaction of its handlers"
+    )
+    frozen_after: float = Field(
+        FROZEN_AFTER,
+        gt=0,
+        le=86_400,
+        description="seconds after which others go on without a worker that stands still",
+    )
+    prepared_statements: bool = Field(
+        True, description="off for a pooler in transaction mode that does not know them"
     )
     pool_size: int = Field(10, ge=1, description="database connections kept by one process")
 

@@ -14,11 +14,12 @@ from internals.outbox import Heard, Outbox
 from internals.records import records
 from internals.statements import Statements
 from internals.unit_of_work import UnitOfWork
-from internals.work import Work, handling
+from internals.work import Work, depth_here, handling
 from saga.decide import Decision, decide, start_message
 from saga.definition import Saga
 from saga.envelope import Envelope
 from saga.errors import DefinitionError, KeyConflict
+from saga.functions import check_returned
 from saga.state import SagaState
 
 D = TypeVar("D", bound=BaseModel)
@@ -44,7 +45,8 @@ class Starter:
         """Start a saga for each item; all of them or none.
 
         The start is decided at once, so the first commands are written by the same statements.  In a
-        handler the message that it handles is what caused it.
+        handler the message that it handles is what caused it, and the saga's id follows from that,
+        so that a run which is repeated starts the same saga.
 
         Returns the ids, in the order of the items (for a key that was started before with the
         same data, the id of then), and the consumers whose doorbells are to be rung.
@@ -52,11 +54,16 @@ class Starter:
         Raises:
             KeyConflict: A key was started before, with other data.
             PayloadError: The data or a first command cannot be stored.
+            TooDeep: In a handler: sagas start each other, in a cycle.
         """
-        begun = [_begin(saga, item) for item in items]
+        depth = depth_here()
+        self._outbox.check_depth(depth, f"the start of {saga.name}")
         work = handling()
-        if work is not None and work.writes_with(unit.connection):
-            begun = [(_caused(start, work), decision) for start, decision in begun]
+        if work is not None and not work.writes_with(unit.connection):
+            work = None
+        begun = [
+            _begin(saga, item, key, work, depth) for item, key in zip(items, keys, strict=True)
+        ]
         by_id = {decision.state.id: index for index, (_, decision) in enumerate(begun)}
         with unit.savepoint():
             inserted = self._insert(unit, saga, [d.state for _, d in begun], keys)
@@ -138,6 +145,7 @@ def business_key(saga: Saga[D], data: D, key: str | None) -> str | None:
     """
     if key is None and saga.key is not None:
         key = saga.key(data)
+        check_returned(key, f"{saga.name}: key")
     if key is not None and not (isinstance(key, str) and 1 <= len(key) <= 200):
         raise DefinitionError(
             f"{saga.name}: a business key is a text of 1 to 200 characters, not {key!r}"
@@ -150,12 +158,19 @@ def business_key(saga: Saga[D], data: D, key: str | None) -> str | None:
     return key
 
 
-def _begin(saga: Saga[D], data: D) -> tuple[Envelope, Decision[Any]]:
+def _begin(
+    saga: Saga[D], data: D, key: str | None, work: Work | None, depth: int
+) -> tuple[Envelope, Decision[Any]]:
     if not isinstance(data, saga.data):
         raise TypeError(f"{saga.name} takes a {saga.data.__name__}, not {type(data).__name__}")
-    state = SagaState(id=uuid7(), data=data)
-    message = start_message(saga, state.id, data)
-    return message, decide(saga, state, message)
+    if work is None:
+        id = uuid7()
+    else:
+        id, _ = work.message.ids_below(work.name_start(saga.name, key))
+    state = SagaState(id=id, data=data)
+    message = replace(start_message(saga, state.id, data), depth=depth)
+    decision = decide(saga, state, message)
+    return message if work is None else _caused(message, work), decision
 
 
 def _caused(start: Envelope, work: Work) -> Envelope:

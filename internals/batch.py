@@ -8,6 +8,7 @@ from typing import Protocol
 from uuid import UUID
 
 from internals.failures import describe, storable
+from internals.giving_way import YIELDS, is_over, wait
 from internals.ids import uuid7
 from internals.inbox import Delivery, DeliveryState, Inbox, Settlement
 from internals.outbox import Heard, Outbox, woken
@@ -16,7 +17,7 @@ from internals.undo import STANDS
 from internals.unit_of_work import UnitOfWork
 from saga.causal import is_counted, is_undoing
 from saga.envelope import Category, Envelope, saga_consumer
-from saga.errors import Rejected
+from saga.errors import Rejected, TooDeep
 from saga.messages import Done, Faulted, Message, Refused, Undo
 from saga.retry import Retry
 
@@ -24,9 +25,6 @@ logger = logging.getLogger(__name__)
 
 #: Seconds until a delivery that this worker does not know is looked at again, by whom ever.
 UNKNOWN_DELAY = 5.0
-
-#: Seconds, at most, until a delivery that lost against another transaction is tried again.
-_CONFLICT_DELAY = 0.2
 
 #: Characters of a rejection's reason that are sent on.
 _MAX_REASON = 2000
@@ -48,6 +46,8 @@ class Batch:
     """The settlements of one consumer's deliveries, and the messages that go with them."""
 
     consumer: str
+    #: Runs of a delivery in a row that may give way to the database before they count.
+    yields: int = YIELDS
     settlements: list[Settlement] = field(default_factory=list)
     messages: list[Envelope] = field(default_factory=list)
     #: Of the settlements those that are counted.
@@ -105,13 +105,30 @@ class Batch:
         attempts: int,
         external: bool = False,
         took: float | None = None,
+        yields: int = 0,
+        least: float = 0.0,
     ) -> None:
-        """The handler failed for the `attempts`-th time: it is tried again later, or parked."""
+        """The handler failed for the `attempts`-th time: it is tried again later, or parked.
+
+        Args:
+            delivery: What it handled.
+            error: How it failed.
+            retry: The handler's policy.
+            attempts: Failed runs, this one included.
+            external: Whether it acts outside the database.
+            took: Seconds that it ran.
+            yields: Runs in a row that gave way to the database, if this one did.
+            least: Seconds until the next run at least.
+        """
         message = delivery.message
         policy = retry.overridden_by(message.retry)
         delay = policy.delay(attempts, random.random(), error)
+        if isinstance(error, TooDeep):
+            delay = None  # however often it is run, it is as deep
         if delay is None:
-            self.park(delivery, describe(error), attempts=attempts, external=external)
+            self.park(
+                delivery, describe(error), attempts=attempts, external=external, yields=yields
+            )
             logger.error(
                 "%s: %s %s is parked after %d attempts: %s",
                 self.consumer,
@@ -122,6 +139,7 @@ class Batch:
                 exc_info=error,
             )
             return
+        delay = max(delay, least)
         self.settlements.append(
             Settlement(
                 message.id,
@@ -131,6 +149,7 @@ class Batch:
                 attempts=min(attempts, policy.attempts - 1),
                 delay=delay,
                 took=took,
+                yields=yields,
             )
         )
         logger.warning(
@@ -145,7 +164,13 @@ class Batch:
         )
 
     def park(
-        self, delivery: Delivery, error: str, *, attempts: int, external: bool = False
+        self,
+        delivery: Delivery,
+        error: str,
+        *,
+        attempts: int,
+        external: bool = False,
+        yields: int = 0,
     ) -> None:
         """Park a delivery, and tell the saga it belongs to, if any.
 
@@ -154,7 +179,9 @@ class Batch:
         """
         message = delivery.message
         self.settlements.append(
-            Settlement(message.id, DeliveryState.PARKED, error=error, attempts=attempts)
+            Settlement(
+                message.id, DeliveryState.PARKED, error=error, attempts=attempts, yields=yields
+            )
         )
         self._count(message, closes=False)
         own_fault = message.kind == Faulted.kind and message.sender == self.consumer
@@ -167,12 +194,33 @@ class Batch:
             )
             self.messages.append(self._reply(message, fault))
 
-    def give_way(self, delivery: Delivery, error: Exception) -> None:
-        """The database cannot now, or chose this one to give way: run it again, uncounted."""
-        self.leave(delivery, describe(error), delay=_CONFLICT_DELAY * random.random())
-        logger.info("%s: %s gave way and is run again", self.consumer, delivery.message.kind)
+    def give_way(
+        self, delivery: Delivery, error: Exception, retry: Retry, *, external: bool = False
+    ) -> None:
+        """The database cannot now, or chose this one to give way: it is run again.
 
-    def leave(self, delivery: Delivery, error: str, *, delay: float = UNKNOWN_DELAY) -> None:
+        Nothing is counted until that has happened too often in a row (`internals.giving_way`).
+        """
+        kind, yields = delivery.message.kind, delivery.yields + 1
+        delay = wait(yields, error, random.random())
+        if is_over(yields, error, self.yields):
+            attempts = delivery.attempts + 1
+            self.fail(
+                delivery,
+                error,
+                retry,
+                attempts=attempts,
+                external=external,
+                yields=yields,
+                least=delay,
+            )
+            return
+        self.leave(delivery, describe(error), delay=delay, yields=yields)
+        logger.info("%s: %s gave way and is run again in %.1f s", self.consumer, kind, delay)
+
+    def leave(
+        self, delivery: Delivery, error: str, *, delay: float = UNKNOWN_DELAY, yields: int = 0
+    ) -> None:
         """Leave a delivery pending, due again in `delay` seconds, without counting a failure."""
         self.settlements.append(
             Settlement(
@@ -181,6 +229,7 @@ class Batch:
                 error=error,
                 attempts=delivery.attempts,
                 delay=delay,
+                yields=yields,
             )
         )
 
@@ -271,6 +320,7 @@ def finish(
     A saga in `folders` consumes what is sent to it at once: its deliveries are written as done.
 
     Returns the consumers that got something; their doorbells are to be rung after the commit.
+    Raises `IdConflict` where another message has the id of one that is sent.
     """
     if not (batch.settlements or batch.messages):
         return frozenset()
@@ -281,7 +331,9 @@ def finish(
         messages = outbox.parameters((*batch.messages, *folded.messages), folded.heard)
         batch.messages.extend(folded.messages)
         sagas = folded.sagas
-    got = woken(inbox.finish(unit, batch.settlements, messages, sagas))
+    rows = inbox.finish(unit, batch.settlements, messages, sagas)
+    outbox.refuse_others(unit, rows, batch.messages)
+    got = woken(rows)
     # Before anything is taken back or undone below the commands that were just sent.
     got |= outbox.settling.count(unit, batch.messages, batch.closed, consumer=batch.consumer)
     if folded is not None:

@@ -162,10 +162,11 @@ RETURNING i.ordering_key
 
 # One order to undo for each handler that ran, or may have had an effect outside: rejected or failed
 # ones left nothing.  The last to be done gets the lowest number, and so is undone first; one that
-# comes late is undone before what is left.
+# comes late is undone before what is left.  Runs that meant the same are undone under one key.
 ORDER_UNDO = f"""
 WITH RECURSIVE {_BELOW}, ran AS (
-    SELECT i.message_id, i.consumer, i.done_at, o.seq, o.kind, o.payload
+    SELECT i.message_id, i.consumer, i.done_at, o.seq, o.kind, o.payload,
+        coalesce(o.intent_id, o.id) AS intent
     FROM below JOIN {{schema}}.inbox AS i ON i.message_id = below.id
     JOIN {{schema}}.outbox AS o ON o.id = below.id
     WHERE i.consumer NOT LIKE 'saga.%%'
@@ -174,11 +175,13 @@ WITH RECURSIVE {_BELOW}, ran AS (
 ), sent AS (
     INSERT INTO {{schema}}.outbox
         (id, kind, category, payload, saga_id, saga, causation_id, root_id, recipient, sender,
-         awaits)
+         awaits, intent_id, undoes)
     SELECT md5('undo ' || message_id || ' ' || consumer)::uuid, 'saga.undo', 'command',
            jsonb_build_object('message_id', message_id, 'message_kind', kind, 'payload', payload),
            %(saga_id)s, %(saga)s, %(cause)s, %(undo)s, consumer, 'saga.' || %(saga)s::text,
-           '{{{{saga.counted}}}}'
+           '{{{{saga.counted}}}}',
+           CASE WHEN intent <> message_id THEN md5('undo ' || intent || ' ' || consumer)::uuid END,
+           consumer || ':' || intent
     FROM ran ORDER BY done_at, seq
     ON CONFLICT (id) DO NOTHING
     RETURNING id, seq, recipient

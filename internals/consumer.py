@@ -9,7 +9,11 @@ from internals.database import Database
 from internals.unit_of_work import UnitOfWork
 
 
-class Unprotected(Exception):
+class RunAgain(Exception):
+    """The hop cannot be committed; the consumer knows why, and does better when it is run again."""
+
+
+class Unprotected(RunAgain):
     """A handler that ran without a savepoint has written and then raised: the hop is run again.
 
     The consumer takes care from now on.

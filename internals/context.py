@@ -2,21 +2,33 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from internals.ordering_field import check_ordered_by
 from internals.undo import NoUndo
 from internals.work import Work
+from saga.durations import check_duration
 from saga.envelope import Envelope, command_recipient
-from saga.errors import DefinitionError
+from saga.errors import DefinitionError, UnreadableMessage
+from saga.functions import check_function, check_returned, name_of
+from saga.kinds import check_kinds
 from saga.messages import Command, Event, Message, Undo
 from saga.retry import DEFAULT_RETRY, Retry
 
 C = TypeVar("C", bound=Command)
 E = TypeVar("E", bound=Event)
 M = TypeVar("M", bound=Message)
+
+
+class Unreadable(Exception):
+    """A delivery's payload does not fit the class that this process has for its kind.
+
+    Only a handler's own message raises it: whatever else cannot be read is the handler's failure.
+    """
+
 
 #: What a handler declares to undo its work: a function that is given the same message.
 UndoOf = Callable[[M, Work], None] | NoUndo | None
@@ -29,7 +41,7 @@ class Handler:
     """One function of a context and what it is declared to do."""
 
     message: type[Message]
-    function: Callable[..., None]
+    function: Callable[..., object]
     #: The only messages it may send.
     emits: tuple[type[Message], ...]
     retry: Retry
@@ -42,17 +54,30 @@ class Handler:
     #: The event's field whose deliveries of equal value go in order.
     ordered_by: str | None = None
 
+    def read(self, message: Envelope) -> Message:
+        """Return the message; raises `Unreadable` where the class here does not fit it."""
+        try:
+            return self.message.from_json(self._payload(message))
+        except UnreadableMessage as error:
+            raise Unreadable(str(error)) from error
+
     def run(self, message: Envelope, work: Work) -> None:
-        """Call the function with the message; raises `PayloadError` for one that it cannot be."""
-        self.function(self.message.from_json(message.payload), work)
+        """Call the function with the message; raises `Unreadable` as `read` does."""
+        returned = self.function(self.read(message), work)
+        if returned is not None:
+            check_returned(
+                returned, f"the handler of {self.message.kind}, {name_of(self.function)},"
+            )
+
+    def _payload(self, message: Envelope) -> str:
+        return message.payload
 
 
 class UndoHandler(Handler):
     """A handler's undo: it is given the message that was handled then."""
 
-    def run(self, message: Envelope, work: Work) -> None:
-        handled = json.dumps(Undo.from_json(message.payload).payload)
-        self.function(self.message.from_json(handled), work)
+    def _payload(self, message: Envelope) -> str:
+        return json.dumps(Undo.from_json(message.payload).payload)
 
 
 class Context:
@@ -149,11 +174,8 @@ class Context:
                 f"Context {self.name!r}: reacts_to() takes an Event class that declares a kind, "
                 f"not {event!r}"
             )
-        if ordered_by is not None and ordered_by.partition(".")[0] not in event.model_fields:
-            raise DefinitionError(
-                f"Context {self.name!r}: {event.kind!r} has no field {ordered_by!r} to be ordered "
-                f"by; it has {', '.join(event.model_fields) or 'none'}"
-            )
+        if ordered_by is not None:
+            check_ordered_by(event, ordered_by, f"Context {self.name!r}: {event.kind!r}")
         return lambda function: self._add(
             Handler(event, function, emits, retry, external, lease, undo, ordered_by)
         )
@@ -176,33 +198,54 @@ class Context:
             return NoUndo("its handler declares no undo")
         return self.undos.get(kind)
 
-    def _add(self, handler: Handler) -> Callable[..., None]:
+    def _add(self, handler: Handler) -> Callable[..., Any]:
         message, function, emits = handler.message, handler.function, handler.emits
         if message.kind in self.handlers:
             raise DefinitionError(
                 f"Context {self.name!r}: {message.kind!r} has a handler already, "
-                f"{self.handlers[message.kind].function.__name__!r}"
+                f"{name_of(self.handlers[message.kind].function)!r}"
             )
+        self._check(handler)
+        undo = handler.undo
+        if isinstance(undo, NoUndo):
+            self.undos[message.kind] = undo
+        elif undo is not None:
+            self.undos[message.kind] = UndoHandler(
+                message, undo, emits, handler.retry, handler.external, handler.lease
+            )
+        self.handlers[message.kind] = handler
+        return function
+
+    def _check(self, handler: Handler) -> None:
+        """Raise `DefinitionError` for what cannot work."""
+        name, undo, emits = name_of(handler.function), handler.undo, handler.emits
+        of = f"Context {self.name!r}: "
+        check_function(handler.function, f"{of}handler {name!r}", "message", "work")
         listed = emits if isinstance(emits, tuple) else (None,)
         for emitted in listed:
             if not (
                 isinstance(emitted, type) and issubclass(emitted, Command | Event) and emitted.kind
             ):
                 raise DefinitionError(
-                    f"Context {self.name!r}: emits of {function.__name__!r} must be a tuple of "
-                    f"Command and Event classes that declare a kind, not {emits!r}"
+                    f"{of}emits of {name!r} must be a tuple of Command and Event classes that "
+                    f"declare a kind, not {emits!r}"
                 )
-        undo = handler.undo
-        if isinstance(undo, NoUndo):
-            self.undos[message.kind] = undo
-        elif callable(undo):
-            self.undos[message.kind] = UndoHandler(
-                message, undo, emits, handler.retry, handler.external, handler.lease
-            )
-        elif undo is not None:
+        if not isinstance(handler.retry, Retry):
             raise DefinitionError(
-                f"Context {self.name!r}: undo of {function.__name__!r} must be a function or "
-                f"no_undo(reason), not {undo!r}"
+                f"{of}retry of {name!r} must be a Retry, such as Retry(attempts=3), "
+                f"not {handler.retry!r}"
             )
-        self.handlers[message.kind] = handler
-        return function
+        check_duration(handler.lease, f"{of}lease of {name!r}")
+        if undo is not None and not isinstance(undo, NoUndo):
+            if not callable(undo):
+                raise DefinitionError(
+                    f"{of}undo of {name!r} must be a function or no_undo(reason), not {undo!r}"
+                )
+            check_function(undo, f"{of}undo of {name!r}", "message", "work")
+        check_kinds((*self.messages, handler.message, *emits), f"Context {self.name!r}")
+
+    @property
+    def messages(self) -> Iterator[type[Message]]:
+        """The classes of what it handles and of what it may send."""
+        for handler in self.handlers.values():
+            yield from (handler.message, *handler.emits)

@@ -10,10 +10,12 @@ from internals.batch import NOBODY, Batch, Ending, Folder, Outcome, finish
 from internals.consumer import Handled, Unprotected
 from internals.context import Context, Handler
 from internals.database import Database
-from internals.failures import is_server_trouble, is_transient
+from internals.failures import is_passing, is_server_trouble
+from internals.giving_way import YIELDS
 from internals.inbox import Delivery, Inbox
 from internals.leased import Leased, run_leased
 from internals.outbox import Outbox
+from internals.taken import TakenIds
 from internals.undo import NoUndo
 from internals.unit_of_work import UnitOfWork
 from internals.work import Around, Work, nothing_around
@@ -49,6 +51,7 @@ class ContextConsumer:
         budget: Seconds after which a batch takes no further delivery, so that slow handlers
             make small batches.
         suspect_starts: Starts of a delivery that seems to kill its workers, before it is parked.
+        yields: Runs of a delivery in a row that may give way to the database before they count.
         around: Entered around each run of a handler, within its transaction: what a host
             framework sets up for its own code, such as an application context.
         ending: How batches are written.
@@ -62,6 +65,7 @@ class ContextConsumer:
         *,
         budget: float,
         suspect_starts: int = SUSPECT_STARTS,
+        yields: int = YIELDS,
         around: Around = nothing_around,
         ending: Ending = finish,
     ) -> None:
@@ -71,12 +75,14 @@ class ContextConsumer:
         self._outbox = outbox
         self._budget = budget
         self._suspect_starts = suspect_starts
+        self._yields = yields
         self._around = around
         self._ending = ending
         self._pace = _FASTEST
         #: For so many deliveries more each handler has a savepoint.
         self._careful = 0
         self._undone = threading.local()
+        self._taken = TakenIds()
 
     def handle(
         self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
@@ -86,7 +92,7 @@ class ContextConsumer:
         if not size:
             return Handled(more=True, missed=True)
         full = len(deliveries) >= size
-        batch = Batch(self.name, known=self._undone_outcomes())
+        batch = Batch(self.name, self._yields, known=self._undone_outcomes())
         leased: Leased | None = None
         left = 0
         alone = len(deliveries) == 1
@@ -109,13 +115,22 @@ class ContextConsumer:
                 left += 1
         if full and not left:
             self._pace = min(2 * self._pace, _FASTEST)
-        woken = self._ending(unit, self._inbox, self._outbox, batch, folders=folders)
+        with self._taken.writing(batch.messages):
+            woken = self._ending(unit, self._inbox, self._outbox, batch, folders=folders)
         return Handled(
             len(deliveries), len(deliveries) - left, full or left > 0, woken, leased=leased
         )
 
     def finish(self, database: Database, leased: Leased) -> frozenset[str]:
-        return run_leased(database, leased, self._inbox, self._outbox, self._around, self._ending)
+        return run_leased(
+            database,
+            leased,
+            self._inbox,
+            self._outbox,
+            self._around,
+            self._ending,
+            yields=self._yields,
+        )
 
     def _run(
         self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch, *, alone: bool
@@ -131,7 +146,7 @@ class ContextConsumer:
         elif isinstance(error, Rejected):
             batch.reject(delivery, error, took=took)
         elif is_server_trouble(error):
-            batch.give_way(delivery, error)
+            batch.give_way(delivery, error, handler.retry)
         else:
             attempts = delivery.attempts + 1
             batch.fail(delivery, error, handler.retry, attempts=attempts, took=took)
@@ -153,10 +168,10 @@ class ContextConsumer:
             with unit.handling(careful=careful) as protected, self._around(work), work:
                 handler.run(delivery.message, work)
                 work.finish()
-                for sent in work.sent:
-                    self._outbox.check(sent)
+                self._outbox.admit(work.sent)
+                self._taken.check(work.sent)
         except Exception as error:
-            if unit.lost or (is_transient(error) and not alone):
+            if unit.lost or (is_passing(error) and not alone):
                 raise  # the batch is run again, one by one
             outcome = Outcome(time.monotonic() - began, error=error)
             if not protected:

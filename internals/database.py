@@ -6,8 +6,10 @@ brings another, so that its ORM writes, the claim and the sends share one transa
 
 from typing import Any, Protocol
 
+import psycopg
 from sqlalchemy import Connection, Engine
 
+from internals.bounds import Bounds
 from internals.failures import is_lost
 from internals.unit_of_work import (
     SqlAlchemyUnitOfWork,
@@ -48,19 +50,39 @@ class Database(Protocol):
 
 
 class SqlAlchemyDatabase:
-    """A database that is reached through a SQLAlchemy engine."""
+    """A database that is reached through a SQLAlchemy engine.
 
-    def __init__(self, engine: Engine) -> None:
+    Args:
+        engine: The framework's own, or a host's.
+        bounds: Of each transaction that is opened; none if not given.
+    """
+
+    def __init__(self, engine: Engine, bounds: Bounds | None = None) -> None:
         self._engine = engine
+        self._bounds = bounds
         forbid_commit_in_handlers(engine)
 
     def open(self) -> "_OpenedConnection":
-        connection = self._engine.connect()
-        connection.begin()
-        return _OpenedConnection(self._engine, connection)
+        try:
+            return self._open()
+        except psycopg.OperationalError:
+            # One from the pool had died, and those that were beside it are forgotten by now.
+            return self._open()
 
     def joined(self, handle: Any) -> SqlAlchemyUnitOfWork:
         return joined(handle)
+
+    def _open(self) -> "_OpenedConnection":
+        connection = self._engine.connect()
+        connection.begin()
+        opened = _OpenedConnection(self._engine, connection)
+        if self._bounds is not None:
+            try:
+                self._bounds.begin(connection.connection.driver_connection)  # type: ignore[arg-type]
+            except BaseException:
+                opened.roll_back()
+                raise
+        return opened
 
 
 class _OpenedConnection:
@@ -82,9 +104,11 @@ class _OpenedConnection:
             self.roll_back()
 
     def roll_back(self) -> None:
-        if is_lost(self._connection):
+        lost = is_lost(self._connection)
+        if lost:
             # Nothing is there to roll back, and trying would raise over what was raised.
             self._connection.invalidate()
+        if lost or self.unit.stale:
             # The server may have gone, and with it every connection that waits in the pool.
             self._engine.dispose()
         self._connection.close()  # rolls back what was not committed

@@ -8,11 +8,28 @@ from sqlalchemy import Connection
 
 #: The transaction lost against another one, and is to be run again.
 _CONFLICTS = frozenset({"40001", "40P01", "55P03"})
+#: The server ended a transaction of which it heard nothing for too long.
+_FROZEN = "57P05"
+#: What a connection is good for nothing after, though it lives: read-only (its server was the primary
+#: once), and prepared statements that the server does not know, or knows as others, since a pooler
+#: stands between.
+_STALE_STATES = frozenset({"25006", "26000", "42P05"})
+#: The same, if it was found while a plan was looked at: a table was altered meanwhile.
+_OLD_PLAN = ("0A000", "RevalidateCachedQuery")
 #: SQLSTATEs after which the same transaction, run again, may well succeed: serialization
 #: failure, deadlock, lock not available, and the server going down or coming up.
-_TRANSIENT_STATES = _CONFLICTS | {"57P01", "57P02", "57P03"}
+_TRANSIENT_STATES = _CONFLICTS | _STALE_STATES | {"57P01", "57P02", "57P03", _FROZEN}
 #: Connection exceptions and insufficient resources (disk, memory, connections).
 _TRANSIENT_CLASSES = ("08", "53")
+
+#: A statement asked for more than its settings allow, such as `temp_file_limit`.
+_TOO_MUCH = "53400"
+#: A lock was not to be had: at once, or within `lock_timeout`.
+_NO_LOCK = "55P03"
+#: Where Postgres says that it ended a statement that had waited for too long.
+_TIMER = "ProcessInterrupts"
+#: Files of Postgres in which a function or a trigger raises what its author wants.
+_RAISING = frozenset({"pl_exec.c", "plpy_elog.c", "plperl.c", "pltcl.c"})
 
 #: Errors without the server's word: the pool is exhausted, or the connection died.
 _WORDLESS = (
@@ -28,7 +45,8 @@ def is_transient(error: BaseException) -> bool:
         return True
     state = _sqlstate(error)
     if state is not None:
-        return state in _TRANSIENT_STATES or state.startswith(_TRANSIENT_CLASSES)
+        known = state in _TRANSIENT_STATES or state.startswith(_TRANSIENT_CLASSES)
+        return known or is_stale(error)
     return any(isinstance(link, _WORDLESS) for link in _chain(error))
 
 
@@ -37,13 +55,60 @@ def is_conflict(error: BaseException) -> bool:
     return _sqlstate(error) in _CONFLICTS
 
 
+def is_lost_conflict(error: BaseException) -> bool:
+    """Whether the transaction was chosen to give way to another one, which will soon be over."""
+    return is_conflict(error) and _sqlstate(error) != _NO_LOCK
+
+
+def is_of_its_statement(error: BaseException) -> bool:
+    """Whether a statement brought the error upon itself, though its SQLSTATE is that of trouble.
+
+    It did not want to wait for a lock (``NOWAIT``), exceeded a limit that is set for it, or is a
+    function or a trigger that raised this very SQLSTATE.  Run again it may fail for ever, so it is
+    a failure of whoever ran it.
+    """
+    for link in _chain(error):
+        state, told = getattr(link, "sqlstate", None), getattr(link, "diag", None)
+        if not isinstance(state, str) or told is None:
+            continue
+        if state == _TOO_MUCH or told.source_file in _RAISING:
+            return True
+        return state == _NO_LOCK and told.source_function not in (None, _TIMER)
+    return False
+
+
+def is_lock_timeout(error: BaseException) -> bool:
+    """Whether a lock was waited for as long as was allowed."""
+    return _sqlstate(error) == "55P03"
+
+
+def is_frozen(error: BaseException) -> bool:
+    """Whether the database ended the transaction since it heard nothing of it for too long."""
+    return _sqlstate(error) == _FROZEN
+
+
+def is_stale(error: BaseException) -> bool:
+    """Whether the connection is to be replaced, though it lives."""
+    return _sqlstate(error) in _STALE_STATES or any(_plan_is_old(link) for link in _chain(error))
+
+
+def prepared_elsewhere(error: BaseException) -> bool:
+    """Whether prepared statements went to another server connection than the one that has them."""
+    return _sqlstate(error) in {"26000", "42P05"}
+
+
 def is_server_trouble(error: BaseException) -> bool:
     """Whether the database itself said that it cannot now: conflict, shutdown, no room.
 
     Other than a connection that failed wordlessly, this cannot be a handler's own remote system
     that is always out of reach.
     """
-    return _sqlstate(error) is not None and is_transient(error)
+    return _sqlstate(error) is not None and is_passing(error)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether an error that a handler raised is not to be held against it."""
+    return is_transient(error) and not is_of_its_statement(error)
 
 
 def is_lost(connection: Connection) -> bool:
@@ -79,6 +144,13 @@ def _sqlstate(error: BaseException) -> str | None:
         if isinstance(state, str):
             return state
     return None
+
+
+def _plan_is_old(error: BaseException) -> bool:
+    # By the function: the words are in the server's language.
+    return isinstance(error, psycopg.Error) and (
+        (error.sqlstate, error.diag.source_function) == _OLD_PLAN
+    )
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

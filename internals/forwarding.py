@@ -239,5 +239,8 @@ def _record(going: _Going) -> dict[str, Value]:
         "sender": message.sender,
         "awaits": ",".join(message.awaits) or None,
         "retry": None if retry is None else Raw(retry),
+        "intent_id": message.intent,
+        "undoes": message.undoes,
         "applied": going.applied,
+        "depth": message.depth or None,
     }

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from internals.batch import Folder
-from internals.consumer import Consumer, Handled, Unprotected
+from internals.consumer import Consumer, Handled, RunAgain
 from internals.database import Database
 from internals.failures import is_conflict, is_transient
 from internals.reach import OutOfReach
@@ -71,8 +71,8 @@ def hop(
     while True:
         try:
             return _hop(database, consumer, limit, colocated, boundary)
-        except Unprotected as error:  # not from the next run, where it takes care
-            logger.debug("%s: run again with savepoints: %r", consumer.name, error.__cause__)
+        except RunAgain as error:  # not for the same reason from the next run
+            logger.debug("%s: run again: %r", consumer.name, error.__cause__)
 
 
 def _hop(

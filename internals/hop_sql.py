@@ -8,8 +8,8 @@ from internals.causal_sql import FIRST_OF_ITS_KEY, NEVER
 
 CLAIMED = """
     o.id, o.kind, o.category, o.payload::text, o.saga_id, o.saga, o.causation_id, o.root_id,
-    o.recipient, o.sender, o.awaits, o.retry::text, i.attempts, i.rings,
-    i.ordering_key"""
+    o.recipient, o.sender, o.awaits, o.retry::text, o.intent_id, o.undoes, o.depth, i.attempts,
+    i.rings, i.ordering_key, i.yields"""
 
 # A subquery that is not flattened is run once for each row, by primary key: of a table that has just
 # begun to grow Postgres would read all, and go on to do so.
@@ -27,7 +27,7 @@ WITH turn AS MATERIALIZED (
 )
 SELECT {CLAIMED}, turn.size
 FROM turn LEFT JOIN ((
-    SELECT message_id, attempts, rings, due_at, ordering_key FROM {{schema}}.inbox AS i
+    SELECT message_id, attempts, rings, due_at, ordering_key, yields FROM {{schema}}.inbox AS i
     WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now() AND {FIRST_OF_ITS_KEY}
     ORDER BY due_at
     LIMIT (SELECT size FROM turn)
@@ -41,7 +41,8 @@ ORDER BY i.due_at, o.seq
 # the rows of the batch are locked.
 CLAIM_SAGAS = f"""
 WITH due AS MATERIALIZED (
-    SELECT message_id, saga_id, attempts, rings, due_at, ordering_key FROM {{schema}}.inbox
+    SELECT message_id, saga_id, attempts, rings, due_at, ordering_key, yields
+    FROM {{schema}}.inbox
     WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now()
       AND (saga_id IS NULL OR saga_id <> ALL (%(skip)s::uuid[]))
     ORDER BY due_at
@@ -68,6 +69,7 @@ ORDER BY i.due_at, o.seq
 SETTLE = """
 UPDATE {schema}.inbox AS i
 SET state = m.state, last_error = m.error, position = m.position, attempts = m.attempts,
+    yields = m.yields,
     done_at = CASE WHEN m.state = 'pending' THEN NULL ELSE clock_timestamp() END,
     claimed_at = CASE WHEN i.lease IS NULL THEN now() ELSE i.claimed_at END,
     ready_at = CASE WHEN m.state = 'done' THEN i.ready_at END, lease = NULL,
@@ -77,7 +79,7 @@ SET state = m.state, last_error = m.error, position = m.position, attempts = m.a
     ring_at = CASE WHEN m.state = 'pending'
         THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.ring_at END
 FROM json_to_recordset(%(settled)s::json) AS m (id uuid, consumer text, state text, error text,
-        position int, attempts int, delay float8, took float4)
+        position int, attempts int, delay float8, took float4, yields int)
 WHERE i.message_id = m.id AND i.consumer = m.consumer AND m.consumer || '' = %(consumer)s
   AND coalesce(i.state = 'pending', false)
 """
@@ -101,7 +103,8 @@ m AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(messages)s::json)
         AS m (id uuid, kind text, category text, payload jsonb, saga_id uuid, saga text,
               causation_id uuid, root_id uuid, recipient text, sender text, awaits text,
-              retry jsonb, delay float8, position int, note text)
+              retry jsonb, delay float8, position int, note text, intent_id uuid, undoes text,
+              depth int, origin text)
 ), ordered AS MATERIALIZED (
     SELECT m.id, s.consumer, s.consumer || ':'
         || (m.payload #>> string_to_array(s.ordered_by, '.')) AS key
@@ -112,9 +115,10 @@ m AS MATERIALIZED (
     FROM (SELECT DISTINCT key FROM ordered WHERE key IS NOT NULL ORDER BY key) AS keys
 ), sent AS (
     INSERT INTO {schema}.outbox (id, kind, category, payload, saga_id, saga, causation_id, root_id,
-                                 recipient, sender, awaits, retry)
+                                 recipient, sender, awaits, retry, intent_id, undoes, depth, origin)
     SELECT id, kind, category, payload, saga_id, saga, causation_id, root_id,
-           recipient, sender, string_to_array(coalesce(awaits, ''), ','), retry
+           recipient, sender, string_to_array(coalesce(awaits, ''), ','), retry, intent_id, undoes,
+           coalesce(depth, 0), origin
     FROM m WHERE (SELECT count(*) FROM locked) >= 0
     ON CONFLICT (id) DO NOTHING
     RETURNING id, seq, kind, category, saga_id, saga, recipient, awaits
@@ -163,8 +167,28 @@ WITH {_SENDING}, delivered (consumer) AS ({_DELIVERING})
 SELECT consumer, NULL::uuid FROM delivered UNION ALL SELECT NULL, id FROM sent
 """
 
-REPEAT = "UPDATE {schema}.outbox SET repeats = repeats + %(times)s WHERE id = %(id)s"
+# Whether what has the id is the same message.  Of one from outside, which saga it joins may have
+# changed since; its origin says that it is the same.
+_SAME = """
+kind = %(kind)s AND category = %(category)s AND recipient IS NOT DISTINCT FROM %(recipient)s
+AND sender IS NOT DISTINCT FROM %(sender)s AND origin IS NOT DISTINCT FROM %(origin)s
+AND (%(origin)s::text IS NOT NULL
+     OR root_id = %(root_id)s AND saga_id IS NOT DISTINCT FROM %(saga_id)s)
+"""
 
-# The end of a hop, in one round trip.
-FINISH = f"WITH settled AS ({SETTLE}), {_SENDING} {_DELIVERING}"
-FINISH_SAGAS = f"WITH settled AS ({SETTLE}), saved AS ({SAVE_SAGAS}), {_SENDING} {_DELIVERING}"
+REPEAT = f"""
+UPDATE {{schema}}.outbox SET repeats = repeats + %(times)s WHERE id = %(id)s AND {_SAME} RETURNING id
+"""
+
+SENT_BEFORE = f"SELECT id FROM {{schema}}.outbox WHERE id = %(id)s AND {_SAME}"
+
+HOLDER = "SELECT kind, sender, saga, saga_id FROM {schema}.outbox WHERE id = %(id)s"
+
+# The end of a hop, in one round trip.  Ids that are there already come back: whoever gets one looks
+# whether it belongs to the same message.
+_FINISHING = f"""{_SENDING}, delivered (consumer) AS ({_DELIVERING})
+SELECT consumer, NULL::uuid FROM delivered
+UNION ALL SELECT NULL, id FROM m WHERE NOT EXISTS (SELECT FROM sent WHERE sent.id = m.id)
+"""
+FINISH = f"WITH settled AS ({SETTLE}), {_FINISHING}"
+FINISH_SAGAS = f"WITH settled AS ({SETTLE}), saved AS ({SAVE_SAGAS}), {_FINISHING}"

@@ -14,7 +14,7 @@ from internals.unit_of_work import Row, UnitOfWork
 from saga.envelope import Category, Envelope
 
 #: Columns of a claim that make up the delivery; a saga's state comes after them.
-DELIVERY_COLUMNS = 15
+DELIVERY_COLUMNS = 19
 
 #: Longest error text that is kept with a delivery.
 _MAX_ERROR = 2000
@@ -42,6 +42,8 @@ class Delivery:
     rings: int
     #: Deliveries of one key are handled one by one, in the order in which they were sent.
     ordering_key: str | None = None
+    #: Runs in a row that gave way to the database and were not counted.
+    yields: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Settlement:
     delay: float = 0.0
     #: Seconds that the handler ran; None if none did.
     took: float | None = None
+    #: Runs in a row that gave way to the database, the last one included.
+    yields: int = 0
 
 
 class Inbox:
@@ -171,9 +175,13 @@ def delivery(row: Row) -> Delivery:
         sender,
         awaits,
         retry,
+        intent,
+        undoes,
+        depth,
         attempts,
         rings,
         ordering_key,
+        yields,
     ) = row[:DELIVERY_COLUMNS]
     envelope = Envelope(
         id=id,
@@ -188,8 +196,11 @@ def delivery(row: Row) -> Delivery:
         sender=sender,
         awaits=tuple(awaits),
         retry=retry_from_json(retry),
+        intent=intent,
+        undoes=undoes,
+        depth=depth,
     )
-    return Delivery(envelope, attempts, rings, ordering_key)
+    return Delivery(envelope, attempts, rings, ordering_key, yields)
 
 
 def _record(settlement: Settlement, consumer: str) -> dict[str, Value]:
@@ -202,6 +213,7 @@ def _record(settlement: Settlement, consumer: str) -> dict[str, Value]:
         "attempts": settlement.attempts,
         "delay": settlement.delay,
         "took": settlement.took,
+        "yields": settlement.yields,
     }
 
 

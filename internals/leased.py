@@ -21,6 +21,7 @@ from internals.batch import Batch, Ending, finish
 from internals.context import Handler
 from internals.database import Database
 from internals.failures import is_server_trouble, is_transient
+from internals.giving_way import YIELDS
 from internals.inbox import Delivery, Inbox
 from internals.outbox import Outbox
 from internals.transactions import Boundary, OpenTransaction
@@ -47,13 +48,15 @@ def run_leased(
     outbox: Outbox,
     around: Around,
     ending: Ending = finish,
+    *,
+    yields: int = YIELDS,
 ) -> frozenset[str]:
     """Run the handler and settle the delivery; returns the consumers to ring.
 
     If the lease ended meanwhile, nothing is written: whoever has it now does the work.
     """
     delivery, handler = leased.delivery, leased.handler
-    batch = Batch(inbox.consumer)
+    batch = Batch(inbox.consumer, yields)
     attempts = delivery.attempts + 1
     opened = OpenTransaction(database, Boundary.LEASED)
     handling = ExitStack()
@@ -78,8 +81,7 @@ def run_leased(
                 work.begin()
             handler.run(delivery.message, work)
             work.finish()
-            for sent in work.sent:
-                outbox.check(sent)
+            outbox.admit(work.sent)
     except BaseException as error:
         lost = opened.lost
         opened.roll_back()
@@ -88,7 +90,7 @@ def run_leased(
         elif not isinstance(error, Exception):
             raise  # the worker is told to stop: the lease runs out
         elif lost or is_server_trouble(error) or (no_connection and is_transient(error)):
-            batch.give_way(delivery, error)
+            batch.give_way(delivery, error, handler.retry, external=handler.external)
         else:
             batch.fail(
                 delivery,
@@ -106,8 +108,8 @@ def run_leased(
         if not is_transient(error):
             raise
         # Whether it was committed is found out by reading; if not, it is run again, uncounted.
-        again = Batch(inbox.consumer)
-        again.give_way(delivery, error)
+        again = Batch(inbox.consumer, yields)
+        again.give_way(delivery, error, handler.retry, external=handler.external)
         opened = OpenTransaction(database, Boundary.LEASED)
         return _settle(opened, leased, again, inbox, outbox, ending)
 

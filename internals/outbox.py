@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
+from internals.identity import by_id, conflict, identity, refuse_others
 from internals.records import Raw, Value, records
 from internals.settling import Settling
 from internals.statements import Statements
 from internals.unit_of_work import Row, UnitOfWork
 from saga.envelope import Envelope
-from saga.errors import PayloadError
+from saga.errors import PayloadError, TooDeep
 from saga.retry import Retry
 
 #: Bytes of JSON that one payload may have, unless the settings say otherwise.
 DEFAULT_MAX_PAYLOAD = 256 * 1024
+
+#: Messages that may lie one below the other, unless the settings say otherwise: whatever is deeper
+#: is a cycle of handlers that set each other off.
+DEFAULT_MAX_DEPTH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ class Outbox:
         *,
         grace: float,
         max_payload: int = DEFAULT_MAX_PAYLOAD,
+        max_depth: int = DEFAULT_MAX_DEPTH,
     ) -> None:
         self._statements = statements
         #: Counts deliveries, where a saga wants to know of them.
@@ -48,6 +54,7 @@ class Outbox:
         #: Seconds that a delivery may wait before the relay rings for it.
         self._grace = grace
         self._max_payload = max_payload
+        self._max_depth = max_depth
 
     def send(
         self,
@@ -61,18 +68,45 @@ class Outbox:
 
         Returns the consumers that got something due now; their doorbells are to be rung after
         the commit.  A message whose id was sent before is dropped, and that noted with it.  Raises
-        `PayloadError` for one that is too large; nothing is written then.
+        `PayloadError` for one that is too large, when nothing is written, and `IdConflict` for one
+        whose id another message has.
         """
         if not messages:
             return set()
         rows = unit.run(self._statements.send, self.parameters(messages, heard))
         new = {id for _, id in rows if id is not None}
         repeats = Counter(message.id for message in messages) - Counter(new)
-        for id, times in sorted(repeats.items()):  # two who send the same again wait in one order
-            unit.run(self._statements.repeat, {"id": id, "times": times})
+        if repeats:
+            self._note(unit, repeats, messages)
         # The deliveries of a message that was sent before were counted then.
         sent = [message for message in messages if message.id in new]
         return woken(rows) | self.settling.count(unit, sent, ())
+
+    def _note(
+        self, unit: UnitOfWork, repeats: Mapping[UUID, int], messages: Sequence[Envelope]
+    ) -> None:
+        """Note with messages how often they were sent again, if they are the same."""
+        named, others = by_id(messages), []
+        for id, times in sorted(repeats.items()):  # two who send the same again wait in one order
+            asked = {**identity(named[id]), "times": times}
+            if not unit.run(self._statements.repeat, asked):
+                others.append(named[id])
+        if others:
+            raise conflict(unit, self._statements, others)
+
+    def refuse_others(
+        self, unit: UnitOfWork, rows: Iterable[Row], messages: Iterable[Envelope]
+    ) -> None:
+        """Raise `IdConflict` for messages whose ids other ones have; free if all ids were new.
+
+        Args:
+            unit: The transaction.
+            rows: What the statement returned that sent them.
+            messages: What was sent.
+        """
+        if known := {id for _, id in rows if id is not None}:
+            sent = by_id(messages)
+            refuse_others(unit, self._statements, [sent[id] for id in sorted(known)])
 
     def parameters(
         self, messages: Iterable[Envelope], heard: Mapping[UUID, Heard] = _NOTHING
@@ -82,13 +116,28 @@ class Outbox:
         Of those in `heard` the saga's delivery is done with the sending.  Raises `PayloadError` for
         one that is too large.
         """
-        once = {message.id: message for message in messages}.values()
+        once = by_id(messages).values()
         for message in once:
             self.check(message)
         return {
             "messages": records(_record(message, heard) for message in once),
             "grace": self._grace,
         }
+
+    def admit(self, sent: Iterable[Envelope]) -> None:
+        """Look at what a handler sends; raises `PayloadError` as `check` does, and `TooDeep`."""
+        for message in sent:
+            self.check(message)
+            self.check_depth(message.depth, message.kind)
+
+    def check_depth(self, depth: int, kind: str) -> None:
+        """Raise `TooDeep` if a message that a handler sends is one too many below the others."""
+        if depth > self._max_depth:
+            raise TooDeep(
+                f"{kind} would be message {depth:,} in a row of messages that caused each other, "
+                f"and the limit is {self._max_depth:,}; look for a cycle of handlers, or raise "
+                "SAGA_MAX_DEPTH"
+            )
 
     def check(self, message: Envelope) -> None:
         """Raise `PayloadError` if the payload has more bytes than the limit."""
@@ -124,6 +173,10 @@ def _record(message: Envelope, heard: Mapping[UUID, Heard]) -> dict[str, Value]:
         "awaits": ",".join(message.awaits) or None,
         "retry": None if retry is None else Raw(retry),
         "delay": message.delay or None,
+        "intent_id": message.intent,
+        "undoes": message.undoes,
+        "depth": message.depth or None,
+        "origin": message.origin,
     }
 
 

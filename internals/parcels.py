@@ -123,7 +123,9 @@ class Parcelling:
             if settlement.state is not DeliveryState.PENDING or settlement.took is not None
         ]
         messages = self._outbox.parameters(parcels)
-        return frozenset(woken(inbox.finish(unit, batch.settlements, messages, None)))
+        rows = inbox.finish(unit, batch.settlements, messages, None)
+        outbox.refuse_others(unit, rows, parcels)
+        return frozenset(woken(rows))
 
 
 def _addressed(parcel: Parcel, inbox: Inbox) -> Envelope:
@@ -153,6 +155,9 @@ def _written(envelope: Envelope) -> dict[str, Any]:
         "awaits": envelope.awaits,
         "retry": retry_to_json(envelope.retry),
         "delay": envelope.delay,
+        "intent": _text(envelope.intent),
+        "undoes": envelope.undoes,
+        "depth": envelope.depth,
     }
 
 
@@ -171,6 +176,9 @@ def _read(stored: Mapping[str, Any]) -> Envelope:
         awaits=tuple(stored["awaits"]),
         retry=retry_from_json(stored["retry"]),
         delay=stored["delay"],
+        intent=_id(stored.get("intent")),
+        undoes=stored.get("undoes"),
+        depth=stored.get("depth", 0),  # those of an earlier release do not say
     )
 
 

@@ -23,14 +23,14 @@ PARCEL = "saga.parcel"
 # What is due, and what somebody was forwarding who did not live to say that it arrived.
 TO_FORWARD = f"""
 WITH due AS MATERIALIZED (
-    SELECT message_id, attempts, rings, due_at, ordering_key, lease, started_at, false AS again
+    SELECT message_id, attempts, rings, due_at, ordering_key, yields, lease, started_at, false AS again
     FROM {{schema}}.inbox AS i
     WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now() AND {FIRST_OF_ITS_KEY}
     ORDER BY due_at
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ), cut AS MATERIALIZED (
-    SELECT message_id, attempts, rings, due_at, ordering_key, lease, started_at, true AS again
+    SELECT message_id, attempts, rings, due_at, ordering_key, yields, lease, started_at, true AS again
     FROM {{schema}}.inbox AS i
     WHERE consumer = %(consumer)s AND state = 'pending' AND due_at = {FORWARDING}
       AND ring_at <= now()
@@ -62,12 +62,14 @@ WITH m AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(messages)s::json)
         AS m (id uuid, kind text, category text, payload jsonb, saga_id uuid, saga text,
               causation_id uuid, root_id uuid, recipient text, sender text, awaits text,
-              retry jsonb, applied uuid)
+              retry jsonb, intent_id uuid, undoes text, applied uuid, depth int)
 ), sent AS (
     INSERT INTO {{schema}}.outbox (id, kind, category, payload, saga_id, saga, causation_id,
-                                   root_id, recipient, sender, awaits, retry)
+                                   root_id, recipient, sender, awaits, retry, intent_id, undoes,
+                                   depth)
     SELECT id, kind, category, payload, saga_id, saga, causation_id, root_id,
-           recipient, sender, string_to_array(coalesce(awaits, ''), ','), retry
+           recipient, sender, string_to_array(coalesce(awaits, ''), ','), retry, intent_id, undoes,
+           coalesce(depth, 0)
     FROM m ORDER BY id  -- so that two who forward the same cannot wait for each other
     ON CONFLICT (id) DO NOTHING
 ), delivered AS (

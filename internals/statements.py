@@ -67,7 +67,7 @@ FROM cleared WHERE i.message_id = cleared.message_id AND i.consumer = cleared.co
 # The lease stays: of what is handled in another database it tells the parcel that parked it.
 _RETRY_PARKED = """
 UPDATE {schema}.inbox
-SET state = 'pending', attempts = 0, rings = 0, done_at = NULL, due_at = now(),
+SET state = 'pending', attempts = 0, rings = 0, yields = 0, done_at = NULL, due_at = now(),
     ring_at = clock_timestamp() + %(grace)s * interval '1 second'
 WHERE message_id = ANY (%(id)s::uuid[])
   AND (state = 'parked' OR state = 'revoked' AND consumer = %(dropped_at)s)
@@ -211,6 +211,8 @@ class Statements:
     claim_sagas: str = hop_sql.CLAIM_SAGAS
     send: str = hop_sql.SEND
     repeat: str = hop_sql.REPEAT
+    sent_before: str = hop_sql.SENT_BEFORE
+    holder: str = hop_sql.HOLDER
     settle: str = hop_sql.SETTLE
     finish: str = hop_sql.FINISH
     finish_sagas: str = hop_sql.FINISH_SAGAS

@@ -61,6 +61,7 @@ outbox = Table(
         comment="how often it was sent again, and dropped",
     ),
     Column("intent_id", Uuid, comment="what it carries out, if an earlier message meant the same"),
+    Column("undoes", Text, comment="idempotency key of what a compensation undoes"),
     Column(
         "depth",
         Integer,

@@ -4,30 +4,27 @@ The framework never opens a second connection beside the one that holds the user
 never commits a transaction that it was handed.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any, NoReturn, Protocol
 
 import psycopg
-from psycopg.errors import InFailedSqlTransaction, error_from_result
-from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.errors import InFailedSqlTransaction
+from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session, scoped_session
-from sqlalchemy.pool import ConnectionPoolEntry
 
-from internals.failures import is_lost
+from internals.after_commit import call_after_commit
+from internals.driver import begin, control, is_idle
+from internals.failures import is_lost, is_stale
+from internals.lock_waits import as_before, shorter
 from saga.errors import NoTransaction
-
-logger = logging.getLogger(__name__)
 
 Row = tuple[Any, ...]
 
 #: Set in `Connection.info` while a user's handler runs.
 _HANDLING = "saga.handling"
-#: Where `Connection.info` keeps what is to be called when the connection is given back.
-_ON_RETURN = "saga.on_return"
 
 
 class UnitOfWork(Protocol):
@@ -46,6 +43,12 @@ class UnitOfWork(Protocol):
 
     def savepoint(self) -> AbstractContextManager[None]:
         """Undo what is done inside if it raises; the transaction stays usable."""
+
+    def waiting_at_most(self, seconds: float) -> AbstractContextManager[None]:
+        """As `savepoint`, and what waits longer for a lock inside raises.
+
+        Afterwards the transaction waits as long as it did before.
+        """
 
     def handling(self, *, careful: bool = True) -> AbstractContextManager[bool]:
         """A user's handler runs inside, where committing is an error.
@@ -66,6 +69,8 @@ class SqlAlchemyUnitOfWork:
         self._handling = False
         #: Whether the last handler's savepoint is still there.
         self._kept = False
+        #: Whether the connection is good for nothing, though it lives.
+        self.stale = False
 
     @property
     def lost(self) -> bool:
@@ -83,6 +88,12 @@ class SqlAlchemyUnitOfWork:
             cursor.execute(statement, parameters)
             # Not `cursor.description`, which makes an object for each column.
             return cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else ()
+        except psycopg.Error as error:
+            if is_stale(error):
+                # The pool makes another one of it, once this transaction has been given back.
+                self.connection.connection.invalidate(error, soft=True)
+                self.stale = True
+            raise
         finally:
             cursor.close()
 
@@ -95,6 +106,18 @@ class SqlAlchemyUnitOfWork:
             self.run("RELEASE SAVEPOINT saga", {})
         except BaseException:
             self._control(b"ROLLBACK TO SAVEPOINT saga; RELEASE SAVEPOINT saga")
+            raise
+
+    @contextmanager
+    def waiting_at_most(self, seconds: float) -> Iterator[None]:
+        first = begin(self._driver) + b";" if is_idle(self._driver) else b""
+        [(was, _)] = self._control(first + f"SAVEPOINT saga_wait; {shorter(seconds)}".encode())
+        assert was is not None
+        try:
+            yield
+            self._control(f"{as_before(was)}; RELEASE SAVEPOINT saga_wait".encode())
+        except BaseException:
+            self._control(b"ROLLBACK TO SAVEPOINT saga_wait; RELEASE SAVEPOINT saga_wait")
             raise
 
     @contextmanager
@@ -127,7 +150,7 @@ class SqlAlchemyUnitOfWork:
 
     def _set_savepoint(self) -> None:
         # Of many handlers in a row, each takes over from the last: one round trip a handler.
-        if self._driver.pgconn.transaction_status == TransactionStatus.IDLE:
+        if is_idle(self._driver):
             self.run("SAVEPOINT saga_handler", {})  # the transaction begins with it
         else:
             release = b"RELEASE SAVEPOINT saga_handler;" if self._kept else b""
@@ -138,26 +161,11 @@ class SqlAlchemyUnitOfWork:
     def _driver(self) -> psycopg.Connection[Any]:
         return self.connection.connection.driver_connection  # type: ignore[return-value]
 
-    def _control(self, statements: bytes) -> None:
-        """Run savepoint statements in one round trip.
-
-        Not on a cursor: when psycopg sees a rollback there, were it only to a savepoint, it
-        forgets all prepared statements of the connection.
-        """
-        driver = self._driver
-        result = driver.pgconn.exec_(statements)
-        if result.status != ExecStatus.COMMAND_OK:
-            if driver.closed:
-                raise psycopg.OperationalError("the connection is lost")
-            raise error_from_result(result)
+    def _control(self, statements: bytes) -> Sequence[tuple[str | None, ...]]:
+        return control(self._driver, statements)
 
     def on_commit(self, call: Callable[[], None]) -> None:
-        # SQLAlchemy tells of a commit before it happens, and a doorbell that rings before the
-        # commit is a doorbell lost.  The connection's return to its pool comes after.
-        pool = self.connection.engine.pool
-        if not event.contains(pool, "checkin", _call_all):
-            event.listen(pool, "checkin", _call_all)
-        self.connection.info.setdefault(_ON_RETURN, []).append(call)
+        call_after_commit(self.connection, call)
 
 
 def joined(
@@ -174,6 +182,12 @@ def joined(
         raise NoTransaction(
             f"give the SQLAlchemy Session or Connection that your own writes use, "
             f"not {type(handle).__name__}"
+        )
+    if connection.dialect.is_async:
+        raise NoTransaction(
+            "this Session is the inner one of an AsyncSession, whose connection cannot be used here: "
+            "start sagas with a Session of a synchronous engine, in a thread of its own "
+            "(asyncio.to_thread), or hand that thread the whole of your transaction"
         )
     if (connection.dialect.name, connection.dialect.driver) != ("postgresql", "psycopg"):
         raise NoTransaction(
@@ -214,11 +228,3 @@ def _refuse() -> NoReturn:
         "a handler must not commit or roll back: its effects, its messages and its delivery "
         "are committed together; raise an exception to undo them"
     )
-
-
-def _call_all(_: object, record: ConnectionPoolEntry) -> None:
-    for call in record.info.pop(_ON_RETURN, ()):
-        try:
-            call()
-        except Exception:  # the commit stands, and the relay will ring
-            logger.warning("a call after the commit failed", exc_info=True)

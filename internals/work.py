@@ -1,5 +1,6 @@
 """Work: what a handler is given besides the message."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar, Token
@@ -10,7 +11,6 @@ from uuid import UUID
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from internals.ids import uuid7
 from internals.unit_of_work import Row, UnitOfWork
 from saga.envelope import Category, Envelope, command_recipient
 from saga.errors import NoTransaction, UndeclaredEmission
@@ -26,6 +26,13 @@ _handling: ContextVar["Work | None"] = ContextVar("handling", default=None)
 def handling() -> "Work | None":
     """Return the work of the handler that runs in this thread, or task; None outside of one."""
     return _handling.get()
+
+
+def depth_here() -> int:
+    """Return the depth of what is started or published here: in a handler it is below its message,
+    whatever transaction is used."""
+    work = _handling.get()
+    return 0 if work is None else work.message.depth + 1
 
 
 def nothing_around(_: "Work") -> AbstractContextManager[None]:
@@ -48,7 +55,6 @@ class Work:
         emits: tuple[type[Message], ...],
         unit: UnitOfWork | None = None,
         begin: Callable[[], UnitOfWork] | None = None,
-        new_id: Callable[[], UUID] = uuid7,
     ) -> None:
         self.message = message
         self.sent: list[Envelope] = []
@@ -57,7 +63,8 @@ class Work:
         self._unit = unit
         self._begin = begin
         self._emits = emits
-        self._new_id = new_id
+        #: How much of each kind was sent, and what of it has an element's name.
+        self._counts: Counter[str] = Counter()
         self._session: Session | None = None
         self._entered: Token[Work | None] | None = None
         #: Whether the handler may have written anything.
@@ -127,20 +134,49 @@ class Work:
 
     @property
     def idempotency_key(self) -> str:
-        """Stays the same however often this delivery is run: for calls to other systems."""
-        return f"{self.consumer}:{self.message.id}"
+        """For calls to other systems: the same for whatever means the same.
 
-    def publish(self, event: Event) -> None:
-        """Tell everyone who listens; raises `UndeclaredEmission` unless `emits` lists it."""
+        However often the delivery is run, and when its step is replayed too; another one once the
+        earlier effect is known to be undone, or an operator has said that there was none.
+        """
+        return self.message.idempotency_key(self.consumer)
+
+    @property
+    def undoes(self) -> str | None:
+        """Of a compensation, or an undo, the idempotency key of what it undoes; else None.
+
+        It is the key that the handler was given whose work is undone, perhaps in several runs.
+        """
+        return self.message.undoes
+
+    def publish(self, event: Event, *, element: str | None = None) -> None:
+        """Tell everyone who listens.
+
+        The event's id follows from the message being handled and from how many of its kind were
+        sent before, so a run that is repeated sends the same.
+
+        Args:
+            event: What is told.
+            element: What it is about, such as the line of an order, in a handler that may send
+                several of a kind in another order, or others of them, when it is run again.
+
+        Raises `UndeclaredEmission` unless `emits` lists it, and ValueError for an element of which
+        such a message was sent before.
+        """
         if not isinstance(event, Event):
             raise TypeError(f"publish() takes an Event, not {type(event).__name__}")
-        self._add(event, Category.EVENT, None)
+        self._add(event, Category.EVENT, None, element)
 
-    def send(self, command: Command) -> None:
-        """Order something of a context; raises `UndeclaredEmission` unless `emits` lists it."""
+    def send(self, command: Command, *, element: str | None = None) -> None:
+        """Order something of a context; the arguments and errors are those of `publish`."""
         if not isinstance(command, Command):
             raise TypeError(f"send() takes a Command, not {type(command).__name__}")
-        self._add(command, Category.COMMAND, command_recipient(command.kind))
+        self._add(command, Category.COMMAND, command_recipient(command.kind), element)
+
+    def name_start(self, saga: str, key: str | None) -> str:
+        """Return the name, below the message, of a saga that the handler starts."""
+        count = self._count(f"start {saga}" if key is None else f"start {saga}={key}")
+        return f"{self.consumer}:start {saga}:{count}" + ("" if key is None else f"={key}")
 
     def finish(self) -> None:
         """Write out the session's pending changes; the framework calls it."""
@@ -162,18 +198,39 @@ class Work:
         if self._session is not None:
             self._session.close()
 
-    def _add(self, message: Message, category: Category, recipient: str | None) -> None:
+    def _add(
+        self, message: Message, category: Category, recipient: str | None, element: str | None
+    ) -> None:
         if type(message) not in self._emits:
             raise UndeclaredEmission(
                 f"the handler of {self.message.kind} in {self.consumer} sent {message.kind}, "
                 "which its emits does not list; add it there"
             )
+        id, intent = self.message.ids_below(self._name(message.kind, element))
         self.sent.append(
             self.message.caused(
                 message,
-                id=self._new_id(),
+                id=id,
                 category=category,
                 recipient=recipient,
                 sender=self.consumer,
+                intent=intent,
             )
         )
+
+    def _name(self, kind: str, element: str | None) -> str:
+        """Return what tells a message from all others that the handling of this one sends."""
+        if element is None:
+            return f"{self.consumer}:{kind}:{self._count(kind)}"
+        if not (isinstance(element, str) and element):
+            raise TypeError(f"element= takes the name of what {kind} is about, not {element!r}")
+        if self._count(f"{kind}={element}") > 1:
+            raise ValueError(
+                f"the handler of {self.message.kind} in {self.consumer} sent {kind} twice for "
+                f"element {element!r}; give each its own element"
+            )
+        return f"{self.consumer}:{kind}={element}"
+
+    def _count(self, what: str) -> int:
+        self._counts[what] += 1
+        return self._counts[what]

@@ -14,6 +14,7 @@ from saga.errors import (
     SagaError,
     UndeclaredEmission,
     UnknownSaga,
+    UnreadableMessage,
 )
 from saga.messages import (
     Cancelled,
@@ -80,6 +81,8 @@ __all__ = [
     "NoTransaction",
     "PayloadError",
     "Rejected",
+    "StillLocked",
     "UndeclaredEmission",
     "UnknownSaga",
+    "UnreadableMessage",
 ]

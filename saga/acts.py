@@ -14,7 +14,8 @@ from saga.course import Course, names_from
 from saga.definition import Saga, Step, Wait
 from saga.envelope import Envelope
 from saga.errors import PayloadError
-from saga.messages import Cancelled, Message, Replayed, Skipped, first_problem
+from saga.json_text import first_problem
+from saga.messages import Cancelled, Message, Replayed, Skipped
 from saga.outcomes import pivot_passed
 from saga.state import IN_FLIGHT, Direction, Phase, SagaState, Status
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from saga.causal import CAUSAL
 from saga.definition import Saga, Step, Wait
 from saga.envelope import Category, Envelope, command_recipient, saga_consumer
+from saga.functions import check_returned
 from saga.messages import Command, Done, TimedOut
 from saga.outcomes import apply, pivot_passed
 from saga.retry import Retry
@@ -52,6 +53,7 @@ class Course(Generic[D]):
         """Send the step's command, or its compensation, as the phase says."""
         known = state.steps[name]
         if not isinstance(command, Command) or not command.kind:
+            check_returned(command, f"a function of step {name!r} of {self.saga.name}")
             raise TypeError(
                 f"step {name!r} of {self.saga.name} must command with a Command that declares a "
                 f"kind, not with {type(command).__name__}"
@@ -278,4 +280,5 @@ def _command(
         sender=saga_consumer(saga.name),
         awaits=awaits,
         retry=retry,
+        depth=state.depth,
     )

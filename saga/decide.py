@@ -39,7 +39,8 @@ from saga.acts import ACTS, act, refusal_of
 from saga.course import Course
 from saga.definition import Saga, Wait
 from saga.envelope import Category, Envelope, saga_consumer
-from saga.messages import Faulted, Revoked, Started, TimedOut, dump_json
+from saga.json_text import dump_json, read_json
+from saga.messages import Faulted, Revoked, Started, TimedOut
 from saga.state import IN_FLIGHT, ORDERED, Direction, Phase, SagaState, changed, start_id
 
 D = TypeVar("D", bound=BaseModel)
@@ -138,7 +139,7 @@ def fold(saga: Saga[D], saga_id: UUID, messages: Iterable[Envelope]) -> SagaStat
     first = next(consumed, None)
     if first is None or first.kind != Started.kind:
         raise ValueError(f"what a saga consumed begins with {Started.kind}")
-    state = SagaState(id=saga_id, data=saga.data.model_validate_json(first.payload))
+    state = SagaState(id=saga_id, data=read_json(saga.data, first.payload))
     state = decide(saga, state, first).state
     for message in consumed:
         state = decide(saga, state, message).state
@@ -150,7 +151,9 @@ def _move(
 ) -> SagaState[D] | Decision[D]:
     """Take in the message; a decision is returned where nothing follows from it."""
     if message.kind == Started.kind:
-        return _started(saga, state, course) if state.consumed == 1 else _stale(state)
+        if state.consumed > 1:
+            return _stale(state)
+        return _started(saga, changed(state, depth=message.depth), course)
     if message.kind in ACTS:
         why = refusal_of(saga, state, ACTS[message.kind].from_json(message.payload))
         if why is not None:

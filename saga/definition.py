@@ -14,7 +14,10 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args
 from pydantic import BaseModel
 
 from saga.causal import CAUSAL, COUNTED, Causal
+from saga.durations import check_duration
 from saga.errors import DefinitionError
+from saga.functions import check_function
+from saga.kinds import check_kinds
 from saga.messages import Command, Done, Event, Message, Settled
 from saga.retry import Retry
 
@@ -24,6 +27,9 @@ OnFault = Literal["stuck", "compensate"]
 OnCompensationFault = Literal["stop", "go_on"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+#: What the functions of a step are called with.
+_ARGUMENTS = {"action": ("data",), "on_success": ("data", "outcome"), "compensation": ("data",)}
 
 
 @dataclass(frozen=True)
@@ -68,12 +74,12 @@ class Step(Generic[D]):
                 f"Step {self.name!r}: a pivot cannot have on_fault='compensate': whether it "
                 "happened is not known, and it cannot be undone"
             )
-        for role in ("action", "on_success", "compensation"):
+        for role, arguments in _ARGUMENTS.items():
             function = getattr(self, role)
             if role == "compensation" and function is CAUSAL:
                 continue
-            if not callable(function) and (function is not None or role == "action"):
-                raise DefinitionError(f"Step {self.name!r}: {role} must be a function")
+            if function is not None or role == "action":
+                check_function(function, f"Step {self.name!r}: {role}", *arguments)
         if self.until is not None and self.until is not Settled:
             _require_event(self.name, "until", self.until)
         for event in self.rejections:
@@ -132,8 +138,8 @@ class Wait(Generic[D]):
                 raise DefinitionError(
                     f"Wait {self.name!r}: {event.kind} cannot both end and reject the step"
                 )
-        if self.on_success is not None and not callable(self.on_success):
-            raise DefinitionError(f"Wait {self.name!r}: on_success must be a function")
+        if self.on_success is not None:
+            check_function(self.on_success, f"Wait {self.name!r}: on_success", "data", "event")
 
     @cached_property
     def rejections(self) -> tuple[type[Event], ...]:
@@ -218,14 +224,23 @@ class Saga(Generic[D]):
             raise DefinitionError(
                 f"Saga {self.name!r}: key must be a function of the data, or None"
             )
+        if self.key is not None:
+            check_function(self.key, f"Saga {self.name!r}: key", "data")
         groups = tuple(s.steps if isinstance(s, Parallel) else (s,) for s in self.steps)
         object.__setattr__(self, "groups", groups)
         self._check_names()
         self._check_pivot()
+        check_kinds(self.events, f"Saga {self.name!r}")
 
     def __iter__(self) -> Iterator[Step[D] | Wait[D]]:
         """Iterate over all steps in order, those of parallel groups one after the other."""
         return (step for group in self.groups for step in group)
+
+    @property
+    def events(self) -> Iterator[type[Message]]:
+        """The events that its steps await."""
+        for step in self:
+            yield from step.rejections if step.until is None else (step.until, *step.rejections)
 
     def step(self, name: str) -> Step[D] | Wait[D]:
         """Return the step of this name; raises KeyError."""
@@ -275,10 +290,8 @@ def _check_name(what: str, name: object) -> None:
 
 
 def _check_timeout(name: str, timeout: timedelta | None) -> None:
-    if timeout is not None and (not isinstance(timeout, timedelta) or timeout <= timedelta(0)):
-        raise DefinitionError(
-            f"{name!r}: a timeout or deadline must be a timedelta that is longer than nothing"
-        )
+    if timeout is not None:
+        check_duration(timeout, f"{name!r}: a timeout or deadline")
 
 
 def _require_event(step: str, role: str, event: object) -> None:

@@ -1,8 +1,8 @@
 """Envelope: one message as it is stored and delivered, with what caused it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from saga.messages import Message
 from saga.retry import Retry
@@ -49,6 +49,29 @@ class Envelope:
     retry: Retry | None = None
     #: Seconds from the commit of the sender until the message is due.
     delay: float = 0.0
+    #: What it carries out, where an earlier message meant the same; None: what it says itself.
+    #: Calls to other systems are known by it, so that a replay is no second order.
+    intent: UUID | None = None
+    #: Of a compensation, the idempotency key under which that was called for which it undoes.
+    undoes: str | None = None
+    #: Messages above it that handlers handled.  A saga's commands are as deep as its start, so that
+    #: a long saga is no cycle.  Two messages that differ in this alone say the same.
+    depth: int = field(default=0, compare=False)
+    #: Of an event from outside: bridge, source and id there, as JSON text.
+    origin: str | None = None
+
+    def idempotency_key(self, consumer: str) -> str:
+        """Return the key for a consumer's calls to other systems: one for each intent."""
+        return f"{consumer}:{self.intent or self.id}"
+
+    def ids_below(self, name: str) -> tuple[UUID, UUID | None]:
+        """Return the id and the intent of what the handling of this message sends.
+
+        The same name gives the same id, however often this message is handled, and the same
+        intent for each message that means the same as this one.
+        """
+        intent = None if self.intent is None else uuid5(self.intent, name)
+        return uuid5(self.id, name), intent
 
     def caused(
         self,
@@ -58,6 +81,7 @@ class Envelope:
         category: Category,
         recipient: str | None,
         sender: str | None,
+        intent: UUID | None = None,
     ) -> "Envelope":
         """Return a message that the handling of this one sends, in the same causal tree.
 
@@ -76,6 +100,8 @@ class Envelope:
             recipient=recipient,
             sender=sender,
             awaits=self.awaits,
+            intent=intent,
+            depth=self.depth + 1,
         )
 
 

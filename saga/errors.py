@@ -1,5 +1,8 @@
 """Everything that can go wrong by the user's hand, as one small tree."""
 
+from collections.abc import Mapping
+from uuid import UUID
+
 
 class SagaError(Exception):
     """Root of all errors this framework raises on purpose."""
@@ -16,8 +19,31 @@ class PayloadError(SagaError):
     """A message cannot be sent or read: too large, not valid, or not storable as JSON."""
 
 
+class UnreadableMessage(PayloadError):
+    """A stored message does not fit the class that this process has for its kind.
+
+    Another release may have written it, so it is left for a worker that can read it.
+    """
+
+
 class KeyConflict(SagaError):
     """A saga with this business key was started before, with other data."""
+
+
+class IdConflict(SagaError):
+    """A message is to be sent under an id that belongs to another one already.
+
+    Args:
+        reasons: For each such id what is to be said of it.
+    """
+
+    def __init__(self, reasons: Mapping[UUID, str]) -> None:
+        super().__init__("; ".join(reasons.values()))
+        self.reasons = dict(reasons)
+
+
+class TooDeep(SagaError):
+    """A handler sent something though too many messages lie above it: they cause each other."""
 
 
 class UnknownSaga(SagaError):
@@ -34,6 +60,10 @@ class UndeclaredEmission(SagaError):
 
 class NoTransaction(SagaError):
     """A message can only be sent inside a transaction, so that it commits with the rest."""
+
+
+class StillLocked(SagaError):
+    """Another transaction holds a lock that this call needs, and does not end; the text says which."""
 
 
 class Rejected(Exception):

@@ -10,13 +10,11 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from saga.errors import DefinitionError, PayloadError
+from saga.errors import DefinitionError, PayloadError, UnreadableMessage
+from saga.json_text import dump_json, first_problem, read_json
 
 #: Kinds of the framework's own messages start with this; a user's kind may not.
 RESERVED_PREFIX = "saga."
-
-#: A NUL as JSON writes it, and not a backslash that happens to stand before "u0000".
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 _KIND = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 
@@ -60,9 +58,24 @@ class Message(BaseModel):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Read a payload; raises `PayloadError` when it does not fit this message."""
+        """Read a payload that somebody else wrote: fields that this class lacks are ignored.
+
+        A newer release, or a partner, may have added them.  Raises `UnreadableMessage` when the
+        payload does not fit this message.
+        """
         try:
-            return cls.model_validate_json(text)
+            return read_json(cls, text)
+        except ValidationError as error:
+            raise UnreadableMessage(f"{cls.kind}: {first_problem(error)}") from error
+
+    @classmethod
+    def made_from_json(cls, text: str | bytes) -> Self:
+        """Make a message from JSON text that a person gives: an unknown field is an error.
+
+        Raises `PayloadError` when it does not fit this message.
+        """
+        try:
+            return cls.model_validate_json(text, by_alias=True, by_name=True)
         except ValidationError as error:
             raise PayloadError(f"{cls.kind}: {first_problem(error)}") from error
 
@@ -146,31 +159,3 @@ class Skipped(Message, kind="saga.skipped"):
 
     step: str
     reason: str
-
-
-def dump_json(model: BaseModel, name: str) -> str:
-    """Return a model as JSON text that Postgres can store; `name` is for the error.
-
-    Raises `PayloadError` for what would not come back equal: NaN and infinity (JSON has
-    neither), NUL characters (Postgres stores none), and what pydantic cannot write.
-    """
-    try:
-        text = model.model_dump_json()
-    except (ValueError, TypeError) as error:
-        raise PayloadError(f"{name}: cannot be written as JSON") from error
-    if _NUL.search(text):
-        raise PayloadError(f"{name}: a text contains a NUL character, which Postgres refuses")
-    try:
-        back = type(model).model_validate_json(text)
-    except ValidationError as error:
-        raise PayloadError(f"{name}: {first_problem(error)}") from error
-    if back != model:
-        raise PayloadError(f"{name}: it does not come back equal from JSON; use plain fields")
-    return text
-
-
-def first_problem(error: ValidationError) -> str:
-    """One clause of pydantic's report, without the value: payloads never reach a log."""
-    first = error.errors(include_input=False, include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "payload"
-    return f"field {where}: {first['msg']}"

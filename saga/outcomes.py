@@ -7,7 +7,9 @@ from pydantic import BaseModel
 
 from saga.definition import Saga, Step, Wait
 from saga.envelope import Envelope
-from saga.messages import Done, Event, Faulted, Refused, Revoked, Settled, dump_json
+from saga.functions import check_returned
+from saga.json_text import dump_json
+from saga.messages import Done, Event, Faulted, Refused, Revoked, Settled
 from saga.state import STANDING, Direction, Phase, SagaState
 
 D = TypeVar("D", bound=BaseModel)
@@ -67,6 +69,7 @@ def _taken_over(
     if step.on_success is not None:
         data = step.on_success(state.data, outcome)
         if not isinstance(data, saga.data):
+            check_returned(data, f"{saga.name}: on_success of step {step.name!r}")
             raise TypeError(
                 f"{saga.name}: on_success of step {step.name!r} must return a "
                 f"{saga.data.__name__}, not {type(data).__name__}"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from saga.durations import check_not_too_long
 from saga.errors import DefinitionError
 
 
@@ -29,6 +30,8 @@ class Retry:
             raise DefinitionError("Retry: backoff and cap must be timedeltas")
         if self.backoff < timedelta(0) or self.cap < timedelta(0):
             raise DefinitionError("Retry: backoff and cap must not be negative")
+        check_not_too_long(self.backoff, "Retry: backoff")
+        check_not_too_long(self.cap, "Retry: cap")
         for field in ("never", "always"):
             # By name, since a step's policy travels with its command to whoever handles it.
             named = _names(field, getattr(self, field))

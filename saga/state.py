@@ -192,6 +192,8 @@ class SagaState(Generic[D]):
     #: Messages to the saga itself that are parked because one of its functions raised: id to
     #: error.  Each goes when its message is consumed after all.
     faults: Mapping[UUID, str] = field(default_factory=dict)
+    #: Messages above its start that handlers handled: none, unless a handler started it.
+    depth: int = 0
 
     @property
     def reason(self) -> str | None:

@@ -24,6 +24,7 @@ from saga import messages
 from saga.decide import Decision, Verdict, decide, fold, start_message
 from saga.definition import Saga
 from saga.envelope import Category, Envelope, saga_consumer
+from saga.json_text import dump_json, read_json
 from saga.messages import (
     Command,
     Done,
@@ -34,7 +35,6 @@ from saga.messages import (
     Revoked,
     Settled,
     Undo,
-    dump_json,
 )
 from saga.state import IN_FLIGHT, ORDERED, Phase, SagaState, Status
 
@@ -262,14 +262,16 @@ class Story(Generic[D]):
 
     def _from_outside(self, message: Message, category: Category) -> "Story[D]":
         start, id = self.consumed[0], uuid5(self.state.id, f"message {len(self.consumed)}")
-        at = {"recipient": start.recipient, "sender": None}
-        return self._hear(start.caused(message, id=id, category=category, **at))
+        sent = start.caused(
+            message, id=id, category=category, recipient=start.recipient, sender=None
+        )
+        return self._hear(sent)
 
     def _hear(self, message: Envelope) -> "Story[D]":
         """Consume a message as a worker does: the data is stored, and read back next time."""
         decision = decide(self.saga, self.state, message)
         text = dump_json(decision.state.data, f"{self.saga.name}: the data after {message.kind}")
-        state = replace(decision.state, data=self.saga.data.model_validate_json(text))
+        state = replace(decision.state, data=read_json(self.saga.data, text))
         over = {*decision.clear, message.id}  # deadlines that were cleared, or have passed
         undone = (_undoing(self.saga, state, id) for id, _ in decision.unwind)
         known = {**self.orders, **{order.id: order for order in (*decision.send, *undone)}}

@@ -96,4 +96,4 @@ def _event(saga: Saga[Any], kind: str, data: str) -> Event:
     if kind not in takes:
         known = f"it takes {', '.join(sorted(takes))}" if takes else "it has no Wait at all"
         raise Complaint(f"saga {saga.name} waits for no {kind!r}; {known}")
-    return takes[kind].from_json(read_source(data))
+    return takes[kind].made_from_json(read_source(data))

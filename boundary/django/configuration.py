@@ -21,7 +21,9 @@ KEYS: Mapping[str, str] = {
     "GRACE": "grace",
     "MAX_PAYLOAD": "max_payload",
     "SUSPECT_STARTS": "suspect_starts",
+    "YIELDS": "yields",
     "COLOCATE": "colocate",
+    "FROZEN_AFTER": "frozen_after",
 }
 DATABASE = "DATABASE"
 

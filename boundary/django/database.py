@@ -14,6 +14,7 @@ from django.db.transaction import TransactionManagementError
 
 from boundary.django.joining import joined
 from boundary.django.unit_of_work import DjangoUnitOfWork
+from internals.bounds import Bounds
 from saga.errors import NoTransaction
 
 _SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
@@ -24,10 +25,12 @@ class DjangoDatabase:
 
     Args:
         alias: As in ``DATABASES``.
+        bounds: Of each transaction that is opened; none if not given.
     """
 
-    def __init__(self, alias: str) -> None:
+    def __init__(self, alias: str, bounds: Bounds | None = None) -> None:
         self.alias = alias
+        self.bounds = bounds
         self._here = threading.local()
 
     def open(self) -> "_OpenedAtomic":
@@ -110,6 +113,13 @@ class _OpenedAtomic:
         self._atomic = transaction.atomic(using=database.alias)
         self._atomic.__enter__()
         self.unit = DjangoUnitOfWork(self._connection)
+        if database.bounds is not None and not nested:
+            try:
+                self._connection.ensure_connection()
+                database.bounds.begin(self._connection.connection)
+            except BaseException:
+                self.roll_back()
+                raise
 
     def commit(self) -> None:
         if self._connection.needs_rollback:
@@ -135,8 +145,10 @@ class _OpenedAtomic:
             self._give_back()
 
     def _give_back(self) -> None:
-        if self.unit.lost and not self._connection.in_atomic_block:
+        if (self.unit.lost or self.unit.stale) and not self._connection.in_atomic_block:
             # Others of this process may be lost too: Django finds out when it next uses them.
+            if self._connection.connection is not None:
+                self._connection.connection.close()  # or a pool would give it out again
             self._connection.close()
         self._database.close_old()
 

@@ -15,6 +15,7 @@ from boundary.django.configuration import database_alias, read_settings
 from boundary.django.database import DjangoDatabase
 from boundary.django.engine import engine_of
 from boundary.runtime import Runtime
+from internals.bounds import Bounds
 from internals.context import Context
 from internals.database import Database
 from saga.definition import Saga
@@ -33,9 +34,10 @@ class ProjectRuntime(Runtime):
         settings = read_settings()
         sagas, contexts = collect()
         alias = database_alias()
-        self.django = DjangoDatabase(alias)
+        bounds = Bounds(settings.frozen_after)
+        self.django = DjangoDatabase(alias, bounds)
         own = own_aliases(contexts)
-        self._own = {name: DjangoDatabase(name) for name in own}
+        self._own = {name: DjangoDatabase(name, bounds) for name in own}
         super().__init__(
             sagas=sagas,
             contexts=contexts,

@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.transaction import TransactionManagementError
 
+from internals.failures import is_stale
+from internals.lock_waits import as_before, shorter
 from internals.unit_of_work import Row
 from saga.errors import NoTransaction
 
@@ -23,6 +25,8 @@ class DjangoUnitOfWork:
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
+        #: Whether the connection is good for nothing, though it lives.
+        self.stale = False
 
     @property
     def lost(self) -> bool:
@@ -32,14 +36,25 @@ class DjangoUnitOfWork:
     def run(self, statement: str, parameters: Mapping[str, object]) -> Sequence[Row]:
         # Django's own cursor: it refuses a transaction that is broken, and what an application
         # has put around its queries (logging, counting in tests) sees these too.
-        with self.connection.cursor() as cursor:
-            cursor.execute(statement, parameters)
-            return cursor.fetchall() if cursor.description else ()
+        try:
+            with self.connection.cursor() as cursor:
+                cursor.execute(statement, parameters)
+                return cursor.fetchall() if cursor.description else ()
+        except DatabaseError as error:
+            self.stale = self.stale or is_stale(error)
+            raise
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         with transaction.atomic(using=self.connection.alias):
             yield
+
+    @contextmanager
+    def waiting_at_most(self, seconds: float) -> Iterator[None]:
+        with self.savepoint():
+            [(was, _)] = self.run(shorter(seconds), {})
+            yield
+            self.run(as_before(was), {})
 
     @contextmanager
     def handling(self, *, careful: bool = True) -> Iterator[bool]:

@@ -30,6 +30,11 @@ def upgrade() -> None:
     )
     op.add_column(
         "outbox",
+        sa.Column("undoes", sa.Text, comment="idempotency key of what a compensation undoes"),
+        schema=SCHEMA,
+    )
+    op.add_column(
+        "outbox",
         sa.Column(
             "depth",
             sa.Integer,
@@ -59,5 +64,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_column("inbox", "yields", schema=SCHEMA)
-    for column in ("origin", "depth", "intent_id"):
+    for column in ("origin", "depth", "undoes", "intent_id"):
         op.drop_column("outbox", column, schema=SCHEMA)

@@ -20,6 +20,7 @@ VARIABLES = {
     "SAGA_POOL_SIZE": "3",
     "SAGA_COLOCATE": "no",
     "SAGA_SUSPECT_STARTS": "4",
+    "SAGA_YIELDS": "5",
     "SAGA_DATABASES": '{"hotels": "postgres://ann:secret@inn/hotels"}',
 }
 
@@ -48,6 +49,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "embedded_dir": Path("/somewhere"),
         "batch": 8,
         "suspect_starts": 4,
+        "yields": 5,
         "budget": 0.5,
         "grace": 2.0,
         "max_payload": 1000,

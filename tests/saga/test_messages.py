@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel, Field, ValidationError
 
 from saga import Command, DefinitionError, Done, Event, PayloadError, Refused
-from saga.messages import dump_json
+from saga.json_text import dump_json
 
 
 class Room(BaseModel):
@@ -114,7 +114,7 @@ def test_a_field_that_nobody_declared_is_refused() -> None:
     with pytest.raises(ValidationError, match="Extra inputs"):
         BookHotel(breakfast=True)  # type: ignore[call-arg]
     with pytest.raises(PayloadError, match=r"hotels\.booked: field breakfast"):
-        HotelBooked.from_json('{"breakfast": true}')
+        HotelBooked.made_from_json('{"breakfast": true}')
 
 
 @pytest.mark.parametrize(

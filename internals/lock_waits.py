@@ -1,0 +1,54 @@
+"""Lock waits: a bound on them within a transaction of the host's, which is left as it was.
+
+What a host calls (`start`, `publish`, `cancel`, `signal`) may need a lock that another session holds
+for as long as it likes: it must not wait for it for ever, and the host's own `lock_timeout` is not
+ours to change.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from internals.failures import is_lock_timeout
+from saga.errors import StillLocked
+
+if TYPE_CHECKING:
+    from internals.unit_of_work import UnitOfWork
+
+
+@contextmanager
+def bounded(unit: "UnitOfWork", seconds: float, what: str) -> Iterator[None]:
+    """Raise `StillLocked` if something inside waits longer than this for a lock.
+
+    The transaction stays usable then; what was done inside is undone.
+
+    Args:
+        unit: The host's transaction.
+        seconds: Its own `lock_timeout` holds where that is shorter.
+        what: What is locked, as the error says it.
+    """
+    try:
+        with unit.waiting_at_most(seconds):
+            yield
+    except Exception as error:
+        if not is_lock_timeout(error):
+            raise
+        raise StillLocked(
+            f"{what} is locked by another transaction that does not end (waited {seconds:g} s at "
+            "most); try again later: `saga doctor` names sessions that are idle in a transaction"
+        ) from error
+
+
+def shorter(seconds: float) -> str:
+    """Return the statement that shortens the wait for locks and gives what it was before."""
+    milliseconds = max(1, round(seconds * 1000))
+    return (
+        "SELECT was, set_config('lock_timeout', CASE WHEN was::interval > interval '0' "
+        f"AND was::interval <= interval '{milliseconds} ms' THEN was ELSE '{milliseconds}' END, true) "
+        "FROM (SELECT current_setting('lock_timeout') AS was OFFSET 0) AS setting"
+    )
+
+
+def as_before(was: str) -> str:
+    """Return the statement that takes the wait back to what `shorter` gave."""
+    return f"SELECT set_config('lock_timeout', '{was}', true)"
