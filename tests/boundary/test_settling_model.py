@@ -5,7 +5,7 @@ doorbells come again, deliveries are shuffled, and a new context subscribes.
 
 ``SAGA_MODEL_EXAMPLES`` says how many examples of up to 40 trees there are; `make models` runs enough
 for 10,000 trees.  Each run ends with the seed that it had, and ``SAGA_MODEL_SEED`` makes the same trees
-again.
+again.  An example that does not come to an end fails, with its seed and what was still open.
 """
 
 import os
@@ -24,11 +24,15 @@ from boundary.history import differences
 from internals.transactions import watch
 from internals.unit_of_work import joined
 from tests.conftest import TRIED
+from tests.progress import Hung, coming_to_an_end
 
 EXAMPLES = int(os.environ.get("SAGA_MODEL_EXAMPLES", "12"))
 SEED = int(os.environ.get("SAGA_MODEL_SEED") or random.randrange(2**32))
 
 WHY = "the model"
+
+#: Seconds for one example; it takes some, or on a busy machine some ten.
+PATIENCE = 150.0
 
 
 class Crash(BaseException):
@@ -81,11 +85,18 @@ def test_whatever_happens_each_tree_is_settled_or_undone(
     )
     def hold(trees: list[tuple[Node, bool]], seed: int, drops: bool, crashes: float) -> None:
         nonlocal checked, beside_them
-        beside_them += _hold(wood, trees, seed, drops=drops, crashes=crashes)
+
+        def tell() -> str:
+            return f"SAGA_MODEL_SEED={SEED}, seed {seed}; {wood.still_open()}"
+
+        with coming_to_an_end(PATIENCE, tell):
+            beside_them += _hold(wood, trees, seed, drops=drops, crashes=crashes)
         checked += len(trees)
 
     try:
         hold()
+    except Hung as hung:
+        raise AssertionError(str(hung)) from None
     finally:
         tried = f"{checked:,} trees checked, seed {SEED} (again: SAGA_MODEL_SEED={SEED})"
         record_property(TRIED, tried)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from pydantic import BaseModel
 
 from boundary import Runtime
@@ -177,6 +178,27 @@ class Wood:
     def open(self) -> dict[UUID, int]:
         """The counts, by command."""
         return dict(self.outside.execute("SELECT root_id, open FROM settling").fetchall())
+
+    def still_open(self) -> str:
+        """Say in a few lines what is not over; for an example that does not end."""
+        found = [
+            ("sagas", "SELECT status, count(*) FROM saga WHERE finished_at IS NULL GROUP BY 1"),
+            (
+                "deliveries",
+                "SELECT o.kind, i.consumer, i.state, i.due_at, count(*) FROM inbox i "
+                "JOIN outbox o ON o.id = i.message_id WHERE i.state IN ('pending', 'parked') "
+                "GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC LIMIT 12",
+            ),
+            ("counts", "SELECT root_id, open FROM settling WHERE open <> 0 LIMIT 12"),
+        ]
+        lines = []
+        # On connections of their own: those of the example are where it hangs.
+        for one in self._connections:
+            with psycopg.connect(one.info.dsn, password=one.info.password) as other:
+                for what, query in found:
+                    rows = other.execute(query).fetchall()
+                    lines.append(f"{what} open: {'; '.join(map(str, rows)) or 'none'}")
+        return "\n".join(lines)
 
     def _cut_off(self) -> int:
         """Let what was being forwarded when its worker died be forwarded again; how much it is."""

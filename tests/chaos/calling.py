@@ -31,7 +31,7 @@ OUTLIVED = "call_outlived_its_lease"
 LEASE = timedelta(seconds=1)
 
 #: Seconds that a caller waits for an answer, at random between these.
-_PATIENCE = (2.0, 8.0)
+_PATIENCE = (2.0, 10.0)
 
 _RETRY = Retry(
     attempts=30, backoff=timedelta(milliseconds=100), cap=timedelta(seconds=2), never=(Broken,)

@@ -15,7 +15,7 @@ from examples.travel.record import check_record
 from internals.statements import statements
 from internals.unit_of_work import SqlAlchemyUnitOfWork
 from tests.chaos.acts import unaudited
-from tests.chaos.effects import Ended, doubled, read_effects
+from tests.chaos.effects import Ended, read_effects
 from tests.chaos.partners import disagreements
 from tests.chaos.subjects import TRIPS, Evidence, Facts, Subject
 
@@ -59,7 +59,6 @@ def inspect(
     ended = _read_ended(connection, schema, saga.name)
     both = [connection] if apart is None else [connection, apart]
     effects = read_effects(*both)
-    trips = evidence.trips
     lost = list(_lost(evidence, ended))
     facts = Facts(connection, both, schema, ended, effects, evidence)
     problems: Mapping[str, Iterable[str]] = {
@@ -84,7 +83,7 @@ def inspect(
     return Findings(
         statuses=Counter(saga.status for saga in ended.values()),
         lost=len(lost),
-        double_effects=doubled(trips, effects),
+        double_effects=subject.doubled(facts),
         checks=(
             *(judge(name, iter(lines)) for name, lines in problems.items()),
             *(check for check in check_record(connection, schema) if check.name in _SHARED),

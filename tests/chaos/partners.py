@@ -22,7 +22,8 @@ WHERE consumer = ANY (:names)
 
 _OPEN = """
 SELECT consumer, state, count(*), min(last_error) FROM {schema}.inbox
-WHERE state <> 'done' GROUP BY consumer, state
+WHERE state <> 'done' AND NOT (state = 'parked' AND consumer = ANY (:names))
+GROUP BY consumer, state
 """
 
 
@@ -42,8 +43,10 @@ def disagreements(home: Connection, apart: Connection, schema: str) -> Iterator[
     )
     for key in here.keys() | there.keys():
         known, had = here.get(key), there.get(key)
-        revoked = known is not None and known[0] == "revoked" and had is None
+        # Taken back before it came there, or given up at home after it was parked there.
+        revoked = known is not None and known[0] == "revoked"
+        revoked = revoked and (had is None or had[0] == "parked")
         if known != had and not revoked:
             yield f"{key[1]} at {key[0]} is {had} there, and {known} at home"
-    for consumer, state, count, error in apart.execute(text(_OPEN.format(schema=schema))):
+    for consumer, state, count, error in apart.execute(text(_OPEN.format(schema=schema)), asked):
         yield f"{count} deliveries of {consumer} are {state} there ({error})"

@@ -53,6 +53,8 @@ class Subject:
     saga: Saga[Any]
     #: Names of checks, with what does not hold.
     problems: Callable[[Facts], Mapping[str, Iterable[str]]]
+    #: How many effects happened more than once.
+    doubled: Callable[[Facts], int]
 
 
 def _of_trips(facts: Facts) -> Mapping[str, Iterable[str]]:
@@ -91,5 +93,13 @@ def _of_tours(facts: Facts) -> Mapping[str, Iterable[str]]:
     }
 
 
-TRIPS = Subject(CHAOS_TRIP, _of_trips)
-TOURS = Subject(CHAOS_TOUR, _of_tours)
+def _doubled_trips(facts: Facts) -> int:
+    return effects.doubled(facts.evidence.trips, facts.effects)
+
+
+def _doubled_tours(facts: Facts) -> int:
+    return len(list(tour_checks.done_twice(facts.evidence.orders)))
+
+
+TRIPS = Subject(CHAOS_TRIP, _of_trips, _doubled_trips)
+TOURS = Subject(CHAOS_TOUR, _of_tours, _doubled_tours)

@@ -35,9 +35,12 @@ from saga import (
 from saga.decide import start_message
 from saga.diagram import FIRST_PHASES
 from saga.state import IN_FLIGHT, STEP_TRANSITIONS, TRANSITIONS
+from tests.progress import coming_to_an_end
 
 SAGA_ID = UUID(int=7)
 OWN_INBOX = "saga.process"
+#: No process consumes so many messages: who does goes round in a circle.
+MOST = 2_000
 #: Messages that tell of no effect.
 IDLE = (Faulted.kind, Revoked.kind)
 
@@ -300,7 +303,9 @@ class World:
     def deliver(self, turns: list[Turn]) -> None:
         """Deliver all that is under way: turn by turn, then what is left, as it was sent."""
         remaining = iter(turns)
+        most = len(self.consumed) + MOST
         while self.under_way:
+            assert len(self.consumed) < most, f"it goes round; under way: {self.under_way[:9]}"
             turn = next(remaining, Turn())
             message = self.under_way[turn.which % len(self.under_way)]
             if turn.comes == "once":
@@ -351,8 +356,9 @@ def told(process: Process, turns: list[Turn]) -> World:
     """Run the process to its end."""
     note("\n".join(f"{name}: {plan}" for name, plan in process.plans.items()))
     world = World(process)
-    world.start()
-    world.deliver(turns)
+    with coming_to_an_end(60, lambda: f"{process.plans}, {turns}; under way: {world.under_way}"):
+        world.start()
+        world.deliver(turns)
     return world
 
 
