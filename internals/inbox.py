@@ -7,6 +7,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from internals.failures import storable
+from internals.lock_waits import giving_way
 from internals.outbox import retry_from_json
 from internals.records import Value, records
 from internals.statements import Statements
@@ -124,9 +125,10 @@ class Inbox:
         """
         statements = self._statements
         parameters = {**self._parameters(settlements), **messages}
-        if sagas is None:
-            return unit.run(statements.finish, parameters)
-        return unit.run(statements.finish_sagas, {**parameters, **sagas})
+        with giving_way():
+            if sagas is None:
+                return unit.run(statements.finish, parameters)
+            return unit.run(statements.finish_sagas, {**parameters, **sagas})
 
     def _parameters(self, settlements: Iterable[Settlement]) -> dict[str, object]:
         settled = records(_record(settlement, self.consumer) for settlement in settlements)

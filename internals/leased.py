@@ -22,6 +22,7 @@ from internals.context import Handler
 from internals.database import Database
 from internals.failures import is_server_trouble, is_transient
 from internals.inbox import Delivery, Inbox
+from internals.lock_waits import KEY_WAIT
 from internals.outbox import Outbox
 from internals.transactions import Boundary, OpenTransaction
 from internals.unit_of_work import UnitOfWork
@@ -53,7 +54,8 @@ def run_leased(
     If the lease ended meanwhile, nothing is written: whoever has it now does the work.
     """
     delivery, handler = leased.delivery, leased.handler
-    batch = Batch(inbox.consumer)
+    # A call that was made is not to be made again for a lock that is held a little longer.
+    batch = Batch(inbox.consumer, key_wait=None if handler.external else KEY_WAIT)
     attempts = delivery.attempts + 1
     opened = OpenTransaction(database, Boundary.LEASED)
     handling = ExitStack()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
+from internals.lock_waits import KEY_WAIT
 from internals.records import Raw, Value, records
 from internals.settling import Settling
 from internals.statements import Statements
@@ -65,7 +66,7 @@ class Outbox:
         """
         if not messages:
             return set()
-        rows = unit.run(self._statements.send, self.parameters(messages, heard))
+        rows = unit.run(self._statements.send, self.parameters(messages, heard, key_wait=None))
         new = {id for _, id in rows if id is not None}
         repeats = Counter(message.id for message in messages) - Counter(new)
         for id, times in sorted(repeats.items()):  # two who send the same again wait in one order
@@ -75,12 +76,17 @@ class Outbox:
         return woken(rows) | self.settling.count(unit, sent, ())
 
     def parameters(
-        self, messages: Iterable[Envelope], heard: Mapping[UUID, Heard] = _NOTHING
+        self,
+        messages: Iterable[Envelope],
+        heard: Mapping[UUID, Heard] = _NOTHING,
+        *,
+        key_wait: str | None = KEY_WAIT,
     ) -> dict[str, object]:
         """Return what the statements that send these messages take.
 
-        Of those in `heard` the saga's delivery is done with the sending.  Raises `PayloadError` for
-        one that is too large.
+        Of those in `heard` the saga's delivery is done with the sending.  `key_wait` is how long an
+        ordering key is waited for, if that is another time than the transaction's.  Raises
+        `PayloadError` for one that is too large.
         """
         once = {message.id: message for message in messages}.values()
         for message in once:
@@ -88,6 +94,7 @@ class Outbox:
         return {
             "messages": records(_record(message, heard) for message in once),
             "grace": self._grace,
+            "key_wait": key_wait,
         }
 
     def check(self, message: Envelope) -> None:
