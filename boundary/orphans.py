@@ -26,9 +26,7 @@ def end_with_parent() -> None:
         return
     # A process of the fork server has that one for its parent, which ends with its own.
     expected = {parent.pid, os.getppid()} - {1}
-    threading.Thread(
-        target=_watch, args=(expected,), name="saga-parent", daemon=True
-    ).start()
+    threading.Thread(target=_watch, args=(expected,), name="saga-parent", daemon=True).start()
 
 
 def _watch(expected: set[int | None]) -> None:

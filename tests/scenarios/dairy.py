@@ -68,7 +68,7 @@ def note(work: Work, n: int, what: str) -> None:
 def make_butter(command: Churn, work: Work) -> None:
     note(work, command.n, "churned")
     freeze_if_told("handler")
-    work.publish(Churned(n=command.n))
+    work.publish(Churned(n=command.n, vat=str(command.n % 10)))
 
 
 @shop.reacts_to(Churned, ordered_by="vat")
