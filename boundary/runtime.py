@@ -45,6 +45,7 @@ from internals.once import once
 from internals.outbox import Outbox
 from internals.relay import Relay
 from internals.remote_context import RemoteContext
+from internals.standing_back import StandingBack
 from internals.statements import Statements, statements
 from internals.subscriptions import subscribe
 from internals.transactions import Boundary, transaction
@@ -214,6 +215,14 @@ class Runtime:
     def _turns(self) -> dict[str, Turn]:
         return {name: Turn(self.settings.budget) for name in self.consumers}
 
+    @once
+    def _standing_back(self) -> dict[str, StandingBack]:
+        probes = Lock()
+        return {
+            name: StandingBack(probes, partial(self.broker.ring, frozenset({name})))
+            for name in self.consumers
+        }
+
     def start(
         self,
         handle: Handle,
@@ -380,7 +389,10 @@ class Runtime:
         while next_:
             name = next_.pop()
             turn, ring = self._turns[name], self.broker.ring
-            drained: Callable[..., int] = partial(drain, self.database, self.consumers[name])
+            standing_back = self._standing_back[name]
+            drained: Callable[..., int] = partial(
+                drain, self.database, self.consumers[name], gave_way=standing_back.gave_way
+            )
             if name in self._remote:
                 drained = self._remote[name].answer
             once = partial(drained, ring, limit=self.settings.batch, hopping=turn.hopping)
@@ -388,7 +400,8 @@ class Runtime:
                 once = partial(once, colocated=self._colocated)
             if follow and time.monotonic() < until:
                 once = partial(once, follow=partial(self._follow, next_))
-            settled += turn.run(once, partial(ring, frozenset({name})))
+            with standing_back.trying() as may:
+                settled += turn.run(once, partial(ring, frozenset({name}))) if may else 0
         return settled
 
     def receiver(self, name: str) -> Receiver:

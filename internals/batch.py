@@ -11,6 +11,7 @@ from internals.failures import describe, storable
 from internals.giving_way import YIELDS, is_over, wait
 from internals.ids import uuid7
 from internals.inbox import Delivery, DeliveryState, Inbox, Settlement
+from internals.lock_waits import KEY_WAIT
 from internals.outbox import Heard, Outbox, woken
 from internals.settling import Closing
 from internals.undo import STANDS
@@ -69,6 +70,8 @@ class Batch:
     #: Handlers that raised without a savepoint, by message and failed runs so far: they are not run
     #: again where the batch is.
     known: dict[tuple[UUID, int], Outcome] = field(default_factory=dict)
+    #: How long an ordering key is waited for; None for as long as the transaction waits for any lock.
+    key_wait: str | None = KEY_WAIT
 
     @property
     def has_result(self) -> bool:
@@ -409,9 +412,11 @@ def finish(
         return frozenset()
     folded = _fold(unit, batch, folders) if folders else None
     if folded is None:
-        messages = outbox.parameters(batch.messages)
+        messages = outbox.parameters(batch.messages, key_wait=batch.key_wait)
     else:
-        messages = outbox.parameters((*batch.messages, *folded.messages), folded.heard)
+        messages = outbox.parameters(
+            (*batch.messages, *folded.messages), folded.heard, key_wait=batch.key_wait
+        )
         batch.messages.extend(folded.messages)
         sagas = folded.sagas
     rows = inbox.finish(unit, batch.settlements, messages, sagas)

@@ -92,7 +92,11 @@ WITH opened AS (
         SELECT root, -n, cause, coalesce(quiet, false), place FROM closed
     ) AS each GROUP BY root_id
 ), held AS MATERIALIZED (
-    SELECT s.root_id FROM (SELECT root_id FROM change ORDER BY root_id) AS c
+    SELECT s.root_id FROM (
+        SELECT root_id, set_config(
+            'lock_timeout', coalesce(%(key_wait)s, current_setting('lock_timeout')), true)
+        FROM change ORDER BY root_id
+    ) AS c
     CROSS JOIN LATERAL (
         SELECT root_id FROM {{schema}}.settling WHERE root_id = c.root_id FOR UPDATE) AS s
 ), changed AS (

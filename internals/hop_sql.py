@@ -96,6 +96,9 @@ FROM json_to_recordset(%(sagas)s::json) AS m (id uuid, name text, status text, d
 WHERE s.id = m.id AND m.name = %(saga)s
 """
 
+# A hop waits for a key's lock but a moment (`key_wait`): whoever holds it may be frozen, and a thread
+# that waits is one fewer for everything else.  In a host's transaction it waits as the host's call may.
+#
 # An event that some subscription takes in order gets its place by the lock of its key, which is held
 # until the commit: the order of `seq` alone is not that of commits.  A parcel's time is not that of the
 # transaction's begin, for the same reason (see `internals.parcels`), and no two have the same.
@@ -112,7 +115,8 @@ m AS MATERIALIZED (
     FROM m JOIN {schema}.subscription AS s ON s.kind = m.kind
     WHERE m.category = 'event' AND s.ordered_by IS NOT NULL
 ), locked AS MATERIALIZED (
-    SELECT pg_advisory_xact_lock(hashtextextended(key, 0))
+    SELECT set_config('lock_timeout', coalesce(%(key_wait)s, current_setting('lock_timeout')), true),
+        pg_advisory_xact_lock(hashtextextended(key, 0))
     FROM (SELECT DISTINCT key FROM ordered WHERE key IS NOT NULL ORDER BY key) AS keys
 ), sent AS (
     INSERT INTO {schema}.outbox (id, kind, category, payload, saga_id, saga, causation_id, root_id,

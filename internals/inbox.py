@@ -8,6 +8,7 @@ from uuid import UUID
 
 from internals.causal_sql import OVERRAN
 from internals.failures import storable
+from internals.lock_waits import giving_way
 from internals.outbox import retry_from_json
 from internals.records import Value, records
 from internals.statements import Statements
@@ -139,9 +140,10 @@ class Inbox:
         """
         statements = self.statements
         parameters = {**self._parameters(settlements), **messages}
-        if sagas is None:
-            return unit.run(statements.finish, parameters)
-        return unit.run(statements.finish_sagas, {**parameters, **sagas})
+        with giving_way():
+            if sagas is None:
+                return unit.run(statements.finish, parameters)
+            return unit.run(statements.finish_sagas, {**parameters, **sagas})
 
     def given_up(self, unit: UnitOfWork, ids: Iterable[UUID]) -> dict[UUID, bool]:
         """Return which of these commands their sagas gave up, though a run was under way.

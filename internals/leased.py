@@ -25,6 +25,7 @@ from internals.database import Database
 from internals.failures import is_server_trouble, is_transient
 from internals.giving_way import YIELDS
 from internals.inbox import Delivery, Inbox
+from internals.lock_waits import KEY_WAIT
 from internals.outbox import Outbox
 from internals.transactions import Boundary, OpenTransaction
 from internals.unit_of_work import UnitOfWork
@@ -66,7 +67,9 @@ def run_leased(
     counts all the same, unless there is one by now.
     """
     delivery, handler = leased.delivery, leased.handler
-    batch = Batch(inbox.consumer, yields)
+    # A call that was made is not to be made again for a lock that is held a little longer.
+    key_wait = None if handler.external else KEY_WAIT
+    batch = Batch(inbox.consumer, yields, key_wait=key_wait)
     opened = OpenTransaction(database, Boundary.LEASED)
     handling = ExitStack()
 

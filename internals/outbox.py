@@ -8,6 +8,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from internals.identity import by_id, conflict, identity, refuse_others
+from internals.lock_waits import KEY_WAIT
 from internals.records import Raw, Value, records
 from internals.settling import Settling
 from internals.statements import Statements
@@ -73,7 +74,7 @@ class Outbox:
         """
         if not messages:
             return set()
-        rows = unit.run(self._statements.send, self.parameters(messages, heard))
+        rows = unit.run(self._statements.send, self.parameters(messages, heard, key_wait=None))
         new = {id for _, id in rows if id is not None}
         repeats = Counter(message.id for message in messages) - Counter(new)
         if repeats:
@@ -109,12 +110,17 @@ class Outbox:
             refuse_others(unit, self._statements, [sent[id] for id in sorted(known)])
 
     def parameters(
-        self, messages: Iterable[Envelope], heard: Mapping[UUID, Heard] = _NOTHING
+        self,
+        messages: Iterable[Envelope],
+        heard: Mapping[UUID, Heard] = _NOTHING,
+        *,
+        key_wait: str | None = KEY_WAIT,
     ) -> dict[str, object]:
         """Return what the statements that send these messages take.
 
-        Of those in `heard` the saga's delivery is done with the sending.  Raises `PayloadError` for
-        one that is too large.
+        Of those in `heard` the saga's delivery is done with the sending.  `key_wait` is how long an
+        ordering key is waited for, if that is another time than the transaction's.  Raises
+        `PayloadError` for one that is too large.
         """
         once = by_id(messages).values()
         for message in once:
@@ -122,6 +128,7 @@ class Outbox:
         return {
             "messages": records(_record(message, heard) for message in once),
             "grace": self._grace,
+            "key_wait": key_wait,
         }
 
     def admit(self, sent: Iterable[Envelope]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from internals.lock_waits import KEY_WAIT, giving_way
 from internals.records import records
 from internals.statements import Statements
 from internals.undo import Undoing, unwind
@@ -63,24 +64,26 @@ class Settling:
         counted = [message.id for message in sent if is_counted(message.awaits)]
         if not (counted or closed):
             return set()
-        rows = unit.run(
-            self._statements.count,
-            {
-                "sent": counted,
-                "closed": records(
-                    {
-                        "root": closing.root_id,
-                        "cause": closing.cause,
-                        "n": int(closing.closes),
-                        "quiet": closing.quiet or None,
-                        "place": place,
-                    }
-                    for place, closing in enumerate(closed)
-                ),
-                "consumer": consumer,
-                "grace": self._grace,
-            },
-        )
+        parameters = {
+            "sent": counted,
+            "closed": records(
+                {
+                    "root": closing.root_id,
+                    "cause": closing.cause,
+                    "n": int(closing.closes),
+                    "quiet": closing.quiet or None,
+                    "place": place,
+                }
+                for place, closing in enumerate(closed)
+            ),
+            "consumer": consumer,
+            "grace": self._grace,
+        }
+        if consumer is None:  # a host's call, which has a bound of its own
+            rows = unit.run(self._statements.count, {**parameters, "key_wait": None})
+        else:
+            with giving_way():
+                rows = unit.run(self._statements.count, {**parameters, "key_wait": KEY_WAIT})
         woken = set()
         for told, undo, root, saga_id, saga, cause in rows:
             if undo is None:

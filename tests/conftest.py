@@ -290,6 +290,11 @@ class WorkerGroup:
         )
 
     @property
+    def pid(self) -> int:
+        """Of the command, whose children do the work."""
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         """Whether the command has not ended."""
         return self._process.poll() is None

@@ -11,6 +11,7 @@ from boundary.doctor.finding import Finding, Verdict, Words, wrong
 from boundary.doctor.ids import check_ids
 from boundary.doctor.reaching import database_problem, shown_url
 from boundary.doctor.servers import check_clock, check_postgres, check_redis, check_schema
+from boundary.doctor.sessions import check_idle_sessions, check_pooler, check_role
 from boundary.doctor.store import check_backfills, check_parked, check_pending, check_stuck
 from boundary.embedded import EmbeddedServersError
 from boundary.runtime import Runtime
@@ -44,11 +45,14 @@ def _database(runtime: Runtime, application: bool, words: Words) -> Iterator[Fin
     try:
         with runtime.engine.connect() as connection:
             yield from check_postgres(connection, where)
+            yield from check_role(connection, schema, runtime.settings.pool_size, words)
+            yield check_pooler(connection)
             yield check_clock(connection)
             tables = check_schema(connection, schema, words)
             yield tables
             if tables.verdict is Verdict.WRONG:
                 return
+            yield check_idle_sessions(connection, schema)
             yield check_stuck(connection, schema, words)
             yield check_parked(connection, schema, words)
             yield check_ids(connection, schema, words)

@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from boundary.operator.auditing import AuditEntry, saga_audit
+from boundary.operator.holding import Holder, holders_of
 from boundary.operator.listing import SUMMARY_COLUMNS, SagaSummary, summary
 from boundary.operator.open_deliveries import OpenDelivery, open_counts, open_deliveries
 from boundary.operator.query import query
@@ -74,6 +75,8 @@ class SagaDetail:
     standing: tuple[Standing, ...]
     #: What was done to it by hand, the first act first.
     audit: tuple[AuditEntry, ...]
+    #: Sessions that hold it, or deliveries of it, and do nothing.
+    holders: tuple[Holder, ...] = ()
 
     @property
     def parked(self) -> tuple[OpenDelivery, ...]:
@@ -130,6 +133,7 @@ def show_saga(
             for consumer, kind, message, why in query(unit, schema, _STANDING, id=id)
         ),
         audit=saga_audit(unit, schema, id),
+        holders=() if saga.status.final else tuple(holders_of(unit, schema, id)),
     )
 
 
