@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from internals.context import Context
 from internals.forwarding import Forwarder
 from internals.inbox import Inbox
-from internals.outbox import Outbox
 from internals.parcels import Parcelling, context_of, parcels_of
 from internals.reach import Reach
 from internals.relay import Relay
@@ -55,9 +54,9 @@ def _remote_context(
         return Inbox(consumer, settings.db_schema, statements)
 
     at_home, grace = inbox(context.name), settings.grace
-    outbox = Outbox(statements, grace=grace, max_payload=settings.max_payload)
+    outbox = runtime.outbox(settings.max_payload)
     # For parcels, and what is in them.
-    unlimited = Outbox(statements, grace=grace, max_payload=sys.maxsize)
+    unlimited = runtime.outbox(sys.maxsize)
     return RemoteContext(
         home,
         there,

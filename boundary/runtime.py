@@ -40,6 +40,7 @@ from internals.relay import Relay
 from internals.remote_context import RemoteContext
 from internals.statements import Statements, statements
 from internals.subscriptions import subscribe
+from internals.succession import LateKeys
 from internals.transactions import Boundary, transaction
 from internals.turn import Turn
 from internals.unit_of_work import UnitOfWork
@@ -108,6 +109,7 @@ class Runtime:
         self.own_databases = OwnDatabases(
             databases or {}, self.settings, self._execution_options, self._open_own
         )
+        self._late_keys = LateKeys()
         self._stopping = False
         self._subscribed = False
         self._subscribing = Lock()
@@ -295,6 +297,7 @@ class Runtime:
             ring=self.broker.ring,
             answer=self.answer,
             grace=self.settings.grace,
+            late=self._late_keys,
             forwarded=list(self._remote),
             quick=list(self._remote),
         )
@@ -409,8 +412,15 @@ class Runtime:
 
     @cached_property
     def _outbox(self) -> Outbox:
+        return self.outbox(self.settings.max_payload)
+
+    def outbox(self, max_payload: int) -> Outbox:
+        """Return home's outbox with this limit of a payload, in bytes."""
         return Outbox(
-            self.statements, grace=self.settings.grace, max_payload=self.settings.max_payload
+            self.statements,
+            grace=self.settings.grace,
+            max_payload=max_payload,
+            late=self._late_keys,
         )
 
     @cached_property

@@ -10,7 +10,7 @@ from uuid import UUID
 from internals.failures import describe, storable
 from internals.ids import uuid7
 from internals.inbox import Delivery, DeliveryState, Inbox, Settlement
-from internals.outbox import Heard, Outbox, woken
+from internals.outbox import Heard, Outbox, held_up, woken
 from internals.settling import Closing
 from internals.undo import STANDS
 from internals.unit_of_work import UnitOfWork
@@ -281,12 +281,13 @@ def finish(
         messages = outbox.parameters((*batch.messages, *folded.messages), folded.heard)
         batch.messages.extend(folded.messages)
         sagas = folded.sagas
-    got = woken(inbox.finish(unit, batch.settlements, messages, sagas))
+    rows = inbox.finish(unit, batch.settlements, messages, sagas)
+    got = woken(rows)
     # Before anything is taken back or undone below the commands that were just sent.
     got |= outbox.settling.count(unit, batch.messages, batch.closed, consumer=batch.consumer)
     if folded is not None:
         got |= folded.then()
-    got |= outbox.settling.wake(unit, batch.keys)
+    got |= outbox.settling.wake(unit, batch.keys | held_up(rows))
     return frozenset(got)
 
 

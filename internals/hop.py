@@ -142,13 +142,17 @@ def drain(
         failures = 0
         singles = max(singles - 1, 0)
         settled += done.settled
-        if done.woken:
-            (ring if done.more or follow is None else follow)(done.woken)
+        # Whoever has sent something to itself, or let the next one of a key go on, needs no doorbell.
+        more = done.more or consumer.name in done.woken
+        if woken := done.woken - {consumer.name}:
+            (ring if more or follow is None else follow)(woken)
         if done.leased is not None:
-            if done.more:
+            if more:
                 ring(frozenset({consumer.name}))  # others need not wait for this one's call
-            ring(consumer.finish(database, done.leased))
-        if not done.more:
+            woken = consumer.finish(database, done.leased)
+            more = more or consumer.name in woken
+            ring(woken - {consumer.name})
+        if not more:
             return settled
         if time.monotonic() > until:
             ring(frozenset({consumer.name}))

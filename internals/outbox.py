@@ -10,6 +10,7 @@ from uuid import UUID
 from internals.records import Raw, Value, records
 from internals.settling import Settling
 from internals.statements import Statements
+from internals.succession import LateKeys, Succession
 from internals.unit_of_work import Row, UnitOfWork
 from saga.envelope import Envelope
 from saga.errors import PayloadError
@@ -41,10 +42,11 @@ class Outbox:
         *,
         grace: float,
         max_payload: int = DEFAULT_MAX_PAYLOAD,
+        late: LateKeys | None = None,
     ) -> None:
         self._statements = statements
         #: Counts deliveries, where a saga wants to know of them.
-        self.settling = Settling(statements, grace=grace)
+        self.settling = Settling(statements, Succession(statements, grace=grace, late=late))
         #: Seconds that a delivery may wait before the relay rings for it.
         self._grace = grace
         self._max_payload = max_payload
@@ -66,13 +68,14 @@ class Outbox:
         if not messages:
             return set()
         rows = unit.run(self._statements.send, self.parameters(messages, heard))
-        new = {id for _, id in rows if id is not None}
+        new = {id for *_, id in rows if id is not None}
         repeats = Counter(message.id for message in messages) - Counter(new)
         for id, times in sorted(repeats.items()):  # two who send the same again wait in one order
             unit.run(self._statements.repeat, {"id": id, "times": times})
         # The deliveries of a message that was sent before were counted then.
         sent = [message for message in messages if message.id in new]
-        return woken(rows) | self.settling.count(unit, sent, ())
+        got = woken(rows) | self.settling.count(unit, sent, ())
+        return got | self.settling.wake(unit, held_up(rows))
 
     def parameters(
         self, messages: Iterable[Envelope], heard: Mapping[UUID, Heard] = _NOTHING
@@ -103,6 +106,17 @@ class Outbox:
 def woken(rows: Iterable[Row]) -> set[str]:
     """Return the consumers that got something due now, from what such a statement returned."""
     return {consumer for consumer, *_ in rows if consumer is not None}
+
+
+def held_up(rows: Iterable[Row]) -> set[str]:
+    """Return the ordering keys of which such a statement saw an open delivery before its own.
+
+    That one may have been settled while the statement waited for the publishers before it.
+    """
+    keys = {key for _, key, *_ in rows if key is not None}
+    if keys:
+        keys -= {key for consumer, key, *_ in rows if consumer is not None}
+    return keys
 
 
 def _record(message: Envelope, heard: Mapping[UUID, Heard]) -> dict[str, Value]:

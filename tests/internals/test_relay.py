@@ -34,8 +34,9 @@ class Bell:
         self.answered: list[str] = []
         self.waits: Mapping[str, int] | None = waiting
 
-    def ring(self, consumers: frozenset[str]) -> None:
+    def ring(self, consumers: frozenset[str]) -> frozenset[str]:
         self.rung.append(consumers)
+        return frozenset()
 
     def answer(self, consumer: str) -> None:
         self.answered.append(consumer)
@@ -247,8 +248,9 @@ class TestLook:
         seen: list[int] = []
 
         class Looking(Bell):
-            def ring(self, consumers: frozenset[str]) -> None:
+            def ring(self, consumers: frozenset[str]) -> frozenset[str]:
                 seen.extend(row["rings"] for row in store.deliveries("yard"))
+                return super().ring(consumers)
 
         store.send(command(Sweep()))
         store.make_late()
@@ -329,9 +331,9 @@ class TestRun:
                     raise error
                 return super().waiting(consumers)
 
-            def ring(self, consumers: frozenset[str]) -> None:
-                super().ring(consumers)
+            def ring(self, consumers: frozenset[str]) -> frozenset[str]:
                 stop.set()
+                return super().ring(consumers)
 
         store.send(command(Sweep()))
         store.make_late()
