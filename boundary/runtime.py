@@ -5,7 +5,7 @@ sagas never opens Redis unless a doorbell is to be rung.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import cached_property, partial
 from threading import Lock
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from sqlalchemy import Engine, create_engine
 
 from boundary.acts import Acted, Acts
+from boundary.answering import Answering
 from boundary.bridges.incoming import IncomingBridge, Receiver
 from boundary.bridges.outgoing import OutgoingBridge, OutgoingConsumer
 from boundary.broker import DoorbellBroker
@@ -110,6 +111,8 @@ class Runtime:
             databases or {}, self.settings, self._execution_options, self._open_own
         )
         self._late_keys = LateKeys()
+        #: Answers in a worker's process who cannot be rung.
+        self.answering = Answering(partial(self.answer, follow=True))
         self._stopping = False
         self._subscribed = False
         self._subscribing = Lock()
@@ -228,7 +231,7 @@ class Runtime:
             for item, key in zip(items, keys or [None] * len(items), strict=True)
         ]
         ids, woken = self._starter.start(unit, saga, items, chosen)
-        unit.on_commit(lambda: self.broker.ring(woken))
+        unit.on_commit(lambda: self.ring(woken))
         return ids
 
     def publish(self, handle: Handle, event: Event) -> UUID:
@@ -246,7 +249,7 @@ class Runtime:
             root_id=id,
         )
         woken = self._outbox.send(unit, [message])
-        unit.on_commit(lambda: self.broker.ring(woken))
+        unit.on_commit(lambda: self.ring(woken))
         return id
 
     def signal(
@@ -264,7 +267,7 @@ class Runtime:
         """
         unit = self._joined(handle)
         woken = self.acts.signal(unit, saga_id, event, id=id)
-        unit.on_commit(lambda: self.broker.ring(woken))
+        unit.on_commit(lambda: self.ring(woken))
 
     def cancel(self, handle: Handle, saga_id: UUID, *, reason: str, actor: str) -> Acted:
         """Cancel a saga in the caller's transaction: it turns back once it is known where it
@@ -272,7 +275,7 @@ class Runtime:
         """
         unit = self._joined(handle)
         acted = self.acts.act(unit, saga_id, Cancelled(reason=reason), actor=actor)
-        unit.on_commit(lambda: self.broker.ring(acted.woken))
+        unit.on_commit(lambda: self.ring(acted.woken))
         return acted
 
     def _joined(self, handle: Handle) -> UnitOfWork:
@@ -295,7 +298,8 @@ class Runtime:
             list(self.consumers),
             waiting=self.broker.waiting,
             ring=self.broker.ring,
-            answer=self.answer,
+            deaf=self.broker.deaf,
+            answer=self.answer_here,
             grace=self.settings.grace,
             late=self._late_keys,
             forwarded=list(self._remote),
@@ -316,6 +320,23 @@ class Runtime:
         with transaction(self.database, Boundary.SUBSCRIBE) as unit:
             subscribe(unit, self.statements, self.contexts)
 
+    def ring(self, consumers: Set[str]) -> None:
+        """Ring these consumers' doorbells.
+
+        Those of this process whose doorbells cannot ring are answered in a worker's own threads;
+        without a worker they are left to the workers' relays.
+        """
+        unrung = self.broker.ring(consumers)
+        if unrung:
+            self.answering.ask(unrung & self.consumers.keys())
+
+    def answer_here(self, consumer: str) -> None:
+        """Answer a consumer without a doorbell: in a worker's own threads, or else in this one."""
+        if self.answering.running:
+            self.answering.ask([consumer])
+        else:
+            self.answer(consumer)
+
     def answer(self, consumer: str, *, follow: bool = False) -> int:
         """Answer a doorbell in this thread: handle what the consumer has due.
 
@@ -333,7 +354,7 @@ class Runtime:
             self.subscribe_once()
         while next_:
             name = next_.pop()
-            turn, ring = self._turns[name], self.broker.ring
+            turn, ring = self._turns[name], self.ring
             drained: Callable[..., int] = partial(drain, self.database, self.consumers[name])
             if name in self._remote:
                 drained = self._remote[name].answer
@@ -358,7 +379,7 @@ class Runtime:
             self._outbox,
             self.settings.db_schema,
             self.settings.max_payload,
-            self.broker.ring,
+            self.ring,
         )
 
     def follow_no_further(self) -> None:
@@ -371,7 +392,7 @@ class Runtime:
             here = next(iter(woken & self.consumers.keys()), None)
         if here is not None:
             next_.append(here)
-        self.broker.ring(woken - {here})
+        self.ring(woken - {here})
 
     @cached_property
     def _colocated(self) -> Mapping[str, Colocated]:

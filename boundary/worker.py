@@ -56,7 +56,7 @@ def install_worker(runtime: "Runtime") -> None:
 
 
 class RelayThread(dramatiq.Middleware):
-    """Runs a relay for each database beside the worker threads.
+    """Runs a relay for each database beside the worker threads, and answers who cannot be rung.
 
     Nothing is promised here: a process whose relay did not start is one relay fewer.
     """
@@ -64,11 +64,14 @@ class RelayThread(dramatiq.Middleware):
     def __init__(self, runtime: "Runtime") -> None:
         self._runtime = runtime
         self._stop = threading.Event()
+        self._relays: list[Relay] = []
         self._threads: list[threading.Thread] = []
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: Any) -> None:
         self._stop.clear()
-        home, *others = self._runtime.relays()
+        self._runtime.answering.start(worker.worker_threads)
+        self._relays = self._runtime.relays()
+        home, *others = self._relays
         runs = [partial(self._run, home), *(partial(other.run, self._stop) for other in others)]
         self._threads = [
             threading.Thread(target=run, name="saga-relay", daemon=True) for run in runs
@@ -79,10 +82,14 @@ class RelayThread(dramatiq.Middleware):
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:
         self._stop.set()
         self._runtime.follow_no_further()
+        self._runtime.answering.stop()
+        for relay in self._relays:
+            relay.hurry()
         for thread in self._threads:
             thread.join()
 
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:
+        self._runtime.answering.join()
         # Dramatiq ends its processes without running exit handlers.
         self._runtime.close()
 

@@ -142,17 +142,13 @@ def drain(
         failures = 0
         singles = max(singles - 1, 0)
         settled += done.settled
-        # Whoever has sent something to itself, or let the next one of a key go on, needs no doorbell.
-        more = done.more or consumer.name in done.woken
-        if woken := done.woken - {consumer.name}:
-            (ring if more or follow is None else follow)(woken)
+        if done.woken:
+            (ring if done.more or follow is None else follow)(done.woken)
         if done.leased is not None:
-            if more:
+            if done.more:
                 ring(frozenset({consumer.name}))  # others need not wait for this one's call
-            woken = consumer.finish(database, done.leased)
-            more = more or consumer.name in woken
-            ring(woken - {consumer.name})
-        if not more:
+            ring(consumer.finish(database, done.leased))
+        if not done.more:
             return settled
         if time.monotonic() > until:
             ring(frozenset({consumer.name}))
