@@ -106,8 +106,7 @@ class DoorbellBroker(RedisBroker):
         rung = set()
         for consumer, answer in zip(tried, answers, strict=True):
             if isinstance(answer, Exception):
-                if self._ringing.failed(consumer):
-                    logger.warning("%s: its doorbell cannot be rung: %s", consumer, said(answer))
+                self._note_failure(consumer, answer)
             else:
                 self._ringing.worked(consumer)
                 rung.add(consumer)
@@ -126,7 +125,10 @@ class DoorbellBroker(RedisBroker):
 
     def waiting(self, consumers: Sequence[str]) -> Mapping[str, int] | None:
         """Return how many doorbells wait for each of these consumers, as far as it can be told;
-        None if Redis is away."""
+        None if Redis is away.
+
+        It also finds out whether they could be rung, before anybody's saga has to wait for it.
+        """
         if _SERVER in self._ringing.failing():
             return None
         try:
@@ -135,8 +137,13 @@ class DoorbellBroker(RedisBroker):
             if self._ringing.failed(_SERVER):
                 logger.warning("doorbells cannot be counted: %s", said(error))
             return None
-        counted = zip(consumers, answers, strict=True)
-        return {name: n for name, n in counted if not isinstance(n, Exception)}
+        counted = {}
+        for consumer, waits, written in zip(consumers, answers[::2], answers[1::2], strict=True):
+            if not isinstance(waits, Exception):
+                counted[consumer] = waits
+            if isinstance(written, Exception) and not isinstance(written, redis.NoPermissionError):
+                self._note_failure(consumer, written)
+        return counted
 
     def enqueue(self, message: dramatiq.Message[Any], *, delay: int | None = None) -> Any:
         if message.queue_name not in self._doorbells:
@@ -173,8 +180,15 @@ class DoorbellBroker(RedisBroker):
     def _count(self, consumers: Sequence[str]) -> list[Any]:
         with self._bells.pipeline(transaction=False) as pipeline:
             for consumer in consumers:
-                pipeline.llen(self._key(consumer))
+                key = self._key(consumer)
+                pipeline.llen(key)
+                # Writes nothing, since there is no such entry, and is refused where writing is.
+                pipeline.linsert(key, "BEFORE", "nothing", b"")
             return pipeline.execute(raise_on_error=False)
+
+    def _note_failure(self, consumer: str, error: Exception) -> None:
+        if self._ringing.failed(consumer):
+            logger.warning("%s: its doorbell cannot be rung: %s", consumer, said(error))
 
     def _key(self, consumer: str) -> str:
         return f"{self.namespace}:doorbell:{consumer}"

@@ -106,8 +106,8 @@ class Relay:
 
         Returns the number of late deliveries that were moved.
         """
-        deaf = self._find_deaf()
         waiting = self._waiting(self._consumers)
+        deaf = self._find_deaf()
         if waiting is None:
             deaf, waiting = frozenset(self._consumers), {}
         quiet = [name for name in self._consumers if name in deaf or not waiting.get(name)]
