@@ -21,6 +21,7 @@ from typing import Any
 import dramatiq
 import redis
 from dramatiq.brokers.redis import RedisBroker
+from redis.exceptions import NoPermissionError
 
 from boundary.breaker import Breaker
 from boundary.hearing import DoorbellConsumer, listening_client
@@ -141,7 +142,7 @@ class DoorbellBroker(RedisBroker):
         for consumer, waits, written in zip(consumers, answers[::2], answers[1::2], strict=True):
             if not isinstance(waits, Exception):
                 counted[consumer] = waits
-            if isinstance(written, Exception) and not isinstance(written, redis.NoPermissionError):
+            if isinstance(written, Exception) and not isinstance(written, NoPermissionError):
                 self._note_failure(consumer, written)
         return counted
 
@@ -183,7 +184,7 @@ class DoorbellBroker(RedisBroker):
                 key = self._key(consumer)
                 pipeline.llen(key)
                 # Writes nothing, since there is no such entry, and is refused where writing is.
-                pipeline.linsert(key, "BEFORE", "nothing", b"")
+                pipeline.linsert(key, "BEFORE", "nothing", "")
             return pipeline.execute(raise_on_error=False)
 
     def _note_failure(self, consumer: str, error: Exception) -> None:

@@ -22,6 +22,8 @@ from pydantic import BaseModel, SecretStr
 
 import boundary.broker
 from boundary import Runtime, Settings
+from boundary.doctor.doorbells import _NEEDED, check_redis
+from boundary.doctor.finding import Finding, Verdict, Words
 from boundary.embedded import EmbeddedServers
 from boundary.embedded.host import Account
 from boundary.embedded.valkey import _WHEEL
@@ -279,3 +281,63 @@ def test_it_is_of_use_again_when_it_has_recovered(
     site.start()
     eventually(site.done, SOON)
     assert not broker.deaf()
+
+
+class TestDoctor:
+    """It tells what doorbells suffer from, and leaves nothing behind."""
+
+    @pytest.mark.parametrize(("spoil", "said"), [(fill, "maxmemory"), (follow_another, "replica")])
+    def test_what_is_refused(
+        self, admin: redis.Redis, own_valkey: EmbeddedServers, spoil: Any, said: str
+    ) -> None:
+        recover = spoil(admin)
+        try:
+            found = _examined(own_valkey.redis_url)
+        finally:
+            recover()
+        assert (found["redis"].verdict, found["doorbells"].verdict) == (Verdict.FINE, Verdict.WRONG)
+        assert said in found["doorbells"].found
+
+    def test_a_user_who_may_not(self, admin: redis.Redis, own_valkey: EmbeddedServers) -> None:
+        admin.execute_command(
+            "ACL", "SETUSER", "worker", "on", ">secret", "~*", "+@all", "-blpop", "-info"
+        )
+        try:
+            found = _examined(f"redis://worker:secret@{own_valkey.redis_url.rpartition('@')[2]}")
+        finally:
+            admin.execute_command("ACL", "DELUSER", "worker")
+        assert found["redis"].verdict is Verdict.NOTE
+        assert "does not answer" not in found["redis"].found
+        assert "blpop" in found["doorbells"].found
+        assert found["doorbells"].remedy is not None
+        assert "+rpush +ltrim +llen +linsert +blpop" in found["doorbells"].remedy
+
+    def test_what_is_needed_is_enough(
+        self, admin: redis.Redis, own_valkey: EmbeddedServers
+    ) -> None:
+        admin.execute_command(
+            "ACL", "SETUSER", "worker", "on", ">secret", "~saga:*", "-@all", *_NEEDED.split()
+        )
+        try:
+            url = f"redis://worker:secret@{own_valkey.redis_url.rpartition('@')[2]}"
+            with redis.Redis.from_url(url) as client, pytest.raises(redis.ResponseError):
+                client.info()
+            found = _examined(url)
+        finally:
+            admin.execute_command("ACL", "DELUSER", "worker")
+        assert found["doorbells"].verdict is Verdict.FINE
+
+    def test_keys_that_are_no_lists(self, admin: redis.Redis, own_valkey: EmbeddedServers) -> None:
+        admin.set("saga:doorbell:crane", "not a list")
+        found = _examined(own_valkey.redis_url)
+        assert found["keys"].verdict is Verdict.WRONG
+        assert "saga:doorbell:crane" in found["keys"].found
+        assert admin.keys() == [b"saga:doorbell:crane"]
+
+    def test_a_cluster(self, cluster: str) -> None:
+        assert _examined(cluster)["cluster"].verdict is Verdict.NOTE
+
+
+def _examined(url: str) -> dict[str, Finding]:
+    found = check_redis(url, "saga", ["crane", "train"], Words())
+    return {finding.check: finding for finding in found}
