@@ -5,7 +5,7 @@ sagas never opens Redis unless a doorbell is to be rung.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from functools import partial
 from threading import Lock
@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from sqlalchemy import Engine
 
 from boundary.acts import Acted, Acts
+from boundary.answering import Answering
 from boundary.bridges.incoming import IncomingBridge, Receiver
 from boundary.bridges.outgoing import OutgoingBridge, OutgoingConsumer
 from boundary.broker import DoorbellBroker
@@ -48,6 +49,7 @@ from internals.remote_context import RemoteContext
 from internals.standing_back import StandingBack
 from internals.statements import Statements, statements
 from internals.subscriptions import subscribe
+from internals.succession import LateKeys
 from internals.transactions import Boundary, transaction
 from internals.turn import Turn
 from internals.unit_of_work import UnitOfWork
@@ -122,6 +124,9 @@ class Runtime:
         self.own_databases = OwnDatabases(
             databases or {}, self.settings, self._execution_options, self._open_own
         )
+        self._late_keys = LateKeys()
+        #: Answers in a worker's process who cannot be rung.
+        self.answering = Answering(partial(self.answer, follow=True))
         self._stopping = False
         self._subscribed = False
         self._subscribing = Lock()
@@ -184,8 +189,7 @@ class Runtime:
         return Watch(
             limit=self.settings.handler_limit,
             batch_limit=self.settings.batch_limit,
-            # There may be no broker yet.
-            ring=lambda freed: self.broker.ring(freed),  # noqa: PLW0108
+            ring=self.ring,
         )
 
     def context_consumer(
@@ -219,7 +223,7 @@ class Runtime:
     def _standing_back(self) -> dict[str, StandingBack]:
         probes = Lock()
         return {
-            name: StandingBack(probes, partial(self.broker.ring, frozenset({name})))
+            name: StandingBack(probes, partial(self.ring, frozenset({name})))
             for name in self.consumers
         }
 
@@ -272,7 +276,7 @@ class Runtime:
         ]
         with self._bounded(unit, _keys_of(saga, chosen)):
             ids, woken = self._starter.start(unit, saga, items, chosen)
-        unit.on_commit(lambda: self.broker.ring(woken))
+        unit.on_commit(lambda: self.ring(woken))
         return ids
 
     def publish(self, handle: Handle, event: Event) -> UUID:
@@ -295,7 +299,7 @@ class Runtime:
         self._outbox.check_depth(message.depth, event.kind)
         with self._bounded(unit, f"the ordering key of {event.kind}"):
             woken = self._outbox.send(unit, [message])
-        unit.on_commit(lambda: self.broker.ring(woken))
+        unit.on_commit(lambda: self.ring(woken))
         return id
 
     def signal(
@@ -314,7 +318,7 @@ class Runtime:
         unit = self._joined(handle)
         with self._bounded(unit, f"saga {saga_id}"):
             woken = self.acts.signal(unit, saga_id, event, id=id)
-        unit.on_commit(lambda: self.broker.ring(woken))
+        unit.on_commit(lambda: self.ring(woken))
 
     def cancel(self, handle: Handle, saga_id: UUID, *, reason: str, actor: str) -> Acted:
         """Cancel a saga in the caller's transaction: it turns back, stuck or not.
@@ -325,7 +329,7 @@ class Runtime:
         unit = self._joined(handle)
         with self._bounded(unit, f"saga {saga_id}"):
             acted = self.acts.act(unit, saga_id, Cancelled(reason=reason), actor=actor)
-        unit.on_commit(lambda: self.broker.ring(acted.woken))
+        unit.on_commit(lambda: self.ring(acted.woken))
         return acted
 
     def _joined(self, handle: Handle) -> UnitOfWork:
@@ -351,8 +355,10 @@ class Runtime:
             list(self.consumers),
             waiting=self.broker.waiting,
             ring=self.broker.ring,
-            answer=self.answer,
+            deaf=self.broker.deaf,
+            answer=self.answer_here,
             grace=self.settings.grace,
+            late=self._late_keys,
             forwarded=list(self._remote),
             quick=list(self._remote),
         )
@@ -371,6 +377,23 @@ class Runtime:
         with transaction(self.database, Boundary.SUBSCRIBE) as unit:
             subscribe(unit, self.statements, self.contexts)
 
+    def ring(self, consumers: Set[str]) -> None:
+        """Ring these consumers' doorbells.
+
+        Those of this process whose doorbells cannot ring are answered in a worker's own threads;
+        without a worker they are left to the workers' relays.
+        """
+        unrung = self.broker.ring(consumers)
+        if unrung:
+            self.answering.ask(unrung & self.consumers.keys())
+
+    def answer_here(self, consumer: str) -> None:
+        """Answer a consumer without a doorbell: in a worker's own threads, or else in this one."""
+        if self.answering.running:
+            self.answering.ask([consumer])
+        else:
+            self.answer(consumer)
+
     def answer(self, consumer: str, *, follow: bool = False) -> int:
         """Answer a doorbell in this thread: handle what the consumer has due.
 
@@ -388,7 +411,7 @@ class Runtime:
             self.subscribe_once()
         while next_:
             name = next_.pop()
-            turn, ring = self._turns[name], self.broker.ring
+            turn, ring = self._turns[name], self.ring
             standing_back = self._standing_back[name]
             drained: Callable[..., int] = partial(
                 drain, self.database, self.consumers[name], gave_way=standing_back.gave_way
@@ -419,7 +442,7 @@ class Runtime:
             self._outbox,
             self.settings.db_schema,
             self.settings.max_payload,
-            self.broker.ring,
+            self.ring,
             outgoing if bridge.answers is None else bridge.answers,
             self.settings.max_depth,
         )
@@ -434,7 +457,7 @@ class Runtime:
             here = next(iter(woken & self.consumers.keys()), None)
         if here is not None:
             next_.append(here)
-        self.broker.ring(woken - {here})
+        self.ring(woken - {here})
 
     @once
     def _colocated(self) -> Mapping[str, Colocated]:
@@ -475,11 +498,16 @@ class Runtime:
 
     @once
     def _outbox(self) -> Outbox:
+        return self.outbox(self.settings.max_payload)
+
+    def outbox(self, max_payload: int) -> Outbox:
+        """Return home's outbox with this limit of a payload, in bytes."""
         return Outbox(
             self.statements,
             grace=self.settings.grace,
-            max_payload=self.settings.max_payload,
+            max_payload=max_payload,
             max_depth=self.settings.max_depth,
+            late=self._late_keys,
         )
 
     @once

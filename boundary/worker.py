@@ -63,7 +63,7 @@ def install_worker(runtime: "Runtime") -> None:
 
 
 class RelayThread(dramatiq.Middleware):
-    """Runs a relay for each database beside the worker threads.
+    """Runs a relay for each database beside the worker threads, and answers who cannot be rung.
 
     Nothing is promised here: a process whose relay did not start is one relay fewer.
     """
@@ -71,12 +71,15 @@ class RelayThread(dramatiq.Middleware):
     def __init__(self, runtime: "Runtime") -> None:
         self.runtime = runtime
         self._stop = threading.Event()
+        self._relays: list[Relay] = []
         self._threads: list[threading.Thread] = []
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: Any) -> None:
         end_with_parent()
         self._stop.clear()
-        home, *others = self.runtime.relays()
+        self.runtime.answering.start(worker.worker_threads)
+        self._relays = self.runtime.relays()
+        home, *others = self._relays
         runs = [partial(self._run, home), *(partial(other.run, self._stop) for other in others)]
         self._threads = [
             threading.Thread(target=run, name="saga-relay", daemon=True) for run in runs
@@ -87,10 +90,14 @@ class RelayThread(dramatiq.Middleware):
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:
         self._stop.set()
         self.runtime.follow_no_further()
+        self.runtime.answering.stop()
+        for relay in self._relays:
+            relay.hurry()
         for thread in self._threads:
             thread.join()
 
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:
+        self.runtime.answering.join()
         # Dramatiq ends its processes without running exit handlers.
         self.runtime.close()
 

@@ -12,7 +12,7 @@ from internals.giving_way import YIELDS, is_over, wait
 from internals.ids import uuid7
 from internals.inbox import Delivery, DeliveryState, Inbox, Settlement
 from internals.lock_waits import KEY_WAIT
-from internals.outbox import Heard, Outbox, woken
+from internals.outbox import Heard, Outbox, held_up, woken
 from internals.settling import Closing
 from internals.undo import STANDS
 from internals.unit_of_work import UnitOfWork
@@ -426,7 +426,7 @@ def finish(
     got |= outbox.settling.count(unit, batch.messages, batch.closed, consumer=batch.consumer)
     if folded is not None:
         got |= folded.then()
-    got |= outbox.settling.wake(unit, batch.keys)
+    got |= outbox.settling.wake(unit, batch.keys | held_up(rows))
     return frozenset(got)
 
 

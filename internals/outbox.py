@@ -12,6 +12,7 @@ from internals.lock_waits import KEY_WAIT
 from internals.records import Raw, Value, records
 from internals.settling import Settling
 from internals.statements import Statements
+from internals.succession import LateKeys, Succession
 from internals.unit_of_work import Row, UnitOfWork
 from saga.envelope import Envelope
 from saga.errors import PayloadError, TooDeep
@@ -48,10 +49,11 @@ class Outbox:
         grace: float,
         max_payload: int = DEFAULT_MAX_PAYLOAD,
         max_depth: int = DEFAULT_MAX_DEPTH,
+        late: LateKeys | None = None,
     ) -> None:
         self._statements = statements
         #: Counts deliveries, where a saga wants to know of them.
-        self.settling = Settling(statements, grace=grace)
+        self.settling = Settling(statements, Succession(statements, grace=grace, late=late))
         #: Seconds that a delivery may wait before the relay rings for it.
         self._grace = grace
         self._max_payload = max_payload
@@ -75,13 +77,14 @@ class Outbox:
         if not messages:
             return set()
         rows = unit.run(self._statements.send, self.parameters(messages, heard, key_wait=None))
-        new = {id for _, id in rows if id is not None}
+        new = {id for *_, id in rows if id is not None}
         repeats = Counter(message.id for message in messages) - Counter(new)
         if repeats:
             self._note(unit, repeats, messages)
         # The deliveries of a message that was sent before were counted then.
         sent = [message for message in messages if message.id in new]
-        return woken(rows) | self.settling.count(unit, sent, ())
+        got = woken(rows) | self.settling.count(unit, sent, ())
+        return got | self.settling.wake(unit, held_up(rows))
 
     def _note(
         self, unit: UnitOfWork, repeats: Mapping[UUID, int], messages: Sequence[Envelope]
@@ -105,7 +108,7 @@ class Outbox:
             rows: What the statement returned that sent them.
             messages: What was sent.
         """
-        if known := {id for _, id in rows if id is not None}:
+        if known := {id for *_, id in rows if id is not None}:
             sent = by_id(messages)
             refuse_others(unit, self._statements, [sent[id] for id in sorted(known)])
 
@@ -168,6 +171,17 @@ class Outbox:
 def woken(rows: Iterable[Row]) -> set[str]:
     """Return the consumers that got something due now, from what such a statement returned."""
     return {consumer for consumer, *_ in rows if consumer is not None}
+
+
+def held_up(rows: Iterable[Row]) -> set[str]:
+    """Return the ordering keys of which such a statement saw an open delivery before its own.
+
+    That one may have been settled while the statement waited for the publishers before it.
+    """
+    keys = {key for _, key, *_ in rows if key is not None}
+    if keys:
+        keys -= {key for consumer, key, *_ in rows if consumer is not None}
+    return keys
 
 
 def _record(message: Envelope, heard: Mapping[UUID, Heard]) -> dict[str, Value]:

@@ -1,7 +1,8 @@
 """Statements: all SQL of the framework's writes, static, whoever's cursor runs it.
 
 What each hop runs is in `internals.hop_sql`, the count and undo of causal trees in `internals.causal_sql`,
-and the way to other databases in `internals.remote_sql`; the rest is here.
+order in `internals.ordering_sql`, and the way to other databases in `internals.remote_sql`; the rest
+is here.
 
 Placeholders are ``%(name)s``, which SQLAlchemy's `exec_driver_sql`, Django's cursor and psycopg
 all understand.  A batch travels as one JSON text (see `internals.records`), so that it costs the
@@ -12,7 +13,7 @@ import re
 from dataclasses import dataclass, fields
 from functools import cache
 
-from internals import causal_sql, hop_sql, remote_sql
+from internals import causal_sql, hop_sql, ordering_sql, remote_sql
 from saga.errors import DefinitionError
 
 # A delivery that is handled outside the transaction that claimed it.  It is not due again before
@@ -183,14 +184,15 @@ VALUES (%(id)s, %(actor)s, %(act)s, %(saga_id)s, %(message_id)s, %(reason)s, %(d
 
 # What was committed but not handled: a doorbell was lost, or the worker that heard it died.
 # Whatever a live hop holds is locked, and so not late.  Only the oldest of what is due is looked at:
-# a hop takes it first, and in a backlog that is being handled none of it is late.
+# a hop takes it first, and in a backlog that is being handled none of it is late.  Nor is what waits
+# for one before it.
 _RING = """
 WITH late AS MATERIALIZED (
     SELECT found.*, of.cap
     FROM unnest(%(consumers)s::text[], %(caps)s::float8[]) AS of (consumer, cap) CROSS JOIN LATERAL (
         SELECT message_id, consumer, due_at FROM {schema}.inbox AS i
         WHERE state = 'pending' AND due_at <= now() AND ring_at <= now()
-          AND i.consumer = of.consumer AND due_at <= coalesce((
+          AND i.consumer = of.consumer AND {first_of_its_key} AND due_at <= coalesce((
             SELECT due_at FROM {schema}.inbox AS w
             WHERE w.consumer = of.consumer AND state = 'pending' AND due_at <= now()
             ORDER BY due_at OFFSET %(window)s LIMIT 1), now())
@@ -210,7 +212,16 @@ SET rings = i.rings + (late.place <= %(head)s)::int,
 FROM placed AS late
 WHERE i.message_id = late.message_id AND i.consumer = late.consumer AND i.state = 'pending'
 RETURNING i.consumer
-"""
+""".replace("{first_of_its_key}", causal_sql.FIRST_OF_ITS_KEY)
+
+# Of these consumers those that have something to do now, which another may be doing.
+_DUE = """
+SELECT of.consumer FROM unnest(%(consumers)s::text[]) AS of (consumer)
+WHERE EXISTS (
+    SELECT FROM {schema}.inbox AS i
+    WHERE i.consumer = of.consumer AND state = 'pending' AND due_at <= now()
+      AND {first_of_its_key})
+""".replace("{first_of_its_key}", causal_sql.FIRST_OF_ITS_KEY)
 
 # Sagas, to consume what is being sent to them; those that another hop holds are left out.  Of an array
 # Postgres would guess how long it is, and plan anew each time.
@@ -293,9 +304,10 @@ class Statements:
     existing_sagas: str = _EXISTING_SAGAS
     history: str = _HISTORY
     ring: str = _RING
+    due: str = _DUE
     subscribe: str = _SUBSCRIBE
-    wake: str = causal_sql.WAKE
-    held_up: str = causal_sql.HELD_UP
+    wake: str = ordering_sql.WAKE
+    held_up: str = ordering_sql.HELD_UP
     count: str = causal_sql.COUNT
     counted: str = causal_sql.COUNTED
     undone: str = causal_sql.UNDONE
