@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from saga import Category, Parallel, Phase, Verdict
+from saga import Category, Parallel, Phase, Replayed, Verdict
 from saga.testing import Story
 from tests.saga.voyage import (
     CAR,
@@ -204,3 +204,94 @@ def test_also_while_a_sibling_is_taken_back(answer: str) -> None:
     if answer == "not_revoked":
         story = story.done("car").expect(Undo(step="car")).done("car")
     story.expect_nothing().expect_compensated()
+
+
+# What is sent anew, and what it means
+
+
+def ids(story: Story[Voyage]) -> list[UUID]:
+    return [message.id for message in story.orders.values()]
+
+
+def test_no_id_is_sent_again_over_several_replays_from_a_step() -> None:
+    """Steps that the second pass did not reach were ordered before all the same."""
+    story = begin(FLIGHT, HOTEL, CAR).done("flight").done("hotel").faulted("car", "boom")
+    sent = set(ids(story))
+    for first in ("flight", "flight", "flight"):
+        story = story.replayed(from_step=first)
+        while story.state.status != "stuck":
+            assert story.decision is not None
+            for message in story.decision.send:
+                assert message.id not in sent, "it would be dropped as sent before"
+                sent.add(message.id)
+            name = next(iter(story._in_flight()))
+            forward = phase(story, name) == "commanded"
+            ends = story.faulted(name, "boom") if forward and name == first else story.done(name)
+            story = ends
+    story.replayed().done("hotel").done("car").expect_completed()
+
+
+def forward(story: Story[Voyage], step: str) -> UUID:
+    """What the command means that was sent last."""
+    (order,) = [sent for sent in story.sent if sent.payload.startswith(f'{{"step":"{step}"')]
+    return order.intent or order.id
+
+
+def test_a_command_that_is_sent_anew_means_what_it_meant() -> None:
+    stuck = begin(HOTEL).faulted("hotel", "cut", external=True)
+    meant = own_command(stuck, "hotel")
+    again = stuck.replayed().faulted("hotel", "cut", external=True).replayed(price=7)
+    assert forward(again, "hotel") == meant != again.sent[0].id
+    other = stuck.replayed(no_effect=True)
+    assert forward(other, "hotel") == other.sent[0].id
+    assert not other.state.steps["hotel"].doubt
+    third = other.faulted("hotel", "cut", external=True).replayed()
+    assert forward(third, "hotel") == other.sent[0].id
+
+
+def test_also_after_a_way_back_on_which_it_was_not_undone() -> None:
+    """There is no compensation, or none was needed: what stands is not done a second time."""
+    fixed = replace(HOTEL, compensation=None)
+    stuck = begin(FLIGHT, fixed).done("flight").faulted("hotel", "cut", external=True)
+    for first in ("flight", "hotel"):
+        story = stuck.replayed(from_step=first)
+        story = story.done("flight").done("flight") if first == "flight" else story
+        assert forward(story, "hotel") == own_command(stuck, "hotel")
+    said = stuck.replayed(from_step="hotel", no_effect=True)
+    assert forward(said, "hotel") == said.sent[0].id
+    free = begin(FLIGHT, HOTEL, CAR, data=Voyage(nothing_to_undo=("hotel",))).done("flight")
+    passed = free.done("hotel").faulted("car", "boom").replayed(from_step="hotel")
+    assert forward(passed, "hotel") == own_command(free, "hotel")
+
+
+def test_what_was_undone_is_meant_anew() -> None:
+    stuck = begin(FLIGHT, HOTEL).done("flight").faulted("hotel", "cut", external=True)
+    story = stuck.replayed(from_step="hotel").expect(Undo(step="hotel")).done("hotel")
+    assert forward(story, "hotel") == story.sent[0].id
+
+
+def test_a_compensation_keeps_what_it_means_and_says_what_it_undoes() -> None:
+    begun = begin(FLIGHT, HOTEL).done("flight")
+    undoing = begun.timed_out("hotel").not_revoked("hotel").expect(Undo(step="hotel"))
+    assert undoing.sent[0].undoes == f"voyage:{own_command(begun, 'hotel')}"
+    again = undoing.faulted("hotel", "jammed").replayed()
+    assert (again.sent[0].intent, again.sent[0].undoes) == (
+        undoing.sent[0].id,
+        undoing.sent[0].undoes,
+    )
+    late = begun.done("hotel").consumed[-1]
+    once_more = again.done("hotel").done("flight").expect_compensated()._hear(late)
+    assert (once_more.sent[0].intent, once_more.sent[0].undoes) == (
+        undoing.sent[0].id,
+        undoing.sent[0].undoes,
+    )
+    other = undoing.faulted("hotel", "jammed").replayed(no_effect=True)
+    assert other.sent[0].intent is None
+    assert other.sent[0].undoes == undoing.sent[0].undoes
+
+
+def test_of_what_is_not_sent_anew_nobody_can_say_that_it_had_no_effect() -> None:
+    below = parked_below(begin(HOTEL), "hotel", SEATS)
+    overdue = begin(PAYMENT, TICKETS).done("payment").timed_out("tickets")
+    for story in (below, overdue):
+        story.expect_refused(Replayed(reason="r", no_effect=True), "no command is sent anew")
