@@ -46,6 +46,7 @@ from internals.once import once
 from internals.outbox import Outbox
 from internals.relay import Relay
 from internals.remote_context import RemoteContext
+from internals.retiring import Retiring
 from internals.standing_back import StandingBack
 from internals.statements import Statements, statements
 from internals.subscriptions import subscribe
@@ -519,6 +520,10 @@ class Runtime:
     def acts(self) -> Acts:
         """What operators do; `boundary.operator` and the command line use it."""
         return Acts(self.sagas, self._outbox, self.statements, grace=self.settings.grace)
+
+    def retiring(self, consumer: str) -> Retiring:
+        """Return what ends a consumer's subscriptions; `boundary.operator` uses it."""
+        return Retiring(self.settings.db_schema, consumer, self._outbox)
 
     @once
     def _starter(self) -> Starter:

@@ -6,7 +6,15 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from boundary.cli import acting, backfilling, diagnosing, reading, running, signalling
+from boundary.cli import (
+    acting,
+    backfilling,
+    diagnosing,
+    reading,
+    running,
+    signalling,
+    unsubscribing,
+)
 from boundary.cli.application import APP_VARIABLE
 from boundary.cli.bridge import bridge
 from boundary.cli.desk import Desk
@@ -46,6 +54,7 @@ _COMMANDS: tuple[Callable[..., None] | typer.Typer, ...] = (
     signalling.signal,
     parked,
     backfilling.backfill_,
+    unsubscribing.unsubscribe_,
     reading.export,
     diagnosing.doctor,
     running.demo,

@@ -13,6 +13,7 @@ import typer
 
 from boundary.cli.complaint import Complaint
 from internals.failures import storable
+from saga.durations import LONGEST
 
 #: The environment variable that says who acts.
 ACTOR_VARIABLE = "SAGA_ACTOR"
@@ -51,7 +52,10 @@ def read_age(text: str | None) -> timedelta | None:
     match = re.fullmatch(r"(\d{1,6})([smhd])", text)
     if match is None:
         raise Complaint(f"--since {text!r} must be a number and a unit: 30s, 15m, 2h or 7d")
-    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    age = timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    if age > LONGEST:
+        raise Complaint(f"--since {text}: a thousand years at most")
+    return age
 
 
 def read_source(source: str) -> str:

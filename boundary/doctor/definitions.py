@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection
 
-from boundary.doctor.finding import Finding, fine, note, wrong
+from boundary.doctor.finding import Finding, Words, fine, note, wrong
 from boundary.operator.query import query
 from boundary.runtime import Runtime
 from internals.unit_of_work import SqlAlchemyUnitOfWork
@@ -24,7 +24,7 @@ GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 
 
-def check_definitions(connection: Connection, runtime: Runtime) -> Iterator[Finding]:
+def check_definitions(connection: Connection, runtime: Runtime, words: Words) -> Iterator[Finding]:
     """Compare the stored subscriptions and versions with what this application has.
 
     Consumers and sagas that it does not have at all may be another application's.
@@ -42,7 +42,8 @@ def check_definitions(connection: Connection, runtime: Runtime) -> Iterator[Find
         yield wrong(
             "subscriptions",
             f"subscribed, and no handler here: {', '.join(unhandled)}",
-            "add the handler back, or delete the row from the subscription table",
+            f"add the handler back, or end it with `{words.program} unsubscribe "
+            f"{unhandled[0].partition(' to ')[2]} --reason WHY`",
         )
     else:
         yield fine("subscriptions", f"{len(rows)} recorded, all handled")

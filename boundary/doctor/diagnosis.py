@@ -61,7 +61,7 @@ def _database(runtime: Runtime, application: bool, words: Words) -> Iterator[Fin
             here = list(runtime.consumers) if application else None
             yield from check_pending(connection, schema, here, words)
             if application:
-                yield from check_definitions(connection, runtime)
+                yield from check_definitions(connection, runtime, words)
     except SQLAlchemyError as error:
         found = f"{where} does not answer: {database_problem(error)}"
         yield wrong("postgres", found, f"see {words.database}")

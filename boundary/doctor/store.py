@@ -89,6 +89,11 @@ def check_pending(
         remedy = f"start one with `{words.program} worker`"
         if foreign:
             remedy = f"{', '.join(foreign)} is not part of this app: start the one that has it"
+            gone = next((name for name in foreign if "." not in name), None)  # a saga has a dot
+            if gone is not None:
+                remedy += (
+                    f"; if none has, `{words.program} unsubscribe {gone} --reason WHY` ends it"
+                )
         yield wrong("workers", f"no worker looks after {names}", remedy)
     else:
         yield fine("workers", "every inbox with work is looked after")

@@ -37,6 +37,7 @@ from boundary.operator.parked import (
 )
 from boundary.operator.reference import find_saga
 from boundary.operator.showing import SagaDetail, show_saga
+from boundary.operator.unsubscribing import Unsubscribed, unsubscribe
 from boundary.operator.waiting import StepDetail
 
 __all__ = [
@@ -68,6 +69,8 @@ __all__ = [
     "Signalled",
     "retry_parked",
     "drop_parked",
+    "unsubscribe",
+    "Unsubscribed",
     "saga_audit",
     "message_audit",
     "AuditEntry",

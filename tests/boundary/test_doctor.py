@@ -290,7 +290,10 @@ def test_an_inbox_that_no_worker_looks_after_is_told(
     assert workers.found == "no worker looks after stock"
     assert workers.remedy == "start one with `saga worker`"
     elsewhere = findings(of=runtime([], [shop.payments]))["workers"]
-    assert elsewhere.remedy == "stock is not part of this app: start the one that has it"
+    assert elsewhere.remedy == (
+        "stock is not part of this app: start the one that has it; if none has, "
+        "`saga unsubscribe stock --reason WHY` ends it"
+    )
 
 
 def test_subscriptions_that_nobody_handles_here_are_told(
