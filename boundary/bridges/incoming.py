@@ -147,6 +147,10 @@ class IncomingBridge(Context):
             origin=origin.to_json(),
         )
 
+    def is_whole(self, kept: Envelope) -> bool:
+        """Whether what `unreadable` returned holds all that is needed to read it later."""
+        return self.unread.from_json(kept.payload).data is not None
+
     def unreadable(self, event: CloudEvent, limit: int) -> Envelope:
         """Return the message that keeps what cannot be read, of `limit` bytes at most."""
         data = b64encode(event.data).decode()
@@ -288,8 +292,11 @@ class Receiver:
             message = self._envelope(event, read, named)
             self.outbox.check(message)
         except (Unreadable, PayloadError) as error:
+            kept = self.bridge.unreadable(event, self.limit)
+            if not self.bridge.is_whole(kept):
+                raise NotAccepted(f"{error}; it is too large to be kept") from error
             logger.warning("%s: %s cannot be read: %s", self.bridge.name, event.place, error)
-            return self.bridge.unreadable(event, self.limit)
+            return kept
         return message
 
     def _envelope(self, event: CloudEvent, read: Event, named: Answers) -> Envelope:
