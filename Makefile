@@ -11,7 +11,7 @@ TRIPS ?= 500
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo flask-demo django-demo django-versions test check chaos mutants models outages format bench bench-quick bench-commits bench-ordered bench-size bench-processes bench-hosts bench-endurance bench-profile clean
+.PHONY: help venv demo flask-demo django-demo django-versions test check chaos mutants mutants-all models outages format bench bench-quick bench-commits bench-ordered bench-size bench-processes bench-hosts bench-endurance bench-profile clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ outages: $(STAMP) ## Have the servers of streams away for a minute, while events
 
 mutants: $(STAMP) ## Plant bugs one by one and see that a test catches each
 	@$(BIN)/python -m tests.mutants
+
+mutants-all: $(STAMP) ## Try every small change of the pure core, and list what no test sees
+	@$(BIN)/python -m tests.mutants.survey $(filter-out saga/__init__.py saga/diagram.py saga/errors.py,$(wildcard saga/*.py))
 
 format: $(STAMP) ## Format the code and sort imports
 	$(BIN)/ruff check --fix .

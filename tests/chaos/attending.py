@@ -71,7 +71,10 @@ class _Operator:
             self._tally.struck(DEADLINE)
         self._deadlines = passed
         for id, trip_id in stuck:
-            self._try(random.choice(tuple(self._absent) or ACTS), id, trip_id, parked[id])
+            # What was not done yet goes first, mostly: it may be refused for some.
+            ahead = self._absent and random.random() < 0.7
+            act = random.choice(tuple(self._absent) if ahead else ACTS)
+            self._try(act, id, trip_id, parked[id])
         for id, trip_id in left:
             self._try(RETRIED, id, trip_id, parked[id])
 
@@ -81,7 +84,6 @@ class _Operator:
         try:
             woken = self._act(act, id, parked)
         except ActRefused:
-            self._absent.discard(act)  # not again and again
             return
         self._absent.discard(act)
         self._tally.struck(act)

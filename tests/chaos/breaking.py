@@ -13,11 +13,11 @@ from tests.chaos.plan import PLAN
 
 #: Where a bug may be, and how many of a hundred trips have one there.
 _PLACES: Sequence[tuple[str, int]] = (
-    ("deposit", 8),
+    ("deposit", 10),
     ("refund", 8),
     ("insure", 6),
     ("uninsure", 6),
-    ("voucher", 6),
+    ("voucher", 9),
 )
 
 

@@ -114,7 +114,7 @@ def _call(op: str, step: str, command: PartnerOrder, work: Work) -> bool:
         "trip": str(command.trip_id),
         "step": step,
         "cents": command.cents,
-        "undoes": getattr(work, "undoes", None) if op == "undo" else None,
+        "undoes": work.undoes,
         "refuse": command.refuse,
     }
     address = urlsplit(os.environ[PARTNER])

@@ -149,6 +149,12 @@ class Crew:
                 if member.process.poll() is not None and not self._closed:
                     self._members[place] = self._launch(place)
 
+    @property
+    def at_work(self) -> int:
+        """How many workers have booted, of those that nobody was put in the place of."""
+        with self._turn:
+            return len(self._working())
+
     def replace(self, group: int) -> None:
         """Start another in the place of one that does not answer, and leave that as it is."""
         with self._turn:

@@ -11,7 +11,7 @@ from boundary import Runtime
 from examples.travel.checks import Check, judge
 from tests.chaos import failpoints
 from tests.chaos.crew import ROOT
-from tests.chaos.freezing import read_frozen
+from tests.chaos.freezing import grant, read_frozen
 from tests.chaos.ledger import create_tables
 from tests.chaos.plan import SCHEMA
 from tests.chaos.profiles import MIGRATION_FAULTS, MIGRATION_FREEZES, Profile
@@ -42,6 +42,7 @@ def migrate(profile: Profile, host: Runtime, servers: OwnServers) -> Check:
 
 def _strike(kind: str, folder: Path) -> int:
     """Run a migration that meets this; returns its exit status."""
+    grant(folder)
     with (folder / "workers.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.migrating", kind],

@@ -1,7 +1,7 @@
 """Freezing: a process stops itself, with whatever it holds, until the run lets it go on.
 
-What is frozen is written down in a slot of the run's folder before; there are only so many slots,
-so that somebody is always left to work.
+What is frozen is written down in a slot of the run's folder before.  There are only so many slots,
+and the run grants each freeze, so that somebody is always left to work.
 """
 
 import json
@@ -29,12 +29,25 @@ class Frozen:
 
 
 def freeze(folder: Path, fault: str, tally: Tally) -> bool:
-    """Stop all of this process's group if there is a slot; returns when it is let go on."""
+    """Stop all of this process's group if that is granted; returns when it is let go on."""
+    try:
+        _grant(folder).unlink()  # by one process only
+    except FileNotFoundError:
+        return False
     if not take_slot(folder, Frozen(os.getpgid(0), fault, time.monotonic())):
         return False
     tally.struck(fault)
     os.killpg(0, signal.SIGSTOP)
     return True
+
+
+def grant(folder: Path) -> None:
+    """Let one more process freeze, whoever comes first."""
+    _grant(folder).touch()
+
+
+def _grant(folder: Path) -> Path:
+    return folder / "may-freeze"
 
 
 def read_frozen(folder: Path) -> Iterator[tuple[Path, Frozen]]:

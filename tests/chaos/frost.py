@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos.crew import Crew
-from tests.chaos.freezing import Frozen, read_frozen
+from tests.chaos.freezing import Frozen, grant, read_frozen
 
 #: Seconds that the first freeze of each kind lasts if the others are not done before, and that the
 #: later ones last.
-LONG, SHORT = 75.0, 7.0
+LONG, SHORT = 120.0, 7.0
 #: Seconds that one who was let go on may work before it is told to stop.
 _AWAKE = 2.0
 _LOOK = 0.1
+#: So many have to work for one of them to freeze.
+_AT_WORK = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class Frost:
 
     def _look(self, *, everybody: bool) -> None:
         now = time.monotonic()
+        if self._crew.at_work >= _AT_WORK:
+            grant(self._folder)
         for slot, frozen in read_frozen(self._folder):
             if slot not in self._known:
                 # What holds locks stays for long once; what holds none any more need not.

@@ -68,7 +68,7 @@ _PARTNERS = frozenset(
 )
 
 #: Bounds of the framework that a run would otherwise have to outlast by minutes.
-_SHORT_BOUNDS = {"SAGA_FROZEN_AFTER": "2", "SAGA_HANDLER_LIMIT": "2"}
+_SHORT_BOUNDS = {"SAGA_FROZEN_AFTER": "2", "SAGA_HANDLER_LIMIT": "2", "SAGA_BATCH_LIMIT": "1"}
 
 #: Seconds between two strikes of the proxy.
 _NETWORK: Mapping[str, Every] = {

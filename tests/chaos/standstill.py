@@ -14,7 +14,7 @@ from examples.travel.checks import Check
 
 #: Seconds that anybody may stand still.  The bounds that the profile sets are two seconds, and who
 #: is frozen stays so for more than twice as long as this; the rest is for a slow machine.
-BOUND = 30.0
+BOUND = 45.0
 
 # The time from one message that a saga consumed to the next, the longest first.
 _GAPS = """

@@ -205,7 +205,16 @@ def is_seen(path: Path, change: Change, tests: Sequence[str]) -> bool:
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             sys.meta_path.insert(0, _Changed(name, path, change.tree))
             status = pytest.main(
-                ["-x", "-q", "-p", "no:cacheprovider", "--confcutdir", TESTS, *tests]
+                [
+                    "-x",
+                    "-q",
+                    "--assert=plain",
+                    "-p",
+                    "no:cacheprovider",
+                    "--confcutdir",
+                    TESTS,
+                    *tests,
+                ]
             )
             os._exit(0 if status == 0 else 1)
         except BaseException:
@@ -229,7 +238,7 @@ def _tests_of(path: Path) -> list[str]:
 
 
 def main() -> int:
-    """Run the command; 0, whatever is found: a person judges."""
+    """Run the command; 0 if all was tried, whatever was found: a person judges."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants.survey", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--quick", action="store_true", help="leave out the random tests")
@@ -239,8 +248,12 @@ def main() -> int:
     for file in given.files:
         path = file.resolve()
         tests = [t for t in _tests_of(path) if not (given.quick and "properties" in t)]
+        source = path.read_text()
+        if is_seen(path, Change(0, "", "", ast.parse(source)), tests):
+            sys.stderr.write("The tests do not pass as they are, so they say nothing.\n")
+            return 1
         tried = unseen = 0
-        for change in changes(path.read_text()):
+        for change in changes(source):
             tried += 1
             if not is_seen(path, change, tests):
                 unseen += 1

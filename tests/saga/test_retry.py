@@ -130,3 +130,11 @@ def test_where_a_step_and_a_handler_differ_about_a_class_the_step_wins() -> None
     handler = Retry(never=(Wrong,), always=(Busy,))
     assert handler.overridden_by(Retry(never=(Busy,))) == Retry(never=(Busy, Wrong))
     assert handler.overridden_by(Retry(always=(Wrong,))) == Retry(always=(Wrong, Busy))
+
+
+def test_no_wait_is_longer_than_five_minutes_unless_it_is_said() -> None:
+    assert Retry(attempts=99).delay(50, 1.0) == 300
+
+
+def test_a_cap_of_nothing_is_no_wait() -> None:
+    assert Retry(cap=timedelta(0)).delay(3, 1.0) == 0
