@@ -228,7 +228,7 @@ def test_no_id_is_sent_again_over_several_replays_from_a_step() -> None:
             forward = phase(story, name) == "commanded"
             ends = story.faulted(name, "boom") if forward and name == first else story.done(name)
             story = ends
-    story.replayed().done("hotel").done("car").expect_completed()
+    story.replayed().done("flight").done("hotel").done("car").expect_completed()
 
 
 def forward(story: Story[Voyage], step: str) -> UUID:

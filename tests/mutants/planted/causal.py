@@ -82,6 +82,15 @@ CAUSAL = (
         f"{_SETTLING}::TestUndo::test_a_no_from_further_down_undoes_what_was_done",
     ),
     Plant(
+        "calls-are-not-undone",
+        "a car that was rented by a call stays rented, since the handler failed after it",
+        _SQL,
+        "           OR i.state = 'revoked' AND i.started_at IS NOT NULL)\n",
+        "           )\n",
+        "tests/boundary/test_undone_calls.py"
+        "::test_one_that_is_parked_is_undone_when_its_saga_is_cancelled",
+    ),
+    Plant(
         "late-reaction-stands",
         "a car that is rented while the trip is being undone stays rented",
         _SQL,

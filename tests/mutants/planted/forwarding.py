@@ -86,7 +86,7 @@ FORWARDS = (
         "parked-counts-as-done",
         "what failed, and left nothing, is undone",
         _RETURNING,
-        "        self._tell_untouched(unit, [each for each in parked if not each.started])\n",
+        "        self._tell_untouched(unit, [*(e for e in parked if not e.started), *untouched])\n",
         "",
         f"{_TESTS}::TestParked::test_what_left_nothing_there_may_be_taken_back",
     ),

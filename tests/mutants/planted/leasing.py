@@ -38,10 +38,38 @@ LEASES = (
         "key-of-each-run",
         "a charge that is tried again is a second charge",
         "internals/work.py",
-        'return f"{self.consumer}:{self.message.id}"',
-        'return f"{self.consumer}:{self._new_id()}"',
+        "        return self.message.idempotency_key(self.consumer)\n",
+        '        return f"{self.consumer}:{uuid7()}"\n',
         "tests/internals/test_work.py::TestIdentity"
         "::test_the_idempotency_key_stays_the_same_however_often_it_is_run",
+        "from internals.ids import uuid7",
+    ),
+    Plant(
+        "ids-of-each-run",
+        "after a restore from a backup a stream gets the events of that time under ids it does not know",
+        "internals/work.py",
+        "                id=id,\n",
+        "                id=uuid7(),\n",
+        "tests/internals/test_work.py::TestIds::test_a_run_that_is_repeated_sends_the_same",
+        "from internals.ids import uuid7",
+    ),
+    Plant(
+        "given-up-runs-again",
+        "a charge is made after its trip was undone, since its worker had died of the first try",
+        _CONSUMER,
+        "    elif delivery.given_up:\n",
+        "    elif delivery.given_up and delivery.rings > 99:\n",
+        "tests/boundary/test_given_up.py"
+        "::test_one_whose_worker_died_under_a_lease_is_not_started_again",
+    ),
+    Plant(
+        "given-up-is-tried-again",
+        "a charge that failed while its trip was given up waits for its next try for days",
+        "internals/batch.py",
+        "            if started is None:\n",
+        "            if started is not True or failed.external:\n",
+        "tests/boundary/test_given_up.py"
+        "::TestARunThatFails::test_it_is_not_started_again_after_the_deadline",
     ),
     Plant(
         "suspect-never-parked",
