@@ -10,7 +10,13 @@ from boundary.doctor.definitions import check_definitions
 from boundary.doctor.finding import Finding, Verdict, Words, wrong
 from boundary.doctor.reaching import database_problem, shown_url
 from boundary.doctor.servers import check_clock, check_postgres, check_redis, check_schema
-from boundary.doctor.store import check_backfills, check_parked, check_pending, check_stuck
+from boundary.doctor.store import (
+    check_backfills,
+    check_left,
+    check_parked,
+    check_pending,
+    check_stuck,
+)
 from boundary.embedded import EmbeddedServersError
 from boundary.runtime import Runtime
 
@@ -50,6 +56,7 @@ def _database(runtime: Runtime, application: bool, words: Words) -> Iterator[Fin
                 return
             yield check_stuck(connection, schema, words)
             yield check_parked(connection, schema, words)
+            yield check_left(connection, schema)
             yield check_backfills(connection, schema, words)
             here = list(runtime.consumers) if application else None
             yield from check_pending(connection, schema, here, words)
