@@ -19,6 +19,15 @@ UNREADABLE = "cannot be read here: "
 #: How it begins of what is left since its kind is not known.
 UNHANDLED = "no handler for "
 
+#: How all such reasons look, as SQL's LIKE has it.
+REASONS = (
+    f"{UNREADABLE}%",
+    f"{UNHANDLED}%",
+    "this worker does not know version %",
+    "the stored % here: %",
+    "version % here has no step %",
+)
+
 
 class Left:
     """What one consumer of this process leaves to others, and since when.

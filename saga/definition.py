@@ -239,8 +239,7 @@ class Saga(Generic[D]):
     @property
     def events(self) -> Iterator[type[Message]]:
         """The events that its steps await."""
-        for step in self:
-            yield from step.rejections if step.until is None else (step.until, *step.rejections)
+        return (event for step in self for event in (step.until, *step.rejections) if event)
 
     def step(self, name: str) -> Step[D] | Wait[D]:
         """Return the step of this name; raises KeyError."""

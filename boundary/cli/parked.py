@@ -36,7 +36,7 @@ from boundary.rendering.words import one_line
 
 parked = typer.Typer(
     name="parked",
-    help="Look into deliveries that failed for good, retry and drop them.",
+    help="Look into deliveries that failed for good, retry, drop them.",
     rich_markup_mode=None,
     no_args_is_help=True,
 )

@@ -13,7 +13,13 @@ from boundary.doctor.ids import check_ids
 from boundary.doctor.reaching import database_problem, shown_url
 from boundary.doctor.servers import check_clock, check_postgres, check_schema
 from boundary.doctor.sessions import check_idle_sessions, check_pooler, check_role
-from boundary.doctor.store import check_backfills, check_parked, check_pending, check_stuck
+from boundary.doctor.store import (
+    check_backfills,
+    check_left,
+    check_parked,
+    check_pending,
+    check_stuck,
+)
 from boundary.embedded import EmbeddedServersError
 from boundary.runtime import Runtime
 
@@ -57,6 +63,7 @@ def _database(runtime: Runtime, application: bool, words: Words) -> Iterator[Fin
             yield check_stuck(connection, schema, words)
             yield check_parked(connection, schema, words)
             yield check_ids(connection, schema, words)
+            yield check_left(connection, schema)
             yield check_backfills(connection, schema, words)
             here = list(runtime.consumers) if application else None
             yield from check_pending(connection, schema, here, words)

@@ -9,6 +9,7 @@ from boundary.doctor.finding import Finding, Words, fine, note, wrong
 from boundary.operator.moments import duration
 from boundary.operator.query import query
 from internals.backfill import backfills
+from internals.left import REASONS
 from internals.unit_of_work import SqlAlchemyUnitOfWork
 
 #: What is due longer than this is overdue.
@@ -39,6 +40,29 @@ SELECT consumer, count(*),
 FROM {schema}.inbox WHERE state = 'pending'
 GROUP BY consumer ORDER BY min(due_at)
 """
+
+# What the workers that met it could not handle: another release's, during a deploy.
+_LEFT = """
+SELECT count(*), (array_agg(o.kind || ' at ' || i.consumer ORDER BY o.seq))[1],
+    (array_agg(i.last_error ORDER BY o.seq))[1],
+    coalesce(min(o.sent_at) < now() - %(old)s::interval, false)
+FROM {schema}.inbox AS i JOIN {schema}.outbox AS o ON o.id = i.message_id
+WHERE i.state = 'pending' AND i.last_error LIKE ANY (%(reasons)s)
+"""
+
+#: Longer than a deploy takes.
+_DEPLOY = timedelta(minutes=10)
+
+
+def check_left(connection: Connection, schema: str) -> Finding:
+    """Look for deliveries that wait for a worker of another release."""
+    unit = SqlAlchemyUnitOfWork(connection)
+    [(count, first, error, old)] = query(unit, schema, _LEFT, old=_DEPLOY, reasons=list(REASONS))
+    if not count:
+        return fine("other releases", "no delivery waits for another one")
+    found = f"{_many(count, 'delivery', 'deliveries')} left for a worker that can, {first}: {error}"
+    say = wrong if old else note
+    return say("other releases", found, "start a worker of the release that can handle it")
 
 
 def check_stuck(connection: Connection, schema: str, words: Words) -> Finding:

@@ -737,6 +737,7 @@ def test_help_is_short_and_needs_no_server(call: Callable[..., Ran]) -> None:
             "signal",
             "parked",
             "backfill",
+            "unsubscribe",
             "export",
             "doctor",
             "demo",

@@ -232,6 +232,14 @@ class TestAnotherRelease:
         with new.runtime.engine.connect() as connection:
             detail = show_saga(SqlAlchemyUnitOfWork(connection), new.runtime.settings.db_schema, id)
         assert why in str(detail.waits_for)
+        left = {f.check: f for f in diagnose(new.runtime, application=True)}["other releases"]
+        assert left.verdict is Verdict.NOTE
+        assert f"1 delivery is left for a worker that can, van.loaded at {CONSUMER}: {why}" in (
+            left.found
+        )
+        old.rows("UPDATE outbox SET sent_at = now() - interval '1 hour' RETURNING id")
+        left = {f.check: f for f in diagnose(new.runtime, application=True)}["other releases"]
+        assert left.verdict is Verdict.WRONG
         old.settle()
         assert old.saga(id)["status"] == "completed"
         old.check_history()

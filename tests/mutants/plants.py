@@ -9,6 +9,7 @@ from tests.mutants.planted.deciding import SAGAS
 from tests.mutants.planted.forwarding import FORWARDS
 from tests.mutants.planted.handling import HANDLERS
 from tests.mutants.planted.leasing import LEASES
+from tests.mutants.planted.reading import READING
 from tests.mutants.planted.relaying import RELAY
 from tests.mutants.planted.sending import SENDS
 
@@ -23,4 +24,5 @@ PLANTS: tuple[Plant, ...] = (
     *CAUSAL,
     *FORWARDS,
     *BRIDGES,
+    *READING,
 )

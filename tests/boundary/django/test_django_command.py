@@ -111,6 +111,10 @@ def test_every_command_works(manage, outside: Query) -> None:
     id = place("bug")
     handle()
     [(message,)] = outside("SELECT message_id FROM saga.inbox WHERE state = 'parked'")
+    outside(
+        "INSERT INTO saga.subscription (kind, consumer) VALUES ('ledger.kept', 'gone')"
+        " RETURNING kind"
+    )
     for command in (
         ("migrate",),
         ("subscribe",),
@@ -121,6 +125,8 @@ def test_every_command_works(manage, outside: Query) -> None:
         ("cancel", id, "--reason", "by hand", "--dry-run"),
         ("parked", "retry", str(message), "--reason", "again", "--dry-run"),
         ("start", "keep", "--data", '{"text": "by hand"}'),
+        ("unsubscribe", "gone", "--reason", "it is", "--dry-run"),
+        ("unsubscribe", "gone", "ledger.kept", "--reason", "it is"),
     ):
         ran = manage("saga", *command)
         assert (ran.code, ran.err) == (0, ""), command
