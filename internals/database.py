@@ -15,6 +15,7 @@ from internals.unit_of_work import (
     forbid_commit_in_handlers,
     joined,
 )
+from internals.watch import was_ended
 
 
 class OpenedUnit(Protocol):
@@ -69,6 +70,7 @@ class _OpenedConnection:
     def __init__(self, engine: Engine, connection: Connection) -> None:
         self._engine = engine
         self._connection = connection
+        self._session = connection.connection.driver_connection
         self.unit = SqlAlchemyUnitOfWork(connection)
 
     def commit(self) -> None:
@@ -85,6 +87,7 @@ class _OpenedConnection:
         if is_lost(self._connection):
             # Nothing is there to roll back, and trying would raise over what was raised.
             self._connection.invalidate()
-            # The server may have gone, and with it every connection that waits in the pool.
-            self._engine.dispose()
+            if not was_ended(self._session):
+                # The server may have gone, and with it every connection that waits in the pool.
+                self._engine.dispose()
         self._connection.close()  # rolls back what was not committed

@@ -74,9 +74,7 @@ def hop(
         except Unprotected as error:  # not from the next run, where it takes care
             logger.debug("%s: run again with savepoints: %r", consumer.name, error.__cause__)
         except Overran as overran:
-            with transaction(database, boundary) as unit:
-                woken = overran.settle(unit)
-            return Handled(claimed=1, settled=1, more=True, woken=woken)
+            return Handled(claimed=1, settled=1, more=True, woken=overran.outcome())
 
 
 def _hop(
