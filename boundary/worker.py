@@ -9,6 +9,7 @@ import dramatiq
 from dramatiq.encoder import PickleEncoder
 
 from boundary.broker import DOORBELL
+from boundary.hanging import LeavesWhenHanging
 from internals.failures import is_transient
 from internals.relay import Relay
 from saga.errors import DefinitionError
@@ -68,6 +69,7 @@ class RelayThread(dramatiq.Middleware):
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: Any) -> None:
         self._stop.clear()
+        self._runtime.watch.on_hung = LeavesWhenHanging(self._runtime, worker)
         home, *others = self._runtime.relays()
         runs = [partial(self._run, home), *(partial(other.run, self._stop) for other in others)]
         self._threads = [

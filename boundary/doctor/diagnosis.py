@@ -10,7 +10,14 @@ from boundary.doctor.definitions import check_definitions
 from boundary.doctor.finding import Finding, Verdict, Words, wrong
 from boundary.doctor.reaching import database_problem, shown_url
 from boundary.doctor.servers import check_clock, check_postgres, check_redis, check_schema
-from boundary.doctor.store import check_backfills, check_parked, check_pending, check_stuck
+from boundary.doctor.store import (
+    check_backfills,
+    check_parked,
+    check_pending,
+    check_running,
+    check_stuck,
+    check_yielding,
+)
 from boundary.embedded import EmbeddedServersError
 from boundary.runtime import Runtime
 
@@ -51,6 +58,8 @@ def _database(runtime: Runtime, application: bool, words: Words) -> Iterator[Fin
             yield check_stuck(connection, schema, words)
             yield check_parked(connection, schema, words)
             yield check_backfills(connection, schema, words)
+            yield check_running(connection, schema)
+            yield check_yielding(connection, schema, words)
             here = list(runtime.consumers) if application else None
             yield from check_pending(connection, schema, here, words)
             if application:
@@ -78,6 +87,8 @@ def _own_database(schema: str, engine: Engine, words: Words) -> Iterator[Finding
             if tables.verdict is not Verdict.WRONG:
                 # What is parked there is parked at home, where it is retried.
                 yield from check_pending(connection, schema, None, words)
+                yield check_running(connection, schema)
+                yield check_yielding(connection, schema, words)
     except SQLAlchemyError as error:
         found = f"{where} does not answer: {database_problem(error)}"
         yield wrong("postgres", found, "what goes there waits until it does")

@@ -39,6 +39,8 @@ def render_saga(detail: SagaDetail, *, program: str = "saga") -> RenderableType:
         facts.add_row("reason", Text(one_line(saga.reason)))
     if detail.waits_for:
         facts.add_row("waits for", Text(one_line(detail.waits_for), "yellow"))
+    for each in detail.running:
+        facts.add_row("runs long", Text(one_line(str(each)), "yellow"))
     facts.add_row("started", clock(saga.started_at, saga.at))
     facts.add_row("took" if saga.finished_at else "for", duration(saga.age))
     parts: list[RenderableType] = [facts]
