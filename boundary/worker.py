@@ -9,6 +9,7 @@ import dramatiq
 from dramatiq.encoder import PickleEncoder
 
 from boundary.broker import DOORBELL
+from boundary.hanging import LeavesWhenHanging
 from boundary.orphans import end_with_parent
 from internals.failures import is_transient
 from internals.relay import Relay
@@ -77,6 +78,7 @@ class RelayThread(dramatiq.Middleware):
     def after_worker_boot(self, broker: dramatiq.Broker, worker: Any) -> None:
         end_with_parent()
         self._stop.clear()
+        self.runtime.watch.on_hung = LeavesWhenHanging(self.runtime, worker)
         self.runtime.answering.start(worker.worker_threads)
         self._relays = self.runtime.relays()
         home, *others = self._relays

@@ -24,13 +24,13 @@ class Overran(Exception):
     """A handler was ended, and the hop's session with it: whatever it had claimed is free.
 
     Args:
-        settle: Writes down what becomes of the handler's delivery, in another transaction;
-            returns the consumers to ring.
+        outcome: Waits until what becomes of the handler's delivery is written, and returns the
+            consumers to ring.
     """
 
-    def __init__(self, settle: Callable[[UnitOfWork], frozenset[str]]) -> None:
+    def __init__(self, outcome: Callable[[], frozenset[str]]) -> None:
         super().__init__()
-        self.settle = settle
+        self.outcome = outcome
 
 
 @dataclass(frozen=True, slots=True)

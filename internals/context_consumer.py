@@ -184,8 +184,7 @@ class ContextConsumer:
         work = Work(delivery.message, consumer=self.name, emits=handler.emits, unit=unit)
         limit, held_up = self._limits(handler, alone=alone)
         give_up = partial(self._give_up, delivery, handler, held_up=held_up)
-        run = Run(self.name, delivery.message, limit, unit.driver, give_up)
-        began = time.monotonic()
+        run = Run(self.name, delivery.message, limit, unit.driver, give_up, locked=True)
         protected, careful = True, alone or self._careful > 0
         try:
             with unit.handling(careful=careful) as protected, self._around(work), work:
@@ -195,13 +194,12 @@ class ContextConsumer:
         except BaseException as error:
             if run.late:
                 self._pace = 1
-                settle = partial(self._settle_late, delivery, handler, run, held_up=held_up)
-                raise Overran(settle) from error
+                raise Overran(run.outcome) from error
             if not isinstance(error, Exception):
                 raise
             if unit.lost or (is_passing(error) and not alone):
                 raise  # the batch is run again, one by one
-            outcome = Outcome(time.monotonic() - began, error=error)
+            outcome = Outcome(run.took, error=error)
             if not protected:
                 batch.known[delivery.message.id, delivery.attempts] = outcome
                 if work.touched:
@@ -209,7 +207,7 @@ class ContextConsumer:
                     self._undone.outcomes = batch.known
                     raise Unprotected from error
             return outcome
-        return Outcome(time.monotonic() - began, work.sent)
+        return Outcome(run.took, work.sent)
 
     def _limits(self, handler: Handler, *, alone: bool) -> tuple[float, bool]:
         """Return the seconds that a run may take, and whether that is for the sake of its batch."""
@@ -218,20 +216,21 @@ class ContextConsumer:
             return limit, False
         return self._watch.batch_limit, True
 
-    def _give_up(self, delivery: Delivery, handler: Handler, run: Run, *, held_up: bool) -> None:
-        """Settle a delivery whose handler hangs, from another thread."""
-        with transaction(self._database, Boundary.HOP) as unit:
-            self._settle_late(delivery, handler, run, unit, held_up=held_up)
-
-    def _settle_late(
-        self, delivery: Delivery, handler: Handler, run: Run, unit: UnitOfWork, *, held_up: bool
+    def _give_up(
+        self, delivery: Delivery, handler: Handler, run: Run, *, held_up: bool
     ) -> frozenset[str]:
-        """Settle a delivery whose handler was ended, and whose claim is lost by that.
+        """Settle a delivery whose handler is ended, in another thread: it is run again alone.
 
-        It is run again alone.  One that only held up its batch has done nothing wrong.
+        One that only held up its batch has done nothing wrong.
         """
-        if not self._inbox.hold_claimed(unit, delivery):
-            return frozenset()
+        with transaction(self._database, Boundary.HOP) as unit:
+            # Waits until the handler's session is over.
+            if not self._inbox.hold_claimed(unit, delivery):
+                return frozenset()
+            batch = self._given_up(delivery, handler, run, held_up=held_up)
+            return self._ending(unit, self._inbox, self._outbox, batch)
+
+    def _given_up(self, delivery: Delivery, handler: Handler, run: Run, *, held_up: bool) -> Batch:
         batch = Batch(self.name, self._yields)
         if held_up:
             why = f"it held up its batch for {run.limit:g} s, and is run again alone"
@@ -241,7 +240,7 @@ class ContextConsumer:
             error = TookTooLong(run.limit)
             attempts = delivery.attempts + 1
             batch.fail(delivery, error, handler.retry, attempts=attempts, took=run.took, alone=True)
-        return self._ending(unit, self._inbox, self._outbox, batch)
+        return batch
 
     def _undone_outcomes(self) -> dict[tuple[UUID, int], Outcome]:
         """Return what raised in this thread's last run, if that was undone, and forget it."""

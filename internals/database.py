@@ -17,6 +17,7 @@ from internals.unit_of_work import (
     forbid_commit_in_handlers,
     joined,
 )
+from internals.watch import was_ended
 
 
 class OpenedUnit(Protocol):
@@ -91,6 +92,7 @@ class _OpenedConnection:
     def __init__(self, engine: Engine, connection: Connection) -> None:
         self._engine = engine
         self._connection = connection
+        self._session = connection.connection.driver_connection
         self.unit = SqlAlchemyUnitOfWork(connection)
 
     def commit(self) -> None:
@@ -108,7 +110,7 @@ class _OpenedConnection:
         if lost:
             # Nothing is there to roll back, and trying would raise over what was raised.
             self._connection.invalidate()
-        if lost or self.unit.stale:
+        if self.unit.stale or (lost and not was_ended(self._session)):
             # The server may have gone, and with it every connection that waits in the pool.
             self._engine.dispose()
         self._connection.close()  # rolls back what was not committed

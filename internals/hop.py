@@ -84,9 +84,7 @@ def hop(
         except RunAgain as error:  # not for the same reason from the next run
             logger.debug("%s: run again: %r", consumer.name, error.__cause__)
         except Overran as overran:
-            with transaction(database, boundary) as unit:
-                woken = overran.settle(unit)
-            return Handled(claimed=1, settled=1, more=True, woken=woken)
+            return Handled(claimed=1, settled=1, more=True, woken=overran.outcome())
 
 
 def _hop(

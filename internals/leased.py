@@ -13,7 +13,6 @@ result first settles it, though its lease may have gone to another by then.
 """
 
 import logging
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
@@ -85,7 +84,6 @@ def run_leased(
         handling.enter_context(unit.handling(careful=False))
         return unit
 
-    began = time.monotonic()
     work = Work(delivery.message, consumer=inbox.consumer, emits=handler.emits, begin=begin)
 
     def handle() -> None:
@@ -94,12 +92,18 @@ def run_leased(
         handler.run(delivery.message, work)
         work.finish()
 
-    def give_up(run: Run) -> None:
+    def give_up(run: Run) -> frozenset[str]:
         other = OpenTransaction(database, Boundary.LEASED)
-        _settle(other, leased, _took_too_long(run, leased), inbox, outbox, ending)
+        return _settle(other, leased, _took_too_long(run, leased), inbox, outbox, ending)
 
-    limit = seconds_of(handler, watch.limit)
-    run = Run(inbox.consumer, delivery.message, limit, opened.driver, give_up)
+    run = Run(
+        inbox.consumer,
+        delivery.message,
+        seconds_of(handler, watch.limit),
+        opened.driver,
+        give_up,
+        locked=False,
+    )
     try:
         with handling, around(work), work:
             watch.over(run, handle)
@@ -110,20 +114,19 @@ def run_leased(
         if run.late:
             batch = _took_too_long(run, leased)
         elif isinstance(error, Rejected):
-            batch.reject(delivery, error, took=time.monotonic() - began)
+            batch.reject(delivery, error, took=run.took)
         elif not isinstance(error, Exception):
             raise  # the worker is told to stop: the lease runs out
         elif lost or is_server_trouble(error) or (no_connection and is_transient(error)):
             batch.give_way(delivery, error, handler.retry, external=handler.external)
         else:
-            batch.note_failed(_failed(leased, error, time.monotonic() - began))
+            batch.note_failed(_failed(leased, error, run.took))
     else:
-        took = time.monotonic() - began
-        batch.succeed(delivery, work.sent, took=took, note=_overran(leased, took))
+        batch.succeed(delivery, work.sent, took=run.took, note=_overran(leased, run.took))
     try:
         return _settle(opened, leased, batch, inbox, outbox, ending)
     except Exception as error:
-        again = _not_settled(leased, error, time.monotonic() - began, Batch(inbox.consumer, yields))
+        again = _not_settled(leased, error, run.took, Batch(inbox.consumer, yields))
         if again is None:
             raise
         opened = OpenTransaction(database, Boundary.LEASED)

@@ -2,13 +2,13 @@
 
 One thread of a process looks at all runs.  When one has reached its limit:
 
-1. An exception is raised in its thread, and a statement that it waits for is cancelled.  Code in
+1. It has failed, whatever it does from now on.  Where its session has its delivery locked, another
+   thread queues for that, to write down what becomes of it before anybody claims it once more.
+2. An exception is raised in its thread, and a statement that it waits for is cancelled.  Code in
    Python ends by that.
-2. If it has not ended after a grace, since it hangs in a call of C or swallowed the exception, its
+3. If it has not ended after a grace, since it hangs in a call of C or swallowed the exception, its
    database session is ended: what it had locked is free, and when it wakes it can neither write nor
-   commit.  What becomes of its delivery is written down for it, and its thread counts as hung.
-
-A run is never taken for ended by its own words: once it was told to end, it failed.
+   commit.  Its thread counts as hung.
 """
 
 import ctypes
@@ -22,6 +22,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+from weakref import WeakSet
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -41,8 +42,18 @@ GRACE = 1.0
 #: Seconds between two looks, at most, and for which it looks on where nothing runs.
 _INTERVAL = 0.25
 _LINGERING = 10.0
+#: Seconds that it may take to write down what becomes of a delivery.
+_SETTLING = 10.0
 #: Seconds that the cancelling of a statement may take.
 _CANCELLING = 5.0
+
+
+_ended: "WeakSet[psycopg.Connection[Any]]" = WeakSet()
+
+
+def was_ended(session: Any) -> bool:
+    """Whether it was a watch that ended this session, and not the server."""
+    return session in _ended
 
 
 class OutOfTime(BaseException):
@@ -60,7 +71,9 @@ class Run:
         message: What it handles.
         limit: Seconds that it may take.
         session: Returns the driver's connection that it writes with; None where it has none.
-        give_up: Writes down what becomes of its delivery, for a thread that hangs.
+        give_up: Writes down what becomes of its delivery, in another thread; returns the consumers
+            to ring.
+        locked: Whether its delivery is locked by its session.
     """
 
     __slots__ = (
@@ -71,10 +84,14 @@ class Run:
         "late",
         "limit",
         "lock",
+        "locked",
         "message",
         "over",
         "session",
+        "settled",
         "thread",
+        "told",
+        "woken",
     )
 
     def __init__(
@@ -83,7 +100,9 @@ class Run:
         message: Envelope,
         limit: float,
         session: Callable[[], Any],
-        give_up: Callable[["Run"], object],
+        give_up: Callable[["Run"], frozenset[str]],
+        *,
+        locked: bool,
     ) -> None:
         self.consumer = consumer
         self.message = message
@@ -93,8 +112,15 @@ class Run:
         self.began = time.monotonic()
         self.thread = threading.get_ident()
         self.lock = threading.Lock()
-        #: Whether it was told to end.
+        self.locked = locked
+        #: Whether it has reached its limit.
         self.late = False
+        #: Whether it was told so.
+        self.told = False
+        #: Set when somebody has tried to write down what becomes of its delivery.
+        self.settled: threading.Event | None = None
+        #: Whom to ring for that.
+        self.woken: frozenset[str] = frozenset()
         #: Whether it has ended.
         self.over = False
         #: Whether its session was ended, since it did not end itself.
@@ -110,6 +136,12 @@ class Run:
         """Seconds since it began."""
         return time.monotonic() - self.began
 
+    def outcome(self) -> frozenset[str]:
+        """Wait until what becomes of its delivery is written, and return whom to ring for it."""
+        if self.settled is not None and not self.settled.wait(_SETTLING):
+            logger.warning("%s: what becomes of it is not written yet", self.name)
+        return self.woken
+
 
 class Watch:
     """Watches the handlers that run in this process.  Safe to share between threads.
@@ -118,7 +150,7 @@ class Watch:
         limit: Seconds that a handler may run which declares no limit.
         batch_limit: Seconds that one may hold up the others of its batch.
         grace: Seconds from the exception in its thread to the end of its session.
-        ring: Called with a consumer whose deliveries have become free by that.
+        ring: Called with a consumer whose deliveries have become free that way.
     """
 
     def __init__(
@@ -183,7 +215,7 @@ class Watch:
     def _leave(self, run: Run) -> None:
         with run.lock:
             run.over = True
-            if run.late:
+            if run.told:
                 _raise_in(run.thread, None)  # what was not raised yet must not be raised later
         self._runs.pop(id(run), None)
 
@@ -222,20 +254,33 @@ class Watch:
         if took < run.limit or run.hung:
             return
         if not run.late:
+            self._fail(run)
+        elif not run.told:
             self._tell(run)
         elif took > run.limit + self.grace:
             self._end(run)
 
-    def _tell(self, run: Run) -> None:
-        stack = _stack(run.thread)
+    def _fail(self, run: Run) -> None:
         with run.lock:
             if run.over:
                 return
+            if run.locked:
+                run.settled = threading.Event()
             run.late = True
+        logger.warning(
+            "%s has run for its limit of %g s, at\n%s", run.name, run.limit, _stack(run.thread)
+        )
+        if run.locked:
+            _in_a_thread(self._settle, run)
+
+    def _tell(self, run: Run) -> None:
+        with run.lock:
+            if run.over:
+                return
+            run.told = True
             _raise_in(run.thread, OutOfTime)
-        logger.warning("%s has run for its limit of %g s, at\n%s", run.name, run.limit, stack)
         # It may take a while to reach the server, and others are to be watched meanwhile.
-        threading.Thread(target=_cancel, args=(run,), name="saga-cancel", daemon=True).start()
+        _in_a_thread(_cancel, run)
 
     def _end(self, run: Run) -> None:
         stack = _stack(run.thread)
@@ -250,16 +295,30 @@ class Watch:
             run.thread,
             stack,
         )
-        threading.Thread(target=self._settle, args=(run,), name="saga-give-up", daemon=True).start()
+        _in_a_thread(self._let_go, run)
+
+    def _let_go(self, run: Run) -> None:
+        """Have others take up what a thread that hangs had claimed."""
+        if run.locked:
+            run.outcome()
+        else:
+            self._settle(run)
+        self._ring(frozenset({run.consumer}))
+        self.on_hung(self.hung)
 
     def _settle(self, run: Run) -> None:
         try:
-            run.give_up(run)
+            run.woken = run.give_up(run)
         except Exception:
-            # The delivery is free, and the next one who takes it finds out as this one did.
-            logger.warning("%s: what became of it is not written", run.name, exc_info=True)
-        self._ring(frozenset({run.consumer}))
-        self.on_hung(self.hung)
+            # The delivery is free then, and the next one who takes it finds out as this one did.
+            logger.warning("%s: what becomes of it is not written", run.name, exc_info=True)
+        finally:
+            if run.settled is not None:
+                run.settled.set()
+
+
+def _in_a_thread(call: Callable[[Run], None], run: Run) -> None:
+    threading.Thread(target=call, args=(run,), name="saga-watch-one", daemon=True).start()
 
 
 def _raise_in(thread: int, error: type[BaseException] | None) -> None:
@@ -303,6 +362,7 @@ def _cut(run: Run) -> None:
     session = _session(run)
     if session is None:
         return
+    _ended.add(session)
     try:
         with socket.socket(fileno=os.dup(session.pgconn.socket)) as connected:
             connected.shutdown(socket.SHUT_RDWR)
@@ -313,4 +373,5 @@ def _cut(run: Run) -> None:
 def _close(run: Run) -> None:
     session = _session(run)
     if session is not None:
+        _ended.add(session)
         session.close()

@@ -18,7 +18,9 @@ from boundary.doctor.store import (
     check_left,
     check_parked,
     check_pending,
+    check_running,
     check_stuck,
+    check_yielding,
 )
 from boundary.embedded import EmbeddedServersError
 from boundary.runtime import Runtime
@@ -65,6 +67,8 @@ def _database(runtime: Runtime, application: bool, words: Words) -> Iterator[Fin
             yield check_ids(connection, schema, words)
             yield check_left(connection, schema)
             yield check_backfills(connection, schema, words)
+            yield check_running(connection, schema)
+            yield check_yielding(connection, schema, words)
             here = list(runtime.consumers) if application else None
             yield from check_pending(connection, schema, here, words)
             if application:
@@ -92,6 +96,8 @@ def _own_database(schema: str, engine: Engine, words: Words) -> Iterator[Finding
             if tables.verdict is not Verdict.WRONG:
                 # What is parked there is parked at home, where it is retried.
                 yield from check_pending(connection, schema, None, words)
+                yield check_running(connection, schema)
+                yield check_yielding(connection, schema, words)
     except SQLAlchemyError as error:
         found = f"{where} does not answer: {database_problem(error)}"
         yield wrong("postgres", found, "what goes there waits until it does")

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 from boundary.doctor.finding import Finding, Words, fine, note, wrong
 from boundary.operator.moments import duration
 from boundary.operator.query import query
+from boundary.operator.running import LONG, running
 from internals.backfill import backfills
 from internals.left import REASONS
 from internals.unit_of_work import SqlAlchemyUnitOfWork
@@ -63,6 +64,18 @@ def check_left(connection: Connection, schema: str) -> Finding:
     found = f"{_many(count, 'delivery', 'deliveries')} left for a worker that can, {first}: {error}"
     say = wrong if old else note
     return say("other releases", found, "start a worker of the release that can handle it")
+
+
+#: Runs in a row that gave way to the database, from which on it is told.
+_OFTEN = 5
+
+_YIELDING = """
+SELECT count(*) OVER (), i.consumer, o.kind, o.id, i.yields, i.last_error
+FROM {schema}.inbox AS i JOIN {schema}.outbox AS o ON o.id = i.message_id
+WHERE i.state = 'pending' AND i.yields >= %(often)s
+ORDER BY i.yields DESC, o.seq
+LIMIT 1
+"""
 
 
 def check_stuck(connection: Connection, schema: str, words: Words) -> Finding:
@@ -121,6 +134,27 @@ def check_pending(
         yield wrong("workers", f"no worker looks after {names}", remedy)
     else:
         yield fine("workers", "every inbox with work is looked after")
+
+
+def check_running(connection: Connection, schema: str, longer: timedelta = LONG) -> Finding:
+    """Look for handlers that run for longer than this."""
+    found = running(SqlAlchemyUnitOfWork(connection), schema, longer=longer)
+    if not found:
+        return fine("long runs", "none")
+    remedy = "its worker's log says where it is; SAGA_HANDLER_LIMIT ends it"
+    return note("long runs", f"{_many(len(found), 'run')} long, {found[0]}", remedy)
+
+
+def check_yielding(connection: Connection, schema: str, words: Words) -> Finding:
+    """Look for deliveries that the database ends again and again."""
+    rows = query(SqlAlchemyUnitOfWork(connection), schema, _YIELDING, often=_OFTEN)
+    if not rows:
+        return fine("giving way", "none")
+    count, consumer, kind, id, times, error = rows[0]
+    text = " ".join((error or "").split())
+    found = f"{_many(count, 'delivery', 'deliveries')} run again and again without being counted, "
+    found += f"{kind} at {consumer} {times} times: {text[:200]}"
+    return note("giving way", found, f"`{words.program} trace {id}` shows it")
 
 
 def check_backfills(connection: Connection, schema: str, words: Words) -> Finding:

@@ -19,7 +19,7 @@ _OPEN = f"""
 WITH told AS MATERIALIZED (
     SELECT i.message_id, o.kind, i.consumer, i.state, i.attempts, i.last_error, i.due_at,
         o.sent_at, o.root_id, {_UNDOES} AS undoes, o.category, o.seq, i.ordering_key,
-        i.ordering_no, i.backfill, i.state <> 'parked' AS going, i.last_error IS NULL AS well,
+        i.ordering_no, i.backfill, i.yields, i.state <> 'parked' AS going, i.last_error IS NULL AS well,
         i.due_at = {NEVER} AS never
     FROM {{schema}}.inbox AS i JOIN {{schema}}.outbox AS o ON o.id = i.message_id
     WHERE o.saga_id = %(id)s AND i.state IN {OPEN}
@@ -31,6 +31,7 @@ SELECT t.message_id, t.kind, t.consumer, t.state, t.attempts, t.last_error, t.du
     t.never AND NOT t.backfill AND EXISTS (
         SELECT FROM {{schema}}.subscription AS s
         WHERE s.kind = t.kind AND s.consumer = t.consumer AND s.held),
+    t.yields,
     o.id, o.kind, {_UNDOES}, h.consumer, h.state, h.attempts, h.last_error,
     o.saga_id = %(id)s, o.saga_id, o.saga, s.key
 FROM told AS t LEFT JOIN LATERAL (
@@ -45,7 +46,7 @@ ORDER BY t.going, t.well, t.never, t.seq
 """
 
 #: Columns of a row that are the delivery's; those of the one for which it waits come after them.
-_OWN_COLUMNS = 12
+_OWN_COLUMNS = 13
 
 # A deadline is told to the saga later, and brings nothing of what it waits for.  One that fails is
 # trouble like any other.
@@ -98,6 +99,8 @@ class OpenDelivery:
     deadline: bool = False
     #: Whether it waits until past events were handed to its consumer.
     held: bool = False
+    #: Runs in a row that gave way to the database.
+    yields: int = 0
     #: For which one of its ordering key it waits.
     behind: Head | None = None
 

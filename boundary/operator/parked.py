@@ -63,7 +63,7 @@ WHERE o.id = %(id)s
 """
 
 _DELIVERIES = """
-SELECT consumer, state, attempts, rings, last_error, due_at, done_at
+SELECT consumer, state, attempts, rings, last_error, due_at, done_at, yields
 FROM {schema}.inbox WHERE message_id = %(id)s ORDER BY state <> 'parked', consumer
 """
 
@@ -139,6 +139,8 @@ class MessageDelivery:
     last_error: str | None
     due_at: datetime
     done_at: datetime | None
+    #: Runs in a row that gave way to the database, the last ones.
+    yields: int
 
 
 @dataclass(frozen=True, slots=True)

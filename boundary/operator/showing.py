@@ -15,6 +15,7 @@ from boundary.operator.listing import SUMMARY_COLUMNS, SagaSummary, summary
 from boundary.operator.open_deliveries import OpenDelivery, open_counts, open_deliveries
 from boundary.operator.query import query
 from boundary.operator.reference import find_saga
+from boundary.operator.running import Running, running
 from boundary.operator.waiting import StepDetail, waits_for
 from internals.inbox import DeliveryState
 from internals.undo import STANDS
@@ -71,6 +72,8 @@ class SagaDetail:
     waits_for: str | None
     #: Ids of all commands that its steps may have sent, with the step and what they were for.
     commands: Mapping[UUID, tuple[str, Phase]]
+    #: Its deliveries that are being handled for long.
+    running: tuple[Running, ...]
     #: What its causal compensations could not undo, a hundred at most.
     standing: tuple[Standing, ...]
     #: What was done to it by hand, the first act first.
@@ -128,6 +131,7 @@ def show_saga(
         deliveries=deliveries,
         waits_for=waits,
         commands=commands,
+        running=() if saga.status.final else running(unit, schema, saga_id=id),
         standing=tuple(
             Standing(consumer, kind, message, why.removeprefix(STANDS))
             for consumer, kind, message, why in query(unit, schema, _STANDING, id=id)

@@ -158,6 +158,10 @@ def _delivery(delivery: OpenDelivery, now: datetime) -> str:
         there = delivery.due_at.year == FORWARDED_YEAR  # where its database is, nobody knows when
         tried = "is tried again" if there else f"is tried again at {clock(delivery.due_at, now)}"
         return f"{what} failed {_times(delivery)} at {consumer} and {tried}{error}"
+    if delivery.yields:
+        times = "once" if delivery.yields == 1 else f"{delivery.yields} times"
+        again = clock(delivery.due_at, now)
+        return f"{what} gave way to the database {times} at {consumer}, next at {again}{error}"
     return f"{what} is with {consumer} since {clock(delivery.sent_at, now)}{error}"
 
 

@@ -27,6 +27,7 @@ def detail_document(detail: SagaDetail) -> dict[str, Any]:
     return {
         **summary_document(detail.saga),
         "waits_for": detail.waits_for,
+        "running": [_plain(asdict(each)) for each in detail.running],
         "steps": [_plain(asdict(step)) for step in detail.steps],
         "deliveries": [_plain(asdict(delivery)) for delivery in detail.deliveries],
         "standing": [_plain(asdict(effect)) for effect in detail.standing],

@@ -103,6 +103,8 @@ def _delivery(delivery: MessageDelivery, detail: MessageDetail) -> Table:
     facts.add_row("state", state)
     facts.add_row("attempts", str(delivery.attempts))
     facts.add_row("rung", f"{delivery.rings} more time{'s' * (delivery.rings != 1)}")
+    if delivery.yields:
+        facts.add_row("gave way", f"{delivery.yields} time{'s' * (delivery.yields != 1)}")
     if delivery.last_error:
         facts.add_row("error", Text(one_line(delivery.last_error), "red"))
     return facts

@@ -41,6 +41,8 @@ def render_saga(detail: SagaDetail, *, program: str = "saga") -> RenderableType:
         facts.add_row("waits for", Text(one_line(detail.waits_for), "yellow"))
     for holder in detail.holders:
         facts.add_row("held by", Text(one_line(holder.told(saga.at)), "yellow"))
+    for each in detail.running:
+        facts.add_row("runs long", Text(one_line(str(each)), "yellow"))
     facts.add_row("started", clock(saga.started_at, saga.at))
     facts.add_row("took" if saga.finished_at else "for", duration(saga.age))
     parts: list[RenderableType] = [facts]

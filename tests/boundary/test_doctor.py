@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import redis
@@ -18,7 +19,11 @@ from sqlalchemy import Engine, create_engine, text
 
 from boundary import Runtime, Settings
 from boundary.doctor import Finding, Verdict, database_problem, diagnose, shown_url
+from boundary.doctor.store import check_running
 from boundary.embedded import EmbeddedServers, EmbeddedServersError
+from boundary.operator.moments import duration
+from boundary.operator.running import running
+from internals.unit_of_work import SqlAlchemyUnitOfWork
 from saga import Saga, Step
 
 HERE = Path(__file__).parent
@@ -253,6 +258,42 @@ def test_stuck_sagas_and_parked_deliveries_are_told(
     assert parked.found == "2 at payments"
     assert parked.remedy is not None
     assert parked.remedy.endswith("shows why payments.charge failed")
+
+
+def test_a_handler_that_runs_for_long_is_named_with_its_session(
+    system: Runtime, engine: Engine
+) -> None:
+    place(system, "A-1")
+    schema, none = system.settings.db_schema, dt.timedelta(0)
+    with engine.connect() as worker, engine.connect() as reader, worker.begin():
+        unit, read = SqlAlchemyUnitOfWork(worker), SqlAlchemyUnitOfWork(reader)
+        [claimed], _ = system._inbox("stock").claim(unit, 64)
+        [(backend,)] = unit.run("SELECT pg_backend_pid()", {})
+        [found] = running(read, schema, longer=none)
+        assert (found.consumer, found.kind) == ("stock", claimed.message.kind)
+        assert (found.message_id, found.deliveries) == (claimed.message.id, 1)
+        assert (found.backend, found.session) == (backend, "idle in transaction")
+        assert f"at stock for {duration(dt.timedelta(seconds=found.age))} by backend" in str(found)
+        (own,) = running(read, schema, longer=none, saga_id=claimed.message.saga_id)
+        assert own.message_id == found.message_id
+        assert running(read, schema, longer=none, saga_id=uuid4()) == ()
+        assert check_running(reader, schema).verdict is Verdict.FINE  # not for long yet
+        told = check_running(reader, schema, longer=none)
+        assert told.verdict is Verdict.NOTE
+        assert f"by backend {backend}, idle in transaction" in told.found
+    with engine.connect() as reader:
+        assert running(SqlAlchemyUnitOfWork(reader), schema, longer=none) == ()
+
+
+def test_what_gives_way_again_and_again_is_told(
+    system: Runtime, findings: Callable[..., dict[str, Finding]], engine: Engine
+) -> None:
+    place(system, "A-1")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE inbox SET yields = 6, last_error = 'DiskFull: no room'"))
+    told = findings()["giving way"]
+    assert told.verdict is Verdict.NOTE
+    assert "at stock 6 times: DiskFull: no room" in told.found
 
 
 def test_overdue_deliveries_are_told(

@@ -36,9 +36,8 @@ HANDLERS = (
         "corrupted-body",
         "one payload that cannot be read stops everything that is claimed with it",
         _CONSUMER,
-        "        began = time.monotonic()\n        protected, careful",
-        "        handler.message.from_json(delivery.message.payload)\n"
-        "        began = time.monotonic()\n        protected, careful",
+        "        protected, careful",
+        "        handler.message.from_json(delivery.message.payload)\n        protected, careful",
         f"{_HOP}::TestBatch::"
         "test_a_payload_that_does_not_fit_its_message_is_left_for_a_worker_that_can_read_it",
     ),
