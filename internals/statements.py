@@ -31,6 +31,12 @@ WHERE message_id = %(id)s AND consumer = %(consumer)s AND coalesce(state = 'pend
 """
 
 # Whether the lease is ours still; no row if somebody has settled the delivery.
+_HOLD_LEASE = """
+SELECT lease IS NOT DISTINCT FROM %(lease)s FROM {schema}.inbox
+WHERE message_id = %(id)s AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
+FOR UPDATE
+"""
+
 _HOLD_LEASES = """
 SELECT message_id, lease IS NOT DISTINCT FROM %(lease)s FROM {schema}.inbox
 WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s
@@ -246,6 +252,7 @@ class Statements:
     finish: str = hop_sql.FINISH
     finish_sagas: str = hop_sql.FINISH_SAGAS
     lease: str = _LEASE
+    hold_lease: str = _HOLD_LEASE
     hold_leases: str = _HOLD_LEASES
     lease_all: str = _LEASE_ALL
     renew: str = _RENEW
