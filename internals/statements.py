@@ -54,7 +54,8 @@ WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s
   AND coalesce(state = 'pending', false)
 """
 
-# What is being settled just now is locked, and needs it no more.
+# What is being settled just now is locked, and needs it no more.  That a consumer is itself makes
+# Postgres expect few records, and so go to their rows by primary key.
 _RENEW = """
 UPDATE {schema}.inbox AS i SET due_at = held.ends, ring_at = held.ends
 FROM (
@@ -66,6 +67,7 @@ FROM (
           AND coalesce(state = 'pending', false)
         FOR UPDATE SKIP LOCKED
     ) AS found
+    WHERE m.consumer || '' = m.consumer
 ) AS held
 WHERE i.message_id = held.message_id AND i.consumer = held.consumer
 """
