@@ -29,7 +29,7 @@ ORDER BY started_at, id
 
 _MESSAGES = """
 SELECT o.id, o.seq, o.kind, o.category, o.payload, o.saga_id, o.saga, o.causation_id, o.root_id,
-       o.recipient, o.sender, o.awaits, o.sent_at
+       o.recipient, o.sender, o.awaits, o.sent_at, o.depth, CAST(o.origin AS json) AS origin
 FROM {schema}.outbox AS o
 WHERE (CAST(:since AS interval) IS NULL OR o.sent_at >= now() - CAST(:since AS interval))
   AND (CAST(:saga AS text) IS NULL OR o.saga = :saga)

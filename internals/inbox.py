@@ -201,13 +201,19 @@ class Inbox:
         }
         return len(unit.run(self.statements.hold_claimed, asked)) == 1
 
-    def hold(
+    def hold(self, unit: UnitOfWork, message_id: UUID, lease: UUID) -> bool | None:
+        """Lock a leased delivery to settle it; None if somebody has settled it.
+
+        Returns whether the lease is still this one; it may have ended and gone to another.
+        """
+        asked = {"consumer": self.consumer, "id": message_id, "lease": lease}
+        held: list[bool] = [ours for (ours,) in unit.run(self.statements.hold_lease, asked)]
+        return held[0] if held else None
+
+    def hold_all(
         self, unit: UnitOfWork, message_ids: Sequence[UUID], lease: UUID
     ) -> Mapping[UUID, bool]:
-        """Lock leased deliveries to settle them: those that nobody has settled yet.
-
-        Each comes with whether the lease is still this one; it may have ended and gone to another.
-        """
+        """Lock deliveries as `hold` does: those that nobody has settled, with what it returns."""
         held: dict[UUID, bool] = dict(
             unit.run(
                 self.statements.hold_leases,

@@ -171,7 +171,7 @@ def _settle(
     unit = opened.begin()
     try:
         message = leased.delivery.message
-        ours = inbox.hold(unit, [message.id], leased.lease).get(message.id)
+        ours = inbox.hold(unit, message.id, leased.lease)
         if ours is None or not (ours or batch.has_result):
             opened.roll_back()
             why = "has a result by now" if ours is None else "is run elsewhere by now"

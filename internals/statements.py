@@ -32,6 +32,12 @@ WHERE message_id = %(id)s AND consumer = %(consumer)s AND coalesce(state = 'pend
 """
 
 # Whether the lease is ours still; no row if somebody has settled the delivery.
+_HOLD_LEASE = """
+SELECT lease IS NOT DISTINCT FROM %(lease)s FROM {schema}.inbox
+WHERE message_id = %(id)s AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
+FOR UPDATE
+"""
+
 _HOLD_LEASES = """
 SELECT message_id, lease IS NOT DISTINCT FROM %(lease)s FROM {schema}.inbox
 WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s
@@ -56,7 +62,8 @@ WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s
   AND coalesce(state = 'pending', false)
 """
 
-# What is being settled just now is locked, and needs it no more.
+# What is being settled just now is locked, and needs it no more.  That a consumer is itself makes
+# Postgres expect few records, and so go to their rows by primary key.
 _RENEW = """
 UPDATE {schema}.inbox AS i SET due_at = held.ends, ring_at = held.ends
 FROM (
@@ -68,6 +75,7 @@ FROM (
           AND coalesce(state = 'pending', false)
         FOR UPDATE SKIP LOCKED
     ) AS found
+    WHERE m.consumer || '' = m.consumer
 ) AS held
 WHERE i.message_id = held.message_id AND i.consumer = held.consumer
 """
@@ -285,6 +293,7 @@ class Statements:
     give_up: str = _GIVE_UP
     look_given_up: str = _LOOK_GIVEN_UP
     given_up: str = _GIVEN_UP
+    hold_lease: str = _HOLD_LEASE
     hold_leases: str = _HOLD_LEASES
     hold_claimed: str = _HOLD_CLAIMED
     lease_all: str = _LEASE_ALL

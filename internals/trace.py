@@ -5,7 +5,7 @@ the choreographed half of a saga alike.  Payloads are not part of it.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -22,6 +22,7 @@ MAX_MESSAGES = 10_000
 _READ = """
 SELECT t.id, t.kind, t.category, t.saga_id, t.causation_id, t.root_id, t.sender, t.sent_at,
     CASE WHEN t.kind = 'saga.undo' THEN t.payload ->> 'message_kind' END, t.repeats,
+    t.depth, t.origin,
     i.consumer, i.state, i.attempts, i.rings, i.last_error, i.due_at, i.done_at, i.position,
     i.took, i.ordering_key, i.backfill, i.ready_at, i.rung_at, i.claimed_at, acts.done,
     clock_timestamp()
@@ -64,7 +65,7 @@ WITH RECURSIVE origin AS (
 """
 
 #: Columns of a row that are the message's; its delivery's come after them.
-_MESSAGE_COLUMNS = 10
+_MESSAGE_COLUMNS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,10 @@ class Node:
     undoes: str | None = None
     #: How often it was sent again, and dropped.
     repeats: int = 0
+    #: Messages above it that handlers handled.
+    depth: int = 0
+    #: Of one that came in by a bridge, its bridge, source and id there.
+    origin: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +189,10 @@ def _tree(messages: Sequence[Sequence[Row]]) -> tuple[Node, ...]:
     children: dict[UUID | None, list[Node]] = {}
     for place in range(len(messages) - 1, -1, -1):
         rows = messages[place]
-        id, kind, category, saga_id, causation_id, root_id, sender, sent_at, undoes, repeats = rows[
+        id, kind, category, saga_id, causation_id, root_id, sender, sent_at, undoes, *rest = rows[
             0
         ][:_MESSAGE_COLUMNS]
+        repeats, depth, origin = rest
         node = Node(
             id=id,
             kind=kind,
@@ -202,6 +208,8 @@ def _tree(messages: Sequence[Sequence[Row]]) -> tuple[Node, ...]:
             children=tuple(reversed(children.pop(id, ()))),
             undoes=undoes,
             repeats=repeats,
+            depth=depth,
+            origin=json.loads(origin) if origin else None,
         )
         known = places.get(causation_id, place) < place
         children.setdefault(causation_id if known else None, []).append(node)

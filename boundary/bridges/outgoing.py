@@ -186,7 +186,7 @@ class OutgoingConsumer:
         batch = Batch(self.name)
         with transaction(database, Boundary.LEASED) as unit:
             ids = [each.message.id for each in leased.going]
-            held = self._inbox.hold(unit, ids, leased.lease)
+            held = self._inbox.hold_all(unit, ids, leased.lease)
             for place, each in enumerate(leased.going):
                 if each.message.id in held:
                     error, ours = sent.failed.get(place), held[each.message.id]

@@ -1,7 +1,7 @@
 """Parked: deliveries that failed for good and wait for a person."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -57,7 +57,7 @@ ORDER BY count(*) DESC, 2, 3, 1
 
 _MESSAGE = """
 SELECT o.id, o.kind, o.category, o.sender, o.causation_id, o.root_id, o.saga_id, o.saga, s.key,
-    o.sent_at, clock_timestamp(), CASE WHEN %(payload)s THEN o.payload::text END
+    o.sent_at, clock_timestamp(), o.origin, CASE WHEN %(payload)s THEN o.payload::text END
 FROM {schema}.outbox AS o LEFT JOIN {schema}.saga AS s ON s.id = o.saga_id
 WHERE o.id = %(id)s
 """
@@ -163,6 +163,8 @@ class MessageDetail:
     payload: Any
     deliveries: tuple[MessageDelivery, ...]
     audit: tuple[AuditEntry, ...]
+    #: Of one that came in by a bridge, its bridge, source and id there.
+    origin: Mapping[str, str] | None = None
 
     @property
     def saga_reference(self) -> str | None:
@@ -204,9 +206,10 @@ def show_message(
         MessageDelivery(consumer, DeliveryState(state), *rest)
         for consumer, state, *rest in query(unit, schema, _DELIVERIES, id=id)
     )
-    *told, text = rows[0]
+    *told, origin, text = rows[0]
     said = None if text is None else json.loads(text)
-    columns: tuple[Any, ...] = (*told, said, deliveries, message_audit(unit, schema, id))
+    came = json.loads(origin) if origin else None
+    columns: tuple[Any, ...] = (*told, said, deliveries, message_audit(unit, schema, id), came)
     return MessageDetail(*columns)
 
 

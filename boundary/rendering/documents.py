@@ -57,6 +57,8 @@ def message_document(detail: MessageDetail, *, payload: bool) -> dict[str, Any]:
     del document["at"]
     if not payload:
         del document["payload"]
+    if detail.origin is None:
+        del document["origin"]
     return dict(document)
 
 
@@ -98,6 +100,8 @@ def _node(node: Node, saga: SagaDetail | None) -> dict[str, Any]:
         "sender": node.sender,
         "sent_at": _plain(node.sent_at),
         "repeats": node.repeats,
+        "depth": node.depth,
+        "origin": node.origin,
         "saga_id": _plain(node.saga_id),
         "causation_id": _plain(node.causation_id),
         "root_id": str(node.root_id),

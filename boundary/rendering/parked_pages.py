@@ -10,6 +10,7 @@ from rich.text import Text
 from boundary.operator.moments import clock
 from boundary.operator.parked import MessageDelivery, MessageDetail, ParkedGroup, ParkedSummary
 from boundary.rendering.audit import render_audit
+from boundary.rendering.trace_tree import from_outside
 from boundary.rendering.words import DELIVERY_MARKS, one_line
 
 
@@ -75,6 +76,8 @@ def render_message(detail: MessageDetail, *, payload: bool) -> RenderableType:
         facts.add_row("saga id", str(detail.saga_id))
     facts.add_row("sent by", Text(one_line(detail.sender or "the host's code")))
     facts.add_row("sent", clock(detail.sent_at, detail.at))
+    if detail.origin is not None:
+        facts.add_row("from outside", Text(from_outside(detail.origin)))
     if detail.causation_id is not None:
         facts.add_row("caused by", f"message {detail.causation_id}")
     if detail.root_id != detail.id:

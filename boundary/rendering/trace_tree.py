@@ -16,6 +16,7 @@ from rich.text import Text
 from boundary.operator.moments import duration
 from boundary.operator.showing import SagaDetail
 from boundary.rendering.words import DELIVERY_MARKS, STATUS_STYLES, one_line
+from internals.causal_sql import OVERRAN
 from internals.inbox import DeliveryState
 from internals.remote_sql import FORWARDED_YEAR, FORWARDING_YEAR
 from internals.trace import Node, Trace, TracedAct, TracedDelivery
@@ -166,7 +167,14 @@ def _label(node: Node, saga: SagaDetail | None, at: datetime, *, times: bool) ->
             line.append(", ", "dim")
         line.append_text(_delivery(delivery, node, at, times=times))
     line.append_text(_repeats(node))
+    if node.origin is not None:
+        line.append(f" · {from_outside(node.origin)}", "dim")
     return line
+
+
+def from_outside(origin: Mapping[str, str]) -> str:
+    """Say who an event was before a bridge took it in."""
+    return one_line(f"came in by {origin['bridge']} as {origin['id']} of {origin['source']}")
 
 
 def _repeats(node: Node) -> Text:
@@ -220,6 +228,8 @@ def _done(delivery: TracedDelivery, took: str, error: str, tried: str) -> Text:
     text = Text(took, "dim")
     text.append_text(_past(delivery))
     if error.startswith(STANDS):
+        text.append(f" {error}", "yellow")
+    if error.startswith(OVERRAN):
         text.append(f" {error}", "yellow")
     if delivery.attempts:
         text.append(f" after {tried} that failed", "yellow")

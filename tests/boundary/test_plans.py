@@ -25,6 +25,10 @@ HOP = {
     "explain": {"inbox_pkey: message_id consumer"},
     "lease": {"inbox_pkey: message_id consumer"},
     "hold_lease": {"inbox_pkey: message_id consumer"},
+    "hold_leases": {"inbox_pkey: message_id consumer"},
+    "lease_all": {"inbox_pkey: message_id consumer"},
+    "renew": {"inbox_pkey: message_id consumer"},
+    "sent_before": {"outbox_pkey: id"},
     "clear": {"inbox_pkey: message_id consumer"},
     "finish": {
         "inbox_pkey: message_id consumer",

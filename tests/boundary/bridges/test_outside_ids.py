@@ -1,5 +1,6 @@
 """Ids from outside are of a space of their own: none of them is ever taken for one of ours."""
 
+import io
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -8,11 +9,16 @@ from uuid import UUID, uuid4, uuid5
 import pytest
 import redis
 from ports import Docked, Left, Station
+from rich.console import Console
 
 from boundary import Runtime, Settings
 from boundary.bridges import IncomingBridge, OutgoingBridge, RedisStream
 from boundary.bridges.cloud_event import CloudEvent
+from boundary.export import export
+from boundary.operator.parked import show_message
+from boundary.rendering.trace_tree import render_trace
 from internals import Context, Work
+from internals.trace import trace_message
 from internals.unit_of_work import joined
 from saga import Command, Saga, Step
 from tests.conftest import make_engine
@@ -381,3 +387,23 @@ def test_a_cause_that_nobody_here_knows_is_of_another_system(
     station.hear(1)
     assert station.noted() == [("Ellen", 4)]
     station.close()
+
+
+def test_trace_and_export_say_where_it_came_from(port: Port) -> None:
+    port.hear(docked("7", source="south"))
+    [(id, unread)] = port.rows("SELECT id, origin FROM outbox")
+    origin = {"bridge": "sea", "source": "south", "id": "7"}
+    assert json.loads(unread) == origin
+    schema = port.runtime.settings.db_schema
+    with port.runtime.engine.begin() as connection:
+        unit = joined(connection)
+        told = trace_message(unit, schema, id)
+        assert told.roots[0].origin == origin
+        drawn = Console(width=200, file=(page := io.StringIO()))
+        drawn.print(render_trace(told))
+        assert "came in by sea as 7 of south" in page.getvalue()
+        detail = show_message(unit, schema, id)
+        assert detail is not None
+        assert detail.origin == origin
+        [line] = [json.loads(each) for each in export(connection, schema) if '"message"' in each]
+        assert line["origin"] == origin

@@ -11,7 +11,7 @@ BRIDGES = (
         "unconfirmed-is-done",
         "a stream is down, and the events of that time are never seen by anybody",
         "boundary/bridges/redis_stream.py",
-        "            return {event.id: StreamTrouble(str(error)) for event in events}",
+        "            return {place: StreamTrouble(str(error)) for place in range(len(events))}",
         "            return {}",
         f"{_TESTS}::TestOutInTrouble::test_redis_is_down_and_nothing_is_lost_or_blamed",
     ),
@@ -27,8 +27,8 @@ BRIDGES = (
         "refused-for-ever",
         "an event that is too large is sent again and again, and nobody is told",
         _OUT,
-        "            elif isinstance(error, EventRefused):\n",
-        "            elif isinstance(error, ZeroDivisionError):\n",
+        "        elif isinstance(error, EventRefused):\n",
+        "        elif isinstance(error, ZeroDivisionError):\n",
         f"{_TESTS}::TestOutInTrouble::"
         "test_what_kafka_will_never_take_is_parked_and_holds_up_its_key_alone",
     ),
@@ -43,18 +43,63 @@ BRIDGES = (
     Plant(
         "ids-of-all-sources-are-one",
         "an event of another source is taken for one that was there",
-        "boundary/bridges/cloud_event.py",
-        "        return uuid5(_NAMESPACE, f\"{event.attributes['source']}\\n{event.id}\")",
-        "        return uuid5(_NAMESPACE, event.id)",
+        "boundary/bridges/origin.py",
+        "json.dumps([self.source, self.id])",
+        "json.dumps([self.id])",
         f"{_TESTS}::TestIn::test_ids_that_are_no_uuids_are_known_by_their_source",
     ),
     Plant(
         "anybody-answers-for-a-step",
         "a stranger who may write to a topic confirms a booking",
         _IN,
-        "            causes = self._causes(unit, events) if self.bridge.joins_sagas else {}\n",
-        "            causes = self._causes(unit, events)\n",
+        "            bridges = self.answered if self.bridge.joins_sagas else None\n",
+        "            bridges = self.answered\n",
         f"{_TESTS}::TestSagas::test_nobody_answers_for_a_step_where_that_is_not_asked_for",
+    ),
+    Plant(
+        "outside-id-is-ours",
+        "a stranger takes the place of a command that a saga will send, and it waits for ever",
+        "boundary/bridges/origin.py",
+        "        return uuid5(uuid5(_NAMESPACE, self.bridge), json.dumps([self.source, self.id]))\n",
+        "        return UUID(self.id)\n",
+        "tests/boundary/bridges/test_outside_ids.py::TestComputed"
+        "::test_a_saga_sends_what_it_would_though_somebody_has_named_an_event_so[fee:commanded:1]",
+    ),
+    Plant(
+        "answered-before-it-was-asked",
+        "who knows a saga's id answers for a step that nobody outside was told of",
+        "boundary/bridges/answering.py",
+        "next((known for known in named if known.gone_out), None)",
+        "next(iter(named), None)",
+        "tests/boundary/bridges/test_outside_ids.py::TestAnswers"
+        "::test_what_never_went_out_was_answered_by_nobody[berth:commanded:1]",
+    ),
+    Plant(
+        "another-message-is-a-repeat",
+        "a saga whose command another message took the place of waits for ever, without a word",
+        "internals/batch.py",
+        "    outbox.refuse_others(unit, rows, batch.messages)\n",
+        "",
+        "tests/boundary/test_foreign_rows.py::TestSaga"
+        "::test_it_is_stuck_with_the_reason_and_the_others_go_on[apart]",
+    ),
+    Plant(
+        "poison-ends-the-receiver",
+        "one event that the database refuses keeps all others out, after each restart again",
+        _IN,
+        "            if patient and is_transient(error):\n                raise\n",
+        "            raise\n",
+        "tests/boundary/bridges/test_poison.py::TestSetAside"
+        "::test_read_again_after_a_restart_it_is_set_aside_once[redis]",
+    ),
+    Plant(
+        "circles-go-on",
+        "two contexts answer each other until the disk is full",
+        "internals/outbox.py",
+        "        if depth > self._max_depth:\n",
+        "        if depth > 10 * self._max_depth:\n",
+        "tests/boundary/test_depth.py"
+        "::test_a_circle_of_events_ends_with_a_parked_delivery_that_says_why[False]",
     ),
     Plant(
         "left-to-nobody",

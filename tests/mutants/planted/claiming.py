@@ -84,7 +84,7 @@ CLAIMS = (
         "repeat-is-new",
         "a message that is sent twice is handled twice",
         "internals/outbox.py",
-        "once = {message.id: message for message in messages}.values()",
+        "once = by_id(messages).values()",
         "once = [replace(message, id=uuid7()) for message in messages]",
         "tests/internals/test_outbox.py::TestOnce"
         "::test_an_id_sent_before_is_dropped_with_its_deliveries",

@@ -30,8 +30,8 @@ LEASES = (
         "lease-not-checked",
         "a slow worker that failed ends the run of the one that took its lease",
         _STATEMENTS,
-        "SELECT message_id, lease IS NOT DISTINCT FROM %(lease)s FROM",
-        "SELECT message_id, %(lease)s IS NOT NULL FROM",
+        "SELECT lease IS NOT DISTINCT FROM %(lease)s FROM",
+        "SELECT %(lease)s IS NOT NULL FROM",
         f"{_LEASED}::TestExternal::test_a_failure_of_whoever_lost_its_lease_is_nothing",
     ),
     Plant(
@@ -96,6 +96,31 @@ LEASES = (
         "",
         f"{_LEASED}::TestExternal"
         "::test_one_whose_worker_is_gone_is_run_again_with_the_same_key_when_its_lease_ends",
+    ),
+    Plant(
+        "lease-not-renewed",
+        "a call that takes longer than its lease is made five times side by side",
+        "internals/heartbeat.py",
+        '                unit.run(self._statements.renew, {"leases": records(leases)})\n',
+        "                pass\n",
+        "tests/internals/test_heartbeat.py::test_a_renewal_that_fails_is_tried_again",
+    ),
+    Plant(
+        "late-result-is-nothing",
+        "a call that was answered after its lease is made again, though it was paid for",
+        "internals/leased.py",
+        "        if ours is None or not (ours or batch.has_result):\n",
+        "        if not ours:\n",
+        f"{_LEASED}::TestExternal::test_while_the_other_is_still_at_it_the_first_result_counts",
+    ),
+    Plant(
+        "slow-is-not-undone",
+        "a refund is not made for a charge that took long",
+        "internals/causal_sql.py",
+        "(i.last_error IS NULL OR i.last_error LIKE '{OVERRAN}%%')",
+        "i.last_error IS NULL",
+        "tests/internals/test_heartbeat.py"
+        "::test_what_took_longer_than_its_lease_is_undone_as_all_else",
     ),
     Plant(
         "lease-told-as-delay",
