@@ -139,7 +139,7 @@ class TestOnce:
                     lambda: store.rows(
                         "SELECT 1 AS one FROM pg_stat_activity "
                         "WHERE wait_event_type = 'Lock' AND query LIKE %s",
-                        f"%{store.schema}.subscription%",
+                        f"%{store.schema}.subscription%",  # of a statement the begin is shown
                     ),
                     what="the second to wait for the first",
                 )

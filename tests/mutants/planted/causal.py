@@ -36,7 +36,7 @@ CAUSAL = (
     Plant(
         "undo-held-by-backfill",
         "a saga waits with its undo until a new subscriber has read last year's events",
-        _SQL,
+        "internals/ordering_sql.py",
         "    WHERE o.id = i.message_id AND s.consumer",
         "    WHERE s.consumer",
         f"{_SETTLING}::TestUndo::test_it_does_not_wait_for_a_backfill_of_the_context",

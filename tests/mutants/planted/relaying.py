@@ -1,5 +1,6 @@
 """Mistakes of the relay, of doorbells and of a worker that stops."""
 
+from internals import causal_sql
 from internals import statements as _statements
 from tests.mutants.plant import Plant
 
@@ -8,7 +9,7 @@ _RELAY = "tests/internals/test_relay.py"
 _BROKER = "tests/boundary/test_broker.py"
 
 #: The relay's statement as it stands there.
-_RING = _statements._RING
+_RING = _statements._RING.replace(causal_sql.FIRST_OF_ITS_KEY, "{first_of_its_key}")
 
 RELAY = (
     Plant(
@@ -58,6 +59,32 @@ RELAY = (
         "                pipeline.ltrim(key, 0, WAITING - 1)\n",
         "                pipeline.llen(key)\n",
         f"{_BROKER}::TestRing::test_a_queue_holds_so_many_and_no_more",
+    ),
+    Plant(
+        "refused-taken-for-rung",
+        "while Redis is full or read-only nothing goes on",
+        "boundary/broker.py",
+        "            if isinstance(answer, Exception):\n",
+        "            if answer is None:\n",
+        "tests/boundary/test_troubled_redis.py"
+        "::test_the_trouble_of_one_list_is_that_of_one_consumer",
+    ),
+    Plant(
+        "unrung-and-left",
+        "while Redis is of no use each step waits for a relay",
+        "boundary/runtime.py",
+        "            self.answering.ask(unrung & self.consumers.keys())\n",
+        "            pass\n",
+        "tests/boundary/test_answering.py"
+        "::test_what_cannot_be_rung_is_answered_by_the_worker_that_sent_it",
+    ),
+    Plant(
+        "patience-without-end",
+        "a Redis that hangs holds up each request that starts a saga",
+        "boundary/redis_clients.py",
+        "PATIENCE = 0.5\n",
+        "PATIENCE = 60.0\n",
+        "tests/boundary/test_troubled_redis.py::test_nobody_waits_for_one_that_hangs",
     ),
     Plant(
         "relay-rings-before-commit",

@@ -84,8 +84,8 @@ SENDS = (
         "redis-is-needed",
         "while Redis is away each batch of work ends in an error",
         "boundary/broker.py",
-        '            logger.warning("doorbells not rung (%s); the relay will", type(error).__name__)\n',
-        "            raise ConnectionError(type(error).__name__) from error\n",
+        '                logger.warning("doorbells cannot be rung: %s", said(error))\n',
+        "                raise ConnectionError(said(error)) from error\n",
         "tests/boundary/test_broker.py::TestRing"
         "::test_a_redis_that_is_away_is_not_the_caller_s_trouble",
     ),
