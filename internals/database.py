@@ -104,11 +104,9 @@ class _OpenedConnection:
             self.roll_back()
 
     def roll_back(self) -> None:
-        lost = is_lost(self._connection)
-        if lost:
+        if is_lost(self._connection) or self.unit.stale:
             # Nothing is there to roll back, and trying would raise over what was raised.
             self._connection.invalidate()
-        if lost or self.unit.stale:
             # The server may have gone, and with it every connection that waits in the pool.
             self._engine.dispose()
         self._connection.close()  # rolls back what was not committed

@@ -11,6 +11,7 @@ from saga.errors import (
     NoTransaction,
     PayloadError,
     Rejected,
+    StillLocked,
     SagaError,
     UndeclaredEmission,
     UnknownSaga,

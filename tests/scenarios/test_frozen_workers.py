@@ -47,6 +47,17 @@ def frozen(group: Any) -> list[psutil.Process]:
     return [process for process in found if process.status() == psutil.STATUS_STOPPED]
 
 
+def in_transaction(dairy_: Dairy, pid: int) -> bool:
+    """Whether a session of this process is idle in a transaction."""
+    return bool(
+        dairy_.query(
+            "SELECT FROM pg_stat_activity WHERE state LIKE 'idle in transaction%%' "
+            "AND application_name LIKE 'saga %%' AND application_name LIKE %s",
+            f"% {pid}",
+        )
+    )
+
+
 @pytest.mark.parametrize(
     ("at", "told"),
     [
@@ -69,6 +80,7 @@ def test_others_go_on_without_a_frozen_worker_and_nothing_is_done_twice(
     done = 10 if at == "leased before" else 20
     dairy_.wait_until(lambda: dairy_.over() >= done, "others to go on")
     for process in frozen(frosty):
+        dairy_.wait_until(lambda pid=process.pid: not in_transaction(dairy_, pid), "its end")
         os.kill(process.pid, signal.SIGCONT)
     if told:
         dairy_.wait_until(lambda: told in frosty.log(), "the frozen one to say what happened")
