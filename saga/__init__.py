@@ -11,8 +11,8 @@ from saga.errors import (
     NoTransaction,
     PayloadError,
     Rejected,
-    StillLocked,
     SagaError,
+    StillLocked,
     UndeclaredEmission,
     UnknownSaga,
 )

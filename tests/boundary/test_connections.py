@@ -67,9 +67,7 @@ class TestStale:
 
     def test_read_only_ones_are_replaced_after_a_failover(self, made: Runtime) -> None:
         start(made)
-        old = self.make_stale(
-            made, "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"
-        )
+        old = self.make_stale(made, "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
         assert made.answer("porter") == 1
         with made.engine.connect() as connection:
             assert connection.connection.driver_connection not in old
@@ -108,7 +106,9 @@ class TestStale:
         start(made)
         old = self.make_stale(made, "SELECT 1")
         pids = [session.pgconn.backend_pid for session in old]
-        outside.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS p (pid)", [pids])
+        outside.execute(
+            "SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS p (pid)", [pids]
+        )
         assert made.answer("porter") == 1
 
 

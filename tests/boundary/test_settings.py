@@ -194,7 +194,9 @@ def test_prepared_statements_may_be_turned_off_in_the_url(
         assert connection.connection.driver_connection.prepare_threshold == threshold  # type: ignore[union-attr]
         for _ in range(8):
             connection.exec_driver_sql("SELECT 1")
-        made = connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements").scalar_one()
+        made = connection.exec_driver_sql(
+            "SELECT count(*) FROM pg_prepared_statements"
+        ).scalar_one()
     engine.dispose()
     assert bool(made) == (threshold is not None)
 

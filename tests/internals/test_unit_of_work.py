@@ -232,6 +232,13 @@ class TestWaitingAtMost:
     def wait_of(connection: Connection) -> Any:
         return connection.execute(text("SELECT current_setting('lock_timeout')")).scalar_one()
 
+    @staticmethod
+    def wait_in_vain(connection: Connection) -> None:
+        unit = joined(connection)
+        with bounded(unit, 0.05, "the vault"):
+            note(connection, 2)
+            unit.run("SELECT pg_advisory_xact_lock(7)", {})
+
     @pytest.mark.parametrize("its_own", ["0", "1min", "3s"])
     def test_it_is_as_before_afterwards(self, engine: Engine, its_own: str) -> None:
         with engine.begin() as connection:
@@ -252,12 +259,8 @@ class TestWaitingAtMost:
         with store.engine.begin() as holder, store.engine.begin() as connection:
             holder.execute(text("SELECT pg_advisory_xact_lock(7)"))
             note(connection, 1)
-            with (
-                pytest.raises(StillLocked, match="the vault is locked by another transaction"),
-                bounded(joined(connection), 0.05, "the vault"),
-            ):
-                note(connection, 2)
-                joined(connection).run("SELECT pg_advisory_xact_lock(7)", {})
+            with pytest.raises(StillLocked, match="the vault is locked by another transaction"):
+                self.wait_in_vain(connection)
             assert self.wait_of(connection) == "0"
             note(connection, 3)
         assert store.effects() == [1, 3]

@@ -109,6 +109,6 @@ def test_what_a_host_does_waits_no_longer_than_the_bound(dairy_: Dairy) -> None:
     [id] = dairy_.start(BUTTER, Batch(n=1))
     dairy_.wait_until(lambda: frozen(frosty), "a worker to freeze")
     with dairy_.runtime.engine.begin() as connection:
-        dairy_.runtime.publish(connection, Churned(n=2, vat="1"))
+        event = dairy_.runtime.publish(connection, Churned(n=2, vat="1"))
         dairy_.runtime.cancel(connection, id, reason="too late", actor="ann")
-    assert dairy_.count("outbox", "kind IN ('churn.churned', 'saga.cancelled')") == 2
+    assert dairy_.count("outbox", f"kind = 'saga.cancelled' OR id = '{event}'") == 2
