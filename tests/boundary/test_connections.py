@@ -1,6 +1,7 @@
 """Connections: replaced when they are good for nothing, each process's own, and made once."""
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -74,10 +75,13 @@ class TestStale:
 
     def test_a_host_gets_the_error_and_then_another_one(self, made: Runtime) -> None:
         self.make_stale(made, "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
-        for _ in range(3):
-            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        told = []
+        for _ in range(4):
+            try:
                 start(made)
-        start(made)
+            except psycopg.errors.ReadOnlySqlTransaction as error:
+                told.append(error)
+        assert len(told) == 3
 
     def test_one_whose_plans_are_of_an_older_table_is_replaced(
         self, made: Runtime, settings: Settings
@@ -116,10 +120,9 @@ def test_a_fork_begins_with_connections_of_its_own(made: Runtime, outside: Any) 
     start(made)
     made.broker.ring(["porter"])
     children = [_forked(lambda: [start(made, n) for n in range(10)]) for _ in range(3)]
-    for _ in range(10):
-        start(made)
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 3
-    start(made)
+    for _ in range(11):
+        start(made)
     [(count,)] = outside.execute("SELECT count(*) FROM saga").fetchall()
     assert count == 42
 
@@ -128,6 +131,7 @@ def _forked(call: Callable[[], object]) -> int:
     child = os.fork()
     if child == 0:
         code = 1
+        signal.alarm(60)  # two who read from one socket may both wait for ever
         try:
             call()
             code = 0

@@ -109,8 +109,8 @@ CAUSAL = (
         "key-without-lock",
         "of two publishers the one that commits first overtakes the one that wrote first",
         "internals/hop_sql.py",
-        "    SELECT pg_advisory_xact_lock(hashtextextended(key, 0))\n",
-        "    SELECT hashtextextended(key, 0)\n",
+        "        pg_advisory_xact_lock(hashtextextended(key, 0))\n",
+        "        hashtextextended(key, 0)\n",
         f"{_ORDERING}::test_the_order_is_that_of_commits_and_not_of_numbers",
     ),
     Plant(
