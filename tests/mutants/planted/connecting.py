@@ -9,9 +9,9 @@ CONNECTIONS = (
     Plant(
         "frozen-for-ever",
         "a worker that is suspended keeps its deliveries and locks until somebody finds its session",
-        "internals/database.py",
-        "        if self._bounds is not None:\n",
-        "        if self._bounds is None:\n",
+        "internals/bounds.py",
+        'settings.append(f"SET LOCAL {name} = {milliseconds}")',
+        'settings.append(f"SET LOCAL {name} = 0")',
         f"{_CONNECTIONS}::test_its_transactions_are_bounded_and_leave_nothing_on_the_connection",
     ),
     Plant(
