@@ -131,7 +131,9 @@ def _forked(call: Callable[[], object]) -> int:
     child = os.fork()
     if child == 0:
         code = 1
-        signal.alarm(60)  # two who read from one socket may both wait for ever
+        # Two who read from one socket may both wait for ever.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(30)
         try:
             call()
             code = 0
