@@ -1,5 +1,6 @@
 # Everything runs in .venv, made from nothing: Python 3.11 or newer and make are enough.
 # Postgres and Valkey come from Python packages, unless SAGA_DATABASE_URL and SAGA_REDIS_URL are set.
+# PgBouncer, which the tests need, is the installed one or Debian's package, unpacked in .venv.
 
 PYTHON ?= python3
 VENV := .venv
@@ -28,6 +29,7 @@ django-demo: $(STAMP) ## Play a Django shop: order, bug, stuck, fix, replay, com
 	@$(BIN)/python -m examples.django_shop.demo
 
 test: $(STAMP) ## Run all tests on real servers, but for those of the documentation
+	@$(BIN)/python -m tests.pgbouncer
 	$(BIN)/python -m pytest -q -n $(WORKERS) --ignore tests/docs
 
 check: $(STAMP) ## Lint, types, architecture, and all that the documentation says

@@ -106,11 +106,10 @@ class _OpenedConnection:
             self.roll_back()
 
     def roll_back(self) -> None:
-        lost = is_lost(self._connection)
-        if lost:
+        if is_lost(self._connection) or self.unit.stale:
             # Nothing is there to roll back, and trying would raise over what was raised.
             self._connection.invalidate()
-        if self.unit.stale or (lost and not was_ended(self._session)):
-            # The server may have gone, and with it every connection that waits in the pool.
-            self._engine.dispose()
+            if self.unit.stale or not was_ended(self._session):
+                # The server may have gone, and with it every connection that waits in the pool.
+                self._engine.dispose()
         self._connection.close()  # rolls back what was not committed

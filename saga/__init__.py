@@ -13,6 +13,7 @@ from saga.errors import (
     PayloadError,
     Rejected,
     SagaError,
+    StillLocked,
     TooDeep,
     TookTooLong,
     UndeclaredEmission,

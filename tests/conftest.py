@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -272,6 +272,7 @@ class WorkerGroup:
         settings: Handed over in the environment.
         processes, threads: As on the command line.
         environment: More variables.
+        options: Further ones of the command line.
     """
 
     def __init__(
@@ -282,11 +283,12 @@ class WorkerGroup:
         processes: int = 1,
         threads: int = 4,
         environment: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         command = [sys.executable, "-m", "dramatiq", broker]
         command += ["--processes", str(processes), "--threads", str(threads)]
-        command += ["--worker-shutdown-timeout", "5000"]
+        command += ["--worker-shutdown-timeout", "5000", *options]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -100,7 +100,7 @@ def test_the_given_addresses_are_accepted(
     assert settings.database_url is not None
     assert settings.redis_url is not None
     servers = compose["services"]
-    assert "saga:local@postgres:5432/saga" in settings.database_url.get_secret_value()
+    assert "app:local@postgres:5432/saga" in settings.database_url.get_secret_value()
     assert ":local@valkey:6379" in settings.redis_url.get_secret_value()
     assert servers["postgres"]["environment"]["POSTGRES_PASSWORD"] == "${POSTGRES_PASSWORD:-local}"
     assert servers["valkey"]["command"][-1] == "${VALKEY_PASSWORD:-local}"

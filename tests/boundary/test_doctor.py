@@ -15,10 +15,13 @@ from uuid import uuid4
 import pytest
 import redis
 import shop
-from sqlalchemy import Engine, create_engine, text
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Column, Engine, MetaData, String, Table, create_engine, text
 
 from boundary import Runtime, Settings
-from boundary.doctor import Finding, Verdict, database_problem, diagnose, shown_url
+from boundary.doctor import Finding, Verdict, Words, database_problem, diagnose, shown_url
+from boundary.doctor.sessions import check_role
 from boundary.doctor.store import check_running
 from boundary.embedded import EmbeddedServers, EmbeddedServersError
 from boundary.operator.moments import duration
@@ -409,3 +412,49 @@ def test_a_host_that_does_not_exist_is_named() -> None:
     with pytest.raises(Exception, match=r"nobody\.invalid") as raised:
         engine.connect()
     assert database_problem(raised.value).startswith("failed to resolve host 'nobody.invalid'")
+
+
+def test_the_user_s_own_tables_are_apart_from_the_framework_s(
+    system: Runtime, findings: Callable[..., dict[str, Finding]]
+) -> None:
+    mine = MetaData()
+    Table("orders", mine, Column("number", String, primary_key=True))
+    schema = system.settings.db_schema
+    owner = create_engine(system.settings.database_url.get_secret_value())  # type: ignore[union-attr]
+    plain = Runtime(settings=system.settings, engine=owner)
+    with owner.begin() as connection:
+        compared = compare_metadata(MigrationContext.configure(connection), mine)
+    assert not [found for found in compared if found[0] == "remove_table"]
+    assert findings(of=plain, application=False)["search path"].verdict is Verdict.FINE
+    with owner.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(text(f"SET search_path = {schema}"))
+        found = next(iter(check_role(connection, schema, 10, Words())))
+    owner.dispose()
+    assert found.verdict is Verdict.WRONG
+    assert "your own tables are made in it" in found.found
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "check"),
+    [
+        ("default_transaction_read_only", "on", "read only"),
+        ("datestyle", "'SQL, DMY'", "date style"),
+        ("client_encoding", "LATIN1", "encoding"),
+    ],
+)
+def test_settings_of_a_role_that_break_something_are_named(
+    engine: Engine, schema: str, setting: str, value: str, check: str
+) -> None:
+    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(text(f"SET {setting} = {value}"))
+        found = {f.check: f for f in check_role(connection, schema, 10, Words())}
+        connection.invalidate()
+    assert found[check].verdict is not Verdict.FINE
+
+
+def test_too_few_connections_are_told_of(engine: Engine, schema: str) -> None:
+    with engine.connect() as connection:
+        few = {f.check: f for f in check_role(connection, schema, 10_000, Words())}
+        enough = {f.check: f for f in check_role(connection, schema, 1, Words())}
+    assert few["connections"].verdict is Verdict.NOTE
+    assert enough["connections"].verdict is Verdict.FINE

@@ -1,11 +1,16 @@
 """Settings: read from the environment, refused in words, and silent about passwords."""
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import make_url, text
 
 from boundary import Settings
+from boundary.doctor import shown_url
+from boundary.urls import psycopg_url
+from internals.engines import make_engine
 
 VARIABLES = {
     "SAGA_DATABASE_URL": "postgresql://ann:secret@db:5432/trips",
@@ -21,6 +26,8 @@ VARIABLES = {
     "SAGA_MAX_PAYLOAD": "1000",
     "SAGA_POOL_SIZE": "3",
     "SAGA_COLOCATE": "no",
+    "SAGA_FROZEN_AFTER": "30",
+    "SAGA_PREPARED_STATEMENTS": "off",
     "SAGA_SUSPECT_STARTS": "4",
     "SAGA_YIELDS": "5",
     "SAGA_DATABASES": '{"hotels": "postgres://ann:secret@inn/hotels"}',
@@ -59,6 +66,8 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "max_payload": 1000,
         "pool_size": 3,
         "colocate": False,
+        "frozen_after": 30.0,
+        "prepared_statements": False,
     }
 
 
@@ -134,3 +143,70 @@ def test_numbers_that_cannot_work_are_refused(field: str, value: int) -> None:
 def test_they_do_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings().batch = 3  # type: ignore[misc]
+
+
+def test_several_hosts_of_postgres_are_taken_as_libpq_writes_them() -> None:
+    asked = "target_session_attrs=read-write"
+    url = psycopg_url(f"postgresql://ann:p%40ss@one:5433,two,[::1]:5434/trips?{asked}")
+    made = make_url(url)
+    assert made.query["host"] == ("one:5433", "two:5432", "[::1]:5434")
+    assert made.query["target_session_attrs"] == "read-write"
+    assert (made.username, made.password, made.database) == ("ann", "p@ss", "trips")
+    assert shown_url(url) == "postgresql://ann:***@one:5433,two:5432,[::1]:5434/trips"
+
+
+def test_each_port_of_several_is_checked() -> None:
+    with pytest.raises(ValueError, match="the port of the URL must be a number"):
+        psycopg_url("postgresql://ann@one:5433,two:port/trips")
+
+
+def test_the_first_host_that_answers_is_used(connection_url: str) -> None:
+    there = make_url(connection_url)
+    password = quote(str(there.password), safe="")
+    url = f"postgresql://{there.username}:{password}@127.0.0.1:1,{there.host}:{there.port}/{there.database}"
+    engine = make_engine(psycopg_url(url), pool_size=1)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT 1")).scalar_one() == 1
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("redis+sentinel://:secret@one:26379/mymaster/0", "Sentinel and Cluster are not supported"),
+        ("sentinel://:secret@one:26379", "Sentinel and Cluster are not supported"),
+        ("redis://:secret@one:1,two:2/0", "several hosts are not supported"),
+    ],
+)
+def test_redis_of_several_hosts_is_refused_in_words(url: str, why: str) -> None:
+    with pytest.raises(ValidationError, match=why) as raised:
+        Settings(redis_url=url)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("scheme", ["valkey", "valkeys"])
+def test_valkey_has_urls_too(scheme: str) -> None:
+    given = Settings(redis_url=f"{scheme}://:p@cache:1/0").redis_url
+    assert given is not None
+    assert given.get_secret_value() == f"redis{scheme[6:]}://:p@cache:1/0"
+
+
+@pytest.mark.parametrize(("text_", "threshold"), [("0", None), ("off", None), ("3", 3)])
+def test_prepared_statements_may_be_turned_off_in_the_url(
+    text_: str, threshold: int | None, connection_url: str
+) -> None:
+    engine = make_engine(psycopg_url(f"{connection_url}?prepare_threshold={text_}"), pool_size=1)
+    with engine.connect() as connection:
+        assert connection.connection.driver_connection.prepare_threshold == threshold  # type: ignore[union-attr]
+        for _ in range(8):
+            connection.exec_driver_sql("SELECT 1")
+        made = connection.exec_driver_sql(
+            "SELECT count(*) FROM pg_prepared_statements"
+        ).scalar_one()
+    engine.dispose()
+    assert bool(made) == (threshold is not None)
+
+
+def test_a_threshold_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ValidationError, match="prepare_threshold is a number of runs"):
+        Settings(database_url="postgresql://ann@db/trips?prepare_threshold=many")

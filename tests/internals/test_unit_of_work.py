@@ -1,16 +1,19 @@
 """Joining a caller's transaction: refused where nothing would commit with it, never committed."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
+from internals.lock_waits import bounded
 from internals.unit_of_work import SqlAlchemyUnitOfWork, joined
-from saga import NoTransaction
+from saga import NoTransaction, StillLocked
 
 
 @pytest.fixture
@@ -48,6 +51,18 @@ class TestJoined:
             pytest.raises(NoTransaction, match=r"with engine\.begin\(\) as connection"),
         ):
             joined(connection)
+
+    def test_the_session_within_an_asynchronous_one_is_refused(self, connection_url: str) -> None:
+        async def join() -> None:
+            engine = create_async_engine(connection_url)
+            try:
+                async with AsyncSession(engine) as session:
+                    await session.run_sync(joined)
+            finally:
+                await engine.dispose()
+
+        with pytest.raises(NoTransaction, match="AsyncSession"):
+            asyncio.run(join())
 
     def test_after_the_transaction_it_is_refused(self, engine: Engine) -> None:
         with engine.connect() as connection:
@@ -153,6 +168,25 @@ class TestOnCommit:
             session.commit()
             assert seen == [[1]]
 
+    def test_also_while_the_connection_is_kept(self, store: Any, looks: Any) -> None:
+        call, seen = looks
+        with store.engine.connect() as connection:
+            note(connection, 1)
+            joined(connection).on_commit(call)
+            connection.commit()
+            assert seen == [[1]]
+            note(connection, 2)
+            connection.commit()
+            assert seen == [[1]]
+
+    def test_also_for_a_session_that_keeps_its_connection(self, store: Any, looks: Any) -> None:
+        call, seen = looks
+        with store.engine.connect() as connection, Session(connection) as session:
+            note(session.connection(), 1)
+            joined(session).on_commit(call)
+            session.commit()
+            assert seen == [[1]]
+
     def test_also_for_an_engine_without_a_pool(
         self, store: Any, looks: Any, connection_url: str
     ) -> None:
@@ -189,3 +223,44 @@ class TestOnCommit:
         assert seen[-1] == list(range(20))
         assert len(seen) == 20
         assert store.engine.pool.checkedout() == 0
+
+
+class TestWaitingAtMost:
+    """A bound on locks, in a transaction that is the host's."""
+
+    @staticmethod
+    def wait_of(connection: Connection) -> Any:
+        return connection.execute(text("SELECT current_setting('lock_timeout')")).scalar_one()
+
+    @staticmethod
+    def wait_in_vain(connection: Connection) -> None:
+        unit = joined(connection)
+        with bounded(unit, 0.05, "the vault"):
+            note(connection, 2)
+            unit.run("SELECT pg_advisory_xact_lock(7)", {})
+
+    @pytest.mark.parametrize("its_own", ["0", "1min", "3s"])
+    def test_it_is_as_before_afterwards(self, engine: Engine, its_own: str) -> None:
+        with engine.begin() as connection:
+            connection.execute(text(f"SET LOCAL lock_timeout = '{its_own}'"))
+            with joined(connection).waiting_at_most(30):
+                assert self.wait_of(connection) == {"3s": "3s"}.get(its_own, "30s")
+            assert self.wait_of(connection) == its_own
+        with engine.begin() as connection:
+            assert self.wait_of(connection) == "0"
+
+    def test_it_is_as_before_where_the_transaction_has_not_begun(self, engine: Engine) -> None:
+        with engine.begin() as connection:
+            with joined(connection).waiting_at_most(30):
+                assert self.wait_of(connection) == "30s"
+            assert self.wait_of(connection) == "0"
+
+    def test_after_a_wait_in_vain_the_transaction_goes_on(self, store: Any) -> None:
+        with store.engine.begin() as holder, store.engine.begin() as connection:
+            holder.execute(text("SELECT pg_advisory_xact_lock(7)"))
+            note(connection, 1)
+            with pytest.raises(StillLocked, match="the vault is locked by another transaction"):
+                self.wait_in_vain(connection)
+            assert self.wait_of(connection) == "0"
+            note(connection, 3)
+        assert store.effects() == [1, 3]

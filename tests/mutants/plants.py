@@ -5,6 +5,7 @@ from tests.mutants.planted.acting import ACTS
 from tests.mutants.planted.bridging import BRIDGES
 from tests.mutants.planted.causal import CAUSAL
 from tests.mutants.planted.claiming import CLAIMS
+from tests.mutants.planted.connecting import CONNECTIONS
 from tests.mutants.planted.deciding import SAGAS
 from tests.mutants.planted.forwarding import FORWARDS
 from tests.mutants.planted.handling import HANDLERS
@@ -25,4 +26,5 @@ PLANTS: tuple[Plant, ...] = (
     *FORWARDS,
     *BRIDGES,
     *READING,
+    *CONNECTIONS,
 )

@@ -339,3 +339,64 @@ def test_a_connection_that_died_between_is_transient(clean: None, outside: Query
         assert unit.lost
         raise DatabaseError
     assert [is_transient(error) for error in errors] == [True, True]
+
+
+def test_a_hop_is_bounded_and_leaves_nothing_on_the_connection(hop, trick) -> None:
+    from django.db import connection, transaction
+
+    names = ("lock_timeout", "idle_in_transaction_session_timeout")
+    seen = []
+
+    def look(_: Any) -> None:
+        with connection.cursor() as cursor:
+            for name in names:
+                cursor.execute(f"SELECT current_setting('{name}')")
+                seen.append(cursor.fetchone()[0])
+
+    trick("one", look)
+    assert hop("one") == ("done", None, ["one"])
+    assert seen == ["61s", "1min"]
+    with transaction.atomic():
+        look(None)
+    assert seen[2:] == ["0", "0"]
+
+
+def test_a_read_only_connection_is_replaced(hop, monkeypatch: pytest.MonkeyPatch) -> None:
+    from django.db import connection
+
+    from boundary.django import runtime
+
+    with runtime().django.serving():
+        connection.ensure_connection()
+        monkeypatch.setattr(connection, "close_if_unusable_or_obsolete", lambda: None)
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+        opened = runtime().django.open()
+        with pytest.raises(Exception, match="read-only transaction"):
+            opened.unit.run("CREATE TABLE never (n int)", {})
+        opened.roll_back()
+    assert hop("one") == ("done", None, ["one"])
+
+
+def test_what_a_host_calls_waits_for_a_while_and_leaves_its_block_usable(
+    clean: None, outside: Query
+) -> None:
+    from django.db import connection, transaction
+    from ledger.models import Entry
+
+    from boundary.django.unit_of_work import DjangoUnitOfWork
+    from internals.lock_waits import bounded
+    from saga import StillLocked
+
+    outside("SELECT pg_advisory_lock(77)")
+    with transaction.atomic():
+        Entry.objects.create(text="before")
+        unit = DjangoUnitOfWork(connection)
+        with (
+            pytest.raises(StillLocked, match="the vault is locked"),
+            bounded(unit, 0.05, "the vault"),
+        ):
+            unit.run("SELECT pg_advisory_xact_lock(77)", {})
+        assert unit.run("SELECT current_setting('lock_timeout')", {}) == [("0",)]
+    outside("SELECT pg_advisory_unlock(77)")
+    assert [entry.text for entry in Entry.objects.all()] == ["before"]

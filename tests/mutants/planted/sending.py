@@ -11,11 +11,9 @@ SENDS = (
     Plant(
         "doorbell-before-commit",
         "the worker looks before there is anything, and the order waits for the relay",
-        "internals/unit_of_work.py",
-        '        if not event.contains(pool, "checkin", _call_all):\n'
-        '            event.listen(pool, "checkin", _call_all)\n'
-        "        self.connection.info.setdefault(_ON_RETURN, []).append(call)\n",
-        '        event.listen(self.connection, "commit", lambda _: call())\n',
+        "internals/after_commit.py",
+        "    calls.append(call)\n",
+        '    event.listen(connection, "commit", lambda _: call())\n',
         "tests/internals/test_unit_of_work.py::TestOnCommit"
         "::test_it_is_called_when_everyone_can_see_the_work",
     ),
