@@ -47,7 +47,7 @@ def test_a_wait_that_makes_no_sense_is_refused(wrong: dict[str, Any], complaint:
 
 def test_two_classes_of_one_kind_in_one_saga_are_refused() -> None:
     other: Step[Data] = Step("sign", lambda _: Ask(), until=SignedToo)
-    with pytest.raises(DefinitionError, match="two classes of kind 'office.signed'"):
+    with pytest.raises(DefinitionError, match=r"two classes of kind 'office\.signed'"):
         Saga("office", Data, (STEP, other))
 
 
