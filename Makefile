@@ -11,7 +11,7 @@ TRIPS ?= 500
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo flask-demo django-demo django-versions test check chaos mutants mutants-all models outages format bench bench-quick bench-commits bench-size bench-processes bench-hosts bench-endurance bench-profile clean
+.PHONY: help venv demo flask-demo django-demo django-versions test check chaos mutants mutants-all models outages format bench bench-quick bench-commits bench-ordered bench-size bench-processes bench-hosts bench-endurance bench-profile clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ bench-profile: $(STAMP) ## Show whose code the CPU goes to, and where an idle sa
 
 bench-commits: $(STAMP) ## Measure commits per delivery, idle and busy
 	$(BIN)/python -m benchmarks.commits
+
+bench-ordered: $(STAMP) ## Measure how events of one key follow each other
+	$(BIN)/python -m benchmarks.ordered
 
 clean: ## Remove the environment and everything that was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

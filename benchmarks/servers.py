@@ -1,5 +1,6 @@
 """Servers: the configured or embedded ones, with a schema and worker processes of one run's own."""
 
+import json
 import os
 import subprocess
 import sys
@@ -59,13 +60,17 @@ def own_schema(where: Settings | None = None) -> Iterator[Settings]:
 
 @contextmanager
 def worker(
-    settings: Settings, processes: int, threads: int, hosts: Sequence[str] = ()
+    settings: Settings,
+    processes: int,
+    threads: int,
+    hosts: Sequence[str] = (),
+    module: str = "benchmarks.worker",
 ) -> Iterator["Worker"]:
     """Start a `dramatiq` command on this schema; it is stopped, as a deploy does it, at the end.
 
     With `hosts`, which are network namespaces, one is started in each.
     """
-    command = [sys.executable, "-m", "dramatiq", "benchmarks.worker"]
+    command = [sys.executable, "-m", "dramatiq", module]
     command += ["--processes", str(processes), "--threads", str(threads)]
     with tempfile.TemporaryFile() as log:
         started = Worker()
@@ -135,6 +140,9 @@ def _environment(settings: Settings) -> dict[str, str]:
         "SAGA_REDIS_URL": settings.redis_url.get_secret_value(),
         "SAGA_SCHEMA": settings.db_schema,
         "SAGA_NAMESPACE": settings.namespace,
+        "SAGA_DATABASES": json.dumps(
+            {name: url.get_secret_value() for name, url in settings.databases.items()}
+        ),
     }
 
 

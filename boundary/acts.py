@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from boundary.act_words import check_words
 from boundary.consequences import Consequences
 from boundary.saga_rows import StoredSaga, data_to_json, saving
 from internals.failures import describe
@@ -20,8 +21,8 @@ from internals.unit_of_work import UnitOfWork
 from saga.decide import Decision, Verdict, decide
 from saga.definition import Saga, Wait
 from saga.envelope import Category, Envelope, saga_consumer
-from saga.errors import ActRefused, PayloadError, SagaError, UnknownSaga
-from saga.messages import Event, Message, Skipped
+from saga.errors import ActRefused, SagaError, UnknownSaga
+from saga.messages import Cancelled, Event, Message, Replayed, Skipped
 from saga.state import SagaState, Status, start_id
 
 #: Sagas by name and version.
@@ -41,6 +42,8 @@ class Acted:
     retried: tuple[UUID, ...] = ()
     #: Consumers whose doorbells are to be rung after the commit.
     woken: frozenset[str] = field(default_factory=frozenset)
+    #: Whether what is sent has a new idempotency key, since the earlier call had no effect.
+    new_key: bool = False
 
 
 class Acts:
@@ -60,7 +63,9 @@ class Acts:
         Raises:
             UnknownSaga: There is no such saga, or this process lacks its definition.
             ActRefused: It cannot be done now.
+            PayloadError: The reason is blank, or something is too large to be kept.
         """
+        check_words(actor, _reason(act))  # before anything is written
         name, stored, saga = self._locked(unit, saga_id)
         state = stored.state(saga, saga_id)
         message = Envelope(
@@ -84,7 +89,9 @@ class Acts:
         if decision.verdict is not Verdict.APPLIED:
             raise ActRefused(f"saga {saga_id} cannot be {_PAST[act.kind]}: {decision.why}")
         woken = self._write(unit, name, message, decision)
-        detail = {k: v for k, v in act.model_dump(mode="json").items() if k != "reason"}
+        # What is said only now and then is told only then.
+        given = act.model_dump(mode="json", exclude={"reason"})
+        detail = {name: value for name, value in given.items() if value is not False}
         self.audit(unit, actor, act.kind.partition(".")[2], _reason(act), detail, saga_id)
         return Acted(
             saga_id,
@@ -93,6 +100,7 @@ class Acts:
             tuple(sent.kind for sent in decision.send if sent.category is Category.COMMAND),
             decision.retry,
             frozenset(woken),
+            new_key=isinstance(act, Replayed) and act.no_effect,
         )
 
     def signal(
@@ -118,6 +126,8 @@ class Acts:
         Returns the consumers to ring.  Raises `UnknownSaga`, and `ActRefused` if no wait of the
         saga takes such a message.
         """
+        if actor is not None:
+            check_words(actor, reason)
         name, _, saga = self._locked(unit, saga_id)
         kinds = {kind for step in saga if isinstance(step, Wait) for kind in step.awaits}
         if event.kind not in kinds:
@@ -152,10 +162,13 @@ class Acts:
 
         Returns the consumers to ring.  Raises `ActRefused` if one of them is not parked.
         """
+        check_words(actor, reason)
         rows = unit.run(
             self._statements.retry_parked,
             {"id": list(ids), "of": consumer, "grace": self._grace, "dropped_at": None},
         )
+        if missing := set(ids) - {id for id, _ in rows}:
+            self._refuse_given_up(unit, missing)
         self._audit_parked(unit, "retry", ids, len({id for id, _ in rows}), actor, reason, consumer)
         return frozenset(consumer for _, consumer in rows)
 
@@ -174,6 +187,7 @@ class Acts:
         Returns the consumers to ring: what was held up goes on, and a saga that waits until all is
         done hears of it.  Raises `ActRefused` if one of them is not parked.
         """
+        check_words(actor, reason)
         rows = unit.run(
             self._statements.drop_parked,
             {"id": list(ids), "of": consumer, "why": f"dropped: {reason}"},
@@ -202,7 +216,10 @@ class Acts:
         """Store what was decided, as the orchestrator's hop does, and the act as consumed."""
         state: SagaState[Any] = decision.state
         consumer = saga_consumer(name)
-        unit.run(self._statements.save_sagas, saving(name, [(state, data_to_json(state))]))
+        data = data_to_json(state)
+        self._outbox.check(message)
+        self._outbox.check_size(data, f"the data of saga {state.id}")
+        unit.run(self._statements.save_sagas, saving(name, [(state, data)]))
         unit.run(
             self._statements.record_act,
             {
@@ -218,12 +235,24 @@ class Acts:
         consequences = Consequences(consumer, self._statements, self._outbox.settling)
         consequences.note(decision, message)
         # A step whose delivery was retried and is done may be skipped, but not ordered anew.
-        unless = ("pending",) if message.kind == Skipped.kind else ("pending", "done")
+        # One that is given up is compensated, once more if need be.
+        unless = {Skipped.kind: ("pending",), Cancelled.kind: ()}.get(
+            message.kind, ("pending", "done")
+        )
         answers = consequences.carry_out(unit, unless=unless)
         consequences.clear_deadlines(unit)
         retried = consequences.retry(unit, self._grace)
         sent = self._outbox.send(unit, [*decision.send, *answers])
         return sent | retried | consequences.woken
+
+    def _refuse_given_up(self, unit: UnitOfWork, ids: set[UUID]) -> None:
+        """Say so if one of these was not delivered again because its saga gave it up."""
+        given_up = [id for (id,) in unit.run(self._statements.given_up, {"id": sorted(ids)})]
+        if given_up:
+            raise ActRefused(
+                f"delivery {given_up[0]} is not started any more: its saga gave the step up and "
+                "compensates it where need be; start the saga anew, or replay it, to have it done"
+            )
 
     def _audit_parked(
         self,
@@ -254,9 +283,13 @@ class Acts:
         saga_id: UUID | None = None,
         message_id: UUID | None = None,
     ) -> None:
-        """Write down who did what and why; raises `PayloadError` for a reason that is blank."""
-        if not reason.strip():
-            raise PayloadError("give a reason: it is kept with the act")
+        """Write down who did what and why.
+
+        Raises `PayloadError` for a reason that is blank, and for what is too long to be kept.
+        """
+        check_words(actor, reason)
+        text = json.dumps(dict(detail))
+        self._outbox.check_size(text, f"what is told with {act!r}")
         unit.run(
             self._statements.audit,
             {
@@ -266,7 +299,7 @@ class Acts:
                 "saga_id": saga_id,
                 "message_id": message_id,
                 "reason": reason,
-                "detail": json.dumps(dict(detail)),
+                "detail": text,
             },
         )
 

@@ -6,18 +6,26 @@ dies with a doorbell loses an early look at an inbox, which the relay repeats, a
 write to Redis can only cause such looks.  Consumers wait in a blocking pop, so an idle system
 answers at once.
 
+Redis may be away, hang, or refuse to write all or some of the lists.  Nobody waits for it: who could
+not be rung is returned, to be answered without a doorbell, and after a failure nobody tries for a
+while.
+
 Queues of other actors, if a host declares some on this broker, work as in Dramatiq's own.
 """
 
 import logging
-import threading
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import dramatiq
 import redis
 from dramatiq.brokers.redis import RedisBroker
-from dramatiq.errors import ConnectionClosed
+from redis.exceptions import NoPermissionError
+
+from boundary.breaker import Breaker
+from boundary.hearing import DoorbellConsumer, listening_client
+from boundary.redis_clients import PATIENCE, client, said
 
 logger = logging.getLogger(__name__)
 
@@ -25,16 +33,13 @@ logger = logging.getLogger(__name__)
 DOORBELL = "saga.doorbell"
 
 #: Doorbells that wait in one queue at most: each drains the inbox, so more would find nothing.
-_WAITING = 8
+WAITING = 8
 
-# KEYS: queues; ARGV[1]: doorbells that may wait in each.
-_RING = """
-for _, queue in ipairs(KEYS) do
-    if redis.call('llen', queue) < tonumber(ARGV[1]) then
-        redis.call('rpush', queue, '')
-    end
-end
-"""
+#: Seconds for which a doorbell that could not be rung, or heard, is left alone.
+_PAUSE = 5.0
+
+#: The name under which it is noted that the server itself fails.  No consumer is called so.
+_SERVER = ""
 
 
 class DoorbellBroker(RedisBroker):
@@ -55,7 +60,10 @@ class DoorbellBroker(RedisBroker):
             url=url, namespace=namespace, middleware=list(middleware)
         )
         self._doorbells: set[str] = set()
-        self._ring = self.client.register_script(_RING)
+        self._bells = client(url)
+        self._ears = listening_client(url)
+        self._ringing = Breaker(_PAUSE)
+        self._hearing = Breaker(_PAUSE)
 
     @property
     def carrier(self) -> dramatiq.Broker:
@@ -74,32 +82,69 @@ class DoorbellBroker(RedisBroker):
 
     def close(self) -> None:
         super().close()
-        self.client.close()
+        for connections in (self.client, self._bells, self._ears):
+            connections.close()
 
-    def ring(self, consumers: Iterable[str]) -> None:
-        """Ring these consumers' doorbells, in one round trip.
+    def ring(self, consumers: Iterable[str]) -> frozenset[str]:
+        """Ring these consumers' doorbells, in one round trip; returns those that did not ring.
 
-        Never raises for a Redis that cannot be reached: what is due stands in Postgres, and the
-        relay rings again.
+        Never raises for a Redis that cannot be reached or refuses: what is due stands in Postgres.
+        Takes half a second at most, and nothing for a while after a failure.
         """
-        keys = [self._key(consumer) for consumer in consumers]
-        if not keys:
-            return
+        asked = frozenset(consumers)
+        if not asked or not self._ringing.may_try(_SERVER):
+            return asked
+        tried = [consumer for consumer in asked if self._ringing.may_try(consumer)]
+        if not tried:
+            return asked
         try:
-            self._ring(keys=keys, args=[_WAITING])
+            answers = _twice(lambda: self._push(tried))
         except redis.RedisError as error:
-            logger.warning("doorbells not rung (%s); the relay will", type(error).__name__)
+            if self._ringing.failed(_SERVER):
+                logger.warning("doorbells cannot be rung: %s", said(error))
+            return asked
+        self._ringing.worked(_SERVER)
+        rung = set()
+        for consumer, answer in zip(tried, answers, strict=True):
+            if isinstance(answer, Exception):
+                self._note_failure(consumer, answer)
+            else:
+                self._ringing.worked(consumer)
+                rung.add(consumer)
+        return asked - rung
+
+    def deaf(self) -> frozenset[str]:
+        """Return the consumers whose doorbells did not ring, or could not be heard here, when that
+        was tried last; and try again to ring where it is time to."""
+        overdue = self._ringing.overdue()
+        if overdue:
+            self.ring(self._doorbells if _SERVER in overdue else overdue)
+        failing = self._ringing.failing()
+        if _SERVER in failing:
+            return frozenset(self._doorbells)
+        return failing | self._hearing.failing()
 
     def waiting(self, consumers: Sequence[str]) -> Mapping[str, int] | None:
-        """Return how many doorbells wait for each of these consumers; None if Redis is away."""
-        try:
-            with self.client.pipeline(transaction=False) as pipeline:
-                for consumer in consumers:
-                    pipeline.llen(self._key(consumer))
-                return dict(zip(consumers, pipeline.execute(), strict=True))
-        except redis.RedisError as error:
-            logger.warning("doorbells not counted (%s)", type(error).__name__)
+        """Return how many doorbells wait for each of these consumers, as far as it can be told;
+        None if Redis is away.
+
+        It also finds out whether they could be rung, before anybody's saga has to wait for it.
+        """
+        if _SERVER in self._ringing.failing():
             return None
+        try:
+            answers = _twice(lambda: self._count(consumers))
+        except redis.RedisError as error:
+            if self._ringing.failed(_SERVER):
+                logger.warning("doorbells cannot be counted: %s", said(error))
+            return None
+        counted = {}
+        for consumer, waits, written in zip(consumers, answers[::2], answers[1::2], strict=True):
+            if not isinstance(waits, Exception):
+                counted[consumer] = waits
+            if isinstance(written, Exception) and not isinstance(written, NoPermissionError):
+                self._note_failure(consumer, written)
+        return counted
 
     def enqueue(self, message: dramatiq.Message[Any], *, delay: int | None = None) -> Any:
         if message.queue_name not in self._doorbells:
@@ -110,61 +155,55 @@ class DoorbellBroker(RedisBroker):
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> dramatiq.Consumer:
         if queue_name not in self._doorbells:
             return super().consume(queue_name, prefetch, timeout)
-        # Dramatiq prefetches twice as many messages as it has threads.  A doorbell that waits in
-        # this process is one that another, idle process does not hear.
-        return _DoorbellConsumer(
-            self.client, queue_name, self._key(queue_name), max(1, prefetch // 2), timeout
+        return DoorbellConsumer(
+            self._ears,
+            self._hearing,
+            queue_name,
+            self._key(queue_name),
+            # Dramatiq prefetches twice as many messages as it has threads.  A doorbell that waits in
+            # this process is one that another, idle process does not hear.
+            prefetch=max(1, prefetch // 2),
+            timeout=timeout / 1000,
+            waiting=WAITING,
+            doorbell=lambda: doorbell(queue_name),
+            give_back=lambda: self.ring([queue_name]),
         )
+
+    def _push(self, consumers: Sequence[str]) -> list[Any]:
+        # One list's trouble is not another's, and in a cluster they may be on different servers.
+        with self._bells.pipeline(transaction=False) as pipeline:
+            for consumer in consumers:
+                key = self._key(consumer)
+                pipeline.rpush(key, b"")
+                pipeline.ltrim(key, 0, WAITING - 1)
+            return pipeline.execute(raise_on_error=False)[::2]
+
+    def _count(self, consumers: Sequence[str]) -> list[Any]:
+        with self._bells.pipeline(transaction=False) as pipeline:
+            for consumer in consumers:
+                key = self._key(consumer)
+                pipeline.llen(key)
+                # Writes nothing, since there is no such entry, and is refused where writing is.
+                pipeline.linsert(key, "BEFORE", "nothing", "")
+            return pipeline.execute(raise_on_error=False)
+
+    def _note_failure(self, consumer: str, error: Exception) -> None:
+        if self._ringing.failed(consumer):
+            logger.warning("%s: its doorbell cannot be rung: %s", consumer, said(error))
 
     def _key(self, consumer: str) -> str:
         return f"{self.namespace}:doorbell:{consumer}"
 
 
-class _DoorbellConsumer(dramatiq.Consumer):
-    """Waits for the doorbells of one consumer."""
-
-    def __init__(
-        self, client: redis.Redis, queue_name: str, key: str, prefetch: int, timeout: int
-    ) -> None:
-        self._client = client
-        self._queue_name = queue_name
-        self._key = key
-        self._timeout = timeout / 1000
-        self._free = threading.Semaphore(prefetch)
-        #: Doorbells heard and not answered.  After a reconnection Dramatiq hands the answers to
-        #: what its former consumer heard to this one, which gave out no room for them.
-        self._heard: set[str] = set()
-
-    def __next__(self) -> dramatiq.MessageProxy | None:
-        if not self._free.acquire(timeout=self._timeout):
-            return None
-        try:
-            heard = self._client.blpop([self._key], timeout=self._timeout)
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            self._free.release()
-            raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
-        if heard is None:
-            self._free.release()
-            return None
-        message = dramatiq.MessageProxy(doorbell(self._queue_name))
-        self._heard.add(message.message_id)
-        return message
-
-    def ack(self, message: dramatiq.MessageProxy) -> None:
-        if message.message_id in self._heard:
-            self._heard.remove(message.message_id)
-            self._free.release()
-
-    nack = ack
-
-    def requeue(self, messages: Iterable[dramatiq.MessageProxy]) -> None:
-        """Doorbells that were heard and not answered when the worker stops are rung again."""
-        count = sum(1 for _ in messages)
-        try:
-            if count:
-                self._client.rpush(self._key, *[b""] * count)
-        except redis.RedisError as error:
-            logger.warning("doorbells not given back (%s)", type(error).__name__)
+def _twice(call: Callable[[], list[Any]]) -> list[Any]:
+    """Call again if the connection had been lost before: the server may have been started anew."""
+    began = time.monotonic()
+    try:
+        return call()
+    except redis.ConnectionError:
+        if time.monotonic() - began > PATIENCE / 5:
+            raise
+        return call()
 
 
 def doorbell(consumer: str, queue: str | None = None) -> "dramatiq.Message[None]":

@@ -115,20 +115,28 @@ class Consequences:
         return {id for (id,) in unit.run(self._statements.in_states, asked)}
 
     def _carry_out_revocations(self, unit: UnitOfWork) -> list[Envelope]:
-        """Take back what nobody started.  A command that is being handled right now is locked,
-        and so not taken back: its outcome is not known."""
-        rows = unit.run(
-            self._statements.revoke,
-            {"root": [root for root, _, _ in self._revoke]},
-        )
-        self.woken |= self._settling.close(unit, rows, quiet=True)
-        taken = {id for id, _, _ in rows}
+        """Take back what nobody started, and mark all of it as given up.
+
+        A command that is being handled right now is locked, or leased, and so not taken back: its
+        outcome is not known.  When that run fails, it finds the mark.
+        """
+        roots = sorted({root for root, _, _ in self._revoke})
+        unit.run(self._statements.give_up, {"id": roots})
+        # In a statement of its own: it sees what failed until the mark was set.
+        rows = unit.run(self._statements.revoke, {"root": roots})
+        self.woken |= self._settling.close(unit, [row[:3] for row in rows], quiet=True)
+        taken = {id: started for id, _, _, started in rows}
+        if under_way := [root for root in roots if root not in taken]:
+            told = unit.run(self._statements.recall, {"id": under_way})
+            self.woken |= {consumer for (consumer,) in told}
         return [
             Envelope(
                 id=uuid5(root, f"revoked:{message.id}"),
                 kind=Revoked.kind,
                 category=Category.REPLY,
-                payload=Revoked(step=step, revoked=root in taken).to_json(),
+                payload=Revoked(
+                    step=step, revoked=root in taken, started=taken.get(root, False)
+                ).to_json(),
                 saga_id=message.saga_id,
                 saga=message.saga,
                 causation_id=message.id,

@@ -26,6 +26,7 @@ from internals.inbox import (
     delivery,
 )
 from internals.leased import Leased
+from internals.left import UNREADABLE, Left
 from internals.outbox import Heard, Outbox
 from internals.records import records
 from internals.statements import Statements
@@ -33,7 +34,7 @@ from internals.unit_of_work import Row, UnitOfWork
 from saga.decide import Decision, Verdict, decide
 from saga.definition import Saga
 from saga.envelope import Envelope, saga_consumer
-from saga.errors import PayloadError
+from saga.errors import PayloadError, UnreadableMessage
 from saga.state import SagaState, Status
 
 logger = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ class Orchestrator:
         self._statements = statements
         #: Whether this thread's last hop could not be written, for no passing reason.
         self._refused = threading.local()
+        self._left = Left(self.name)
 
     def handle(
         self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
@@ -247,14 +249,13 @@ class Orchestrator:
         message, batch = delivery.message, folding.batch
         try:
             decided = self._decide(message, stored, folding)
-        except _UnknownVersion as error:
-            batch.leave(delivery, str(error))
-            logger.warning("%s; saga %s is left for one that does", error, message.saga_id)
+        except (_UnknownVersion, _Unreadable) as error:
+            # Another release has the version, the step, or a class that fits: left for it.
+            batch.leave(delivery, str(error), delay=self._left.delay(message.kind, str(error)))
             return
-        except _Unreadable as error:
-            # A release that changed the data without a new version: left for one that fits.
-            batch.leave(delivery, str(error))
-            logger.error("saga %s %s cannot be read here", self._saga, message.saga_id)  # noqa: TRY400
+        except UnreadableMessage as error:
+            why = f"{UNREADABLE}{error}"
+            batch.leave(delivery, why, delay=self._left.delay(message.kind, why))
             return
         except Exception as error:
             # One of the definition's functions raised.  They are pure, so it would raise again.
@@ -291,7 +292,12 @@ class Orchestrator:
         decision = decide(saga, state, message)
         for sent in decision.send:
             self._outbox.check(sent)
-        return _Decided(state, decision, data_to_json(decision.state))
+        data = data_to_json(decision.state)
+        self._outbox.check_size(data, f"{self._saga}: the data after {message.kind}")
+        if decision.state.early != state.early:
+            kept = "".join(early.payload for early in decision.state.early)
+            self._outbox.check_size(kept, f"{self._saga}: what came before it was waited for")
+        return _Decided(state, decision, data)
 
     def _take(
         self, decided: _Decided, message: Envelope, folding: _Folding

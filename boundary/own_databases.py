@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session, scoped_session
 
-from boundary.settings import Settings, psycopg_url
+from boundary.settings import Settings
+from boundary.urls import psycopg_url
 from internals.context import Context
 from internals.database import Database, SqlAlchemyDatabase
 from internals.engines import forget_in_forks, make_engine

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from internals.context import Context
 from internals.forwarding import Forwarder
 from internals.inbox import Inbox
-from internals.outbox import Outbox
 from internals.parcels import Parcelling, context_of, parcels_of
 from internals.reach import Reach
 from internals.relay import Relay
@@ -39,8 +38,9 @@ def remote_relays(runtime: "Runtime") -> Iterator[Relay]:
             runtime.statements,
             [*names, *parcels],
             waiting=partial(_waiting, runtime),
-            ring=lambda woken: runtime.broker.ring(set(map(context_of, woken))),
-            answer=lambda consumer: runtime.answer(context_of(consumer)),
+            ring=lambda woken: runtime.broker.ring(frozenset(map(context_of, woken))),
+            deaf=partial(_deaf, runtime, [*names, *parcels]),
+            answer=lambda consumer: runtime.answer_here(context_of(consumer)),
             grace=runtime.settings.grace,
             quick=parcels,
         )
@@ -55,14 +55,14 @@ def _remote_context(
         return Inbox(consumer, settings.db_schema, statements)
 
     at_home, grace = inbox(context.name), settings.grace
-    outbox = Outbox(statements, grace=grace, max_payload=settings.max_payload)
+    outbox = runtime.outbox(settings.max_payload)
     # For parcels, and what is in them.
-    unlimited = Outbox(statements, grace=grace, max_payload=sys.maxsize)
+    unlimited = runtime.outbox(sys.maxsize)
     return RemoteContext(
         home,
         there,
         Forwarder(at_home, outbox, statements, there, grace=grace),
-        runtime.context_consumer(context, Parcelling(unlimited)),
+        runtime.context_consumer(context, Parcelling(unlimited), there),
         partial(Returner, home, inbox(parcels_of(context.name)), at_home, unlimited, statements),
         runtime.subscribe_once,
     )
@@ -72,4 +72,13 @@ def _waiting(runtime: "Runtime", consumers: Sequence[str]) -> Mapping[str, int] 
     counted = runtime.broker.waiting(sorted(set(map(context_of, consumers))))
     if counted is None:
         return None
-    return {consumer: counted[context_of(consumer)] for consumer in consumers}
+    return {
+        consumer: counted[context_of(consumer)]
+        for consumer in consumers
+        if context_of(consumer) in counted
+    }
+
+
+def _deaf(runtime: "Runtime", consumers: Sequence[str]) -> frozenset[str]:
+    deaf = runtime.broker.deaf()
+    return frozenset(consumer for consumer in consumers if context_of(consumer) in deaf)

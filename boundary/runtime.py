@@ -5,7 +5,7 @@ sagas never opens Redis unless a doorbell is to be rung.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from functools import partial
 from threading import Lock
@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from sqlalchemy import Engine
 
 from boundary.acts import Acted, Acts
+from boundary.answering import Answering
 from boundary.bridges.incoming import IncomingBridge, Receiver
 from boundary.bridges.outgoing import OutgoingBridge, OutgoingConsumer
 from boundary.broker import DoorbellBroker
@@ -36,6 +37,7 @@ from internals.context import Context
 from internals.context_consumer import ContextConsumer
 from internals.database import Database, SqlAlchemyDatabase
 from internals.engines import forget_in_forks, make_engine
+from internals.heartbeat import Heartbeat
 from internals.hop import Colocated, drain
 from internals.ids import uuid7
 from internals.inbox import Inbox
@@ -44,11 +46,14 @@ from internals.once import once
 from internals.outbox import Outbox
 from internals.relay import Relay
 from internals.remote_context import RemoteContext
+from internals.standing_back import StandingBack
 from internals.statements import Statements, statements
 from internals.subscriptions import subscribe
+from internals.succession import LateKeys
 from internals.transactions import Boundary, transaction
 from internals.turn import Turn
 from internals.unit_of_work import UnitOfWork
+from internals.watch import Watch
 from internals.work import Around, depth_here, nothing_around
 from saga.definition import Saga
 from saga.envelope import Category, Envelope, saga_consumer
@@ -119,6 +124,9 @@ class Runtime:
         self.own_databases = OwnDatabases(
             databases or {}, self.settings, self._execution_options, self._open_own
         )
+        self._late_keys = LateKeys()
+        #: Answers in a worker's process who cannot be rung.
+        self.answering = Answering(partial(self.answer, follow=True))
         self._stopping = False
         self._subscribed = False
         self._subscribing = Lock()
@@ -163,27 +171,43 @@ class Runtime:
         for context in self.contexts:
             if isinstance(context, OutgoingBridge):
                 inbox, schema = self._inbox(context.name), self.settings.db_schema
-                found[context.name] = OutgoingConsumer(context, inbox, self._outbox, schema)
+                found[context.name] = OutgoingConsumer(
+                    context, inbox, self._outbox, schema, self._heartbeat
+                )
             elif context.name in self._remote:
                 found[context.name] = self._remote[context.name].forwarder
             elif context.database is None:
-                found[context.name] = self.context_consumer(context, finish)
+                found[context.name] = self.context_consumer(context, finish, self.database)
         for versions in self.sagas.values():
             orchestrator = self._orchestrator(versions)
             found[orchestrator.name] = orchestrator
         return found
 
-    def context_consumer(self, context: Context, ending: Ending) -> ContextConsumer:
-        """Return what handles the deliveries of a context, in whichever database."""
+    @once
+    def watch(self) -> Watch:
+        """Ends the handlers of this process that take too long."""
+        return Watch(
+            limit=self.settings.handler_limit,
+            batch_limit=self.settings.batch_limit,
+            ring=self.ring,
+        )
+
+    def context_consumer(
+        self, context: Context, ending: Ending, database: Database
+    ) -> ContextConsumer:
+        """Return what handles the deliveries of a context, in this database."""
         return ContextConsumer(
             context,
+            database,
             self._inbox(context.name),
             self._outbox,
+            self.watch,
             budget=self.settings.budget,
             suspect_starts=self.settings.suspect_starts,
             yields=self.settings.yields,
             around=self._around,
             ending=ending,
+            heartbeat=self._heartbeat,
         )
 
     @once
@@ -194,6 +218,14 @@ class Runtime:
     @once
     def _turns(self) -> dict[str, Turn]:
         return {name: Turn(self.settings.budget) for name in self.consumers}
+
+    @once
+    def _standing_back(self) -> dict[str, StandingBack]:
+        probes = Lock()
+        return {
+            name: StandingBack(probes, partial(self.ring, frozenset({name})))
+            for name in self.consumers
+        }
 
     def start(
         self,
@@ -244,7 +276,7 @@ class Runtime:
         ]
         with self._bounded(unit, _keys_of(saga, chosen)):
             ids, woken = self._starter.start(unit, saga, items, chosen)
-        unit.on_commit(lambda: self.broker.ring(woken))
+        unit.on_commit(lambda: self.ring(woken))
         return ids
 
     def publish(self, handle: Handle, event: Event) -> UUID:
@@ -267,7 +299,7 @@ class Runtime:
         self._outbox.check_depth(message.depth, event.kind)
         with self._bounded(unit, f"the ordering key of {event.kind}"):
             woken = self._outbox.send(unit, [message])
-        unit.on_commit(lambda: self.broker.ring(woken))
+        unit.on_commit(lambda: self.ring(woken))
         return id
 
     def signal(
@@ -286,17 +318,18 @@ class Runtime:
         unit = self._joined(handle)
         with self._bounded(unit, f"saga {saga_id}"):
             woken = self.acts.signal(unit, saga_id, event, id=id)
-        unit.on_commit(lambda: self.broker.ring(woken))
+        unit.on_commit(lambda: self.ring(woken))
 
     def cancel(self, handle: Handle, saga_id: UUID, *, reason: str, actor: str) -> Acted:
-        """Cancel a saga in the caller's transaction: it turns back once it is known where it
-        stands.  Raises `UnknownSaga`, `ActRefused` (after the pivot, say), `NoTransaction` and
-        `StillLocked`.
+        """Cancel a saga in the caller's transaction: it turns back, stuck or not.
+
+        What nobody has begun is taken back, and what is being handled is awaited.  Raises
+        `UnknownSaga`, `ActRefused` (after the pivot, say), `NoTransaction` and `StillLocked`.
         """
         unit = self._joined(handle)
         with self._bounded(unit, f"saga {saga_id}"):
             acted = self.acts.act(unit, saga_id, Cancelled(reason=reason), actor=actor)
-        unit.on_commit(lambda: self.broker.ring(acted.woken))
+        unit.on_commit(lambda: self.ring(acted.woken))
         return acted
 
     def _joined(self, handle: Handle) -> UnitOfWork:
@@ -322,8 +355,10 @@ class Runtime:
             list(self.consumers),
             waiting=self.broker.waiting,
             ring=self.broker.ring,
-            answer=self.answer,
+            deaf=self.broker.deaf,
+            answer=self.answer_here,
             grace=self.settings.grace,
+            late=self._late_keys,
             forwarded=list(self._remote),
             quick=list(self._remote),
         )
@@ -342,6 +377,23 @@ class Runtime:
         with transaction(self.database, Boundary.SUBSCRIBE) as unit:
             subscribe(unit, self.statements, self.contexts)
 
+    def ring(self, consumers: Set[str]) -> None:
+        """Ring these consumers' doorbells.
+
+        Those of this process whose doorbells cannot ring are answered in a worker's own threads;
+        without a worker they are left to the workers' relays.
+        """
+        unrung = self.broker.ring(consumers)
+        if unrung:
+            self.answering.ask(unrung & self.consumers.keys())
+
+    def answer_here(self, consumer: str) -> None:
+        """Answer a consumer without a doorbell: in a worker's own threads, or else in this one."""
+        if self.answering.running:
+            self.answering.ask([consumer])
+        else:
+            self.answer(consumer)
+
     def answer(self, consumer: str, *, follow: bool = False) -> int:
         """Answer a doorbell in this thread: handle what the consumer has due.
 
@@ -359,8 +411,11 @@ class Runtime:
             self.subscribe_once()
         while next_:
             name = next_.pop()
-            turn, ring = self._turns[name], self.broker.ring
-            drained: Callable[..., int] = partial(drain, self.database, self.consumers[name])
+            turn, ring = self._turns[name], self.ring
+            standing_back = self._standing_back[name]
+            drained: Callable[..., int] = partial(
+                drain, self.database, self.consumers[name], gave_way=standing_back.gave_way
+            )
             if name in self._remote:
                 drained = self._remote[name].answer
             once = partial(drained, ring, limit=self.settings.batch, hopping=turn.hopping)
@@ -368,7 +423,8 @@ class Runtime:
                 once = partial(once, colocated=self._colocated)
             if follow and time.monotonic() < until:
                 once = partial(once, follow=partial(self._follow, next_))
-            settled += turn.run(once, partial(ring, frozenset({name})))
+            with standing_back.trying() as may:
+                settled += turn.run(once, partial(ring, frozenset({name}))) if may else 0
         return settled
 
     def receiver(self, name: str) -> Receiver:
@@ -378,13 +434,17 @@ class Runtime:
             known = f"it has {', '.join(bridges)}" if bridges else "it has none at all"
             raise DefinitionError(f"there is no incoming bridge {name!r} here; {known}")
         self.subscribe_once()
+        bridge = bridges[name]
+        outgoing = tuple(c.name for c in self.contexts if isinstance(c, OutgoingBridge))
         return Receiver(
-            bridges[name],
+            bridge,
             self.database,
             self._outbox,
             self.settings.db_schema,
             self.settings.max_payload,
-            self.broker.ring,
+            self.ring,
+            outgoing if bridge.answers is None else bridge.answers,
+            self.settings.max_depth,
         )
 
     def follow_no_further(self) -> None:
@@ -397,7 +457,7 @@ class Runtime:
             here = next(iter(woken & self.consumers.keys()), None)
         if here is not None:
             next_.append(here)
-        self.broker.ring(woken - {here})
+        self.ring(woken - {here})
 
     @once
     def _colocated(self) -> Mapping[str, Colocated]:
@@ -438,12 +498,22 @@ class Runtime:
 
     @once
     def _outbox(self) -> Outbox:
+        return self.outbox(self.settings.max_payload)
+
+    def outbox(self, max_payload: int) -> Outbox:
+        """Return home's outbox with this limit of a payload, in bytes."""
         return Outbox(
             self.statements,
             grace=self.settings.grace,
-            max_payload=self.settings.max_payload,
+            max_payload=max_payload,
             max_depth=self.settings.max_depth,
+            late=self._late_keys,
         )
+
+    @once
+    def _heartbeat(self) -> Heartbeat:
+        """One for the whole process, whatever its consumers run under leases."""
+        return Heartbeat(self.statements)
 
     @once
     def acts(self) -> Acts:

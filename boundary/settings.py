@@ -1,17 +1,18 @@
 """Settings: read from ``SAGA_…`` environment variables, or given in code."""
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from boundary.urls import psycopg_url, redis_url
 from internals.bounds import FROZEN_AFTER
 from internals.context_consumer import SUSPECT_STARTS
 from internals.giving_way import YIELDS
 from internals.hop import BATCH
 from internals.outbox import DEFAULT_MAX_DEPTH, DEFAULT_MAX_PAYLOAD
 from internals.tables import SCHEMA
+from internals.watch import BATCH_LIMIT, LIMIT
 
 
 class Settings(BaseSettings):
@@ -38,6 +39,12 @@ class Settings(BaseSettings):
     embedded_dir: Path | None = Field(None, description="folder of the embedded servers")
     batch: int = Field(BATCH, ge=1, description="deliveries of one hop at most")
     budget: float = Field(0.1, gt=0, description="seconds after which a batch takes no more")
+    handler_limit: float = Field(
+        LIMIT, gt=0, description="seconds that a handler may run which declares no limit"
+    )
+    batch_limit: float = Field(
+        BATCH_LIMIT, gt=0, description="seconds that a handler may hold up the others of its batch"
+    )
     grace: float = Field(1.0, gt=0, description="seconds until a delivery counts as late")
     max_payload: int = Field(DEFAULT_MAX_PAYLOAD, ge=1, description="bytes of a payload at most")
     max_depth: int = Field(
@@ -76,25 +83,4 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
-        schemes = ("redis://", "rediss://", "unix://")
-        if url is not None and not url.get_secret_value().startswith(schemes):
-            raise ValueError("give a Redis URL: redis://:password@host:port/0")
-        if url is not None:
-            _check_port(url)
-        return url
-
-
-def psycopg_url(url: str) -> str:
-    """Return a Postgres URL as SQLAlchemy takes it; raises `ValueError` for any other."""
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
-        raise ValueError("give a Postgres URL: postgresql://user:password@host:port/database")
-    _check_port(SecretStr(url))
-    return f"postgresql+psycopg://{rest}"
-
-
-def _check_port(url: SecretStr) -> None:
-    try:
-        urlsplit(url.get_secret_value()).port  # noqa: B018 - reading it is the check
-    except ValueError:
-        raise ValueError("the port of the URL must be a number from 1 to 65535") from None
+        return None if url is None else SecretStr(redis_url(url.get_secret_value()))

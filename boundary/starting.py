@@ -1,11 +1,12 @@
 """Starting sagas: in the caller's transaction, once for each business key."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from boundary.saga_rows import data_to_json, saga_record
 from internals.failures import storable
@@ -18,8 +19,9 @@ from internals.work import Work, depth_here, handling
 from saga.decide import Decision, decide, start_message
 from saga.definition import Saga
 from saga.envelope import Envelope
-from saga.errors import DefinitionError, KeyConflict
+from saga.errors import DefinitionError, KeyConflict, PayloadError
 from saga.functions import check_returned
+from saga.json_text import dump_json, read_json
 from saga.state import SagaState
 
 D = TypeVar("D", bound=BaseModel)
@@ -118,17 +120,19 @@ class Starter:
                 "payload": [begun[i][0].payload for i in taken],
             },
         )
+        stored = {item: (id, same, text) for item, id, same, text in rows}
         # A key that this very call starts has no start message yet; its data is compared here.
-        stored = {item: (id, same) for item, id, same in rows}
-        first = {keys[i]: d for i, (_, d) in enumerate(begun) if d.state.id in inserted}
+        first = {keys[i]: begun[i] for i in range(len(begun)) if begun[i][1].state.id in inserted}
         found: dict[int, UUID] = {}
         for i in taken:
-            key, data = keys[i], begun[i][1].state.data
+            key, payload = keys[i], begun[i][0].payload
             assert key is not None  # without a key nothing can be taken
             if key in first:
-                id, same = first[key].state.id, first[key].state.data == data
+                start, decision = first[key]
+                id, same = decision.state.id, _same_json(start.payload, payload)
             else:
-                id, same = stored[i]
+                id, same, text = stored[i]
+                same = same or _same_data(saga, text, payload)
             if not same:
                 raise KeyConflict(
                     f"{saga.name} {key!r} was started before with other data, as saga {id}; "
@@ -136,6 +140,23 @@ class Starter:
                 )
             found[i] = id
         return found
+
+
+def _same_data(saga: Saga[D], stored: str, given: str) -> bool:
+    """Whether a saga was started with what is the same data to the class of today.
+
+    It may have been written by a release whose class had fewer fields, or more.
+    """
+    try:
+        read = dump_json(read_json(saga.data, stored), "the data of then")
+    except (ValidationError, PayloadError):
+        return False
+    return _same_json(read, given)
+
+
+def _same_json(one: str, other: str) -> bool:
+    """Whether two texts say the same; the order of a mapping's keys says nothing."""
+    return one == other or bool(json.loads(one) == json.loads(other))
 
 
 def business_key(saga: Saga[D], data: D, key: str | None) -> str | None:

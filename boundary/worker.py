@@ -9,6 +9,7 @@ import dramatiq
 from dramatiq.encoder import PickleEncoder
 
 from boundary.broker import DOORBELL
+from boundary.orphans import end_with_parent
 from internals.failures import is_transient
 from internals.relay import Relay
 from saga.errors import DefinitionError
@@ -22,8 +23,8 @@ logger = logging.getLogger(__name__)
 def install_worker(runtime: "Runtime") -> None:
     """Declare the doorbell actor and the queues of this runtime's consumers on its broker.
 
-    Raises `DefinitionError` where Dramatiq's global encoder is the pickle encoder: whoever can
-    write to Redis could then run code in the workers.
+    Raises `DefinitionError` where Dramatiq's global encoder is the pickle encoder (whoever can
+    write to Redis could then run code in the workers), and for a broker that another runtime has.
     """
     if isinstance(dramatiq.get_encoder(), PickleEncoder):
         raise DefinitionError(
@@ -31,8 +32,14 @@ def install_worker(runtime: "Runtime") -> None:
             "run code here; use dramatiq.set_encoder(JSONEncoder())"
         )
     broker = runtime.broker.carrier
-    if DOORBELL in broker.get_declared_actors():
+    served = [each for each in broker.middleware if isinstance(each, RelayThread)]
+    if any(each.runtime is runtime for each in served):
         return
+    if served:
+        raise DefinitionError(
+            "this Dramatiq broker carries the doorbells of another Runtime already; give all sagas "
+            "and contexts to one Runtime, or this one a broker of its own"
+        )
     for context in runtime.contexts:
         if context.database is not None and context.database not in runtime.own_databases:
             logger.warning(
@@ -56,19 +63,23 @@ def install_worker(runtime: "Runtime") -> None:
 
 
 class RelayThread(dramatiq.Middleware):
-    """Runs a relay for each database beside the worker threads.
+    """Runs a relay for each database beside the worker threads, and answers who cannot be rung.
 
     Nothing is promised here: a process whose relay did not start is one relay fewer.
     """
 
     def __init__(self, runtime: "Runtime") -> None:
-        self._runtime = runtime
+        self.runtime = runtime
         self._stop = threading.Event()
+        self._relays: list[Relay] = []
         self._threads: list[threading.Thread] = []
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: Any) -> None:
+        end_with_parent()
         self._stop.clear()
-        home, *others = self._runtime.relays()
+        self.runtime.answering.start(worker.worker_threads)
+        self._relays = self.runtime.relays()
+        home, *others = self._relays
         runs = [partial(self._run, home), *(partial(other.run, self._stop) for other in others)]
         self._threads = [
             threading.Thread(target=run, name="saga-relay", daemon=True) for run in runs
@@ -78,13 +89,17 @@ class RelayThread(dramatiq.Middleware):
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:
         self._stop.set()
-        self._runtime.follow_no_further()
+        self.runtime.follow_no_further()
+        self.runtime.answering.stop()
+        for relay in self._relays:
+            relay.hurry()
         for thread in self._threads:
             thread.join()
 
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:
+        self.runtime.answering.join()
         # Dramatiq ends its processes without running exit handlers.
-        self._runtime.close()
+        self.runtime.close()
 
     def _run(self, home: Relay) -> None:
         self._subscribe()
@@ -97,7 +112,7 @@ class RelayThread(dramatiq.Middleware):
         """
         while not self._stop.is_set():
             try:
-                self._runtime.subscribe_once()
+                self.runtime.subscribe_once()
             except Exception as error:
                 logger.warning("not subscribed yet: %s", type(error).__name__)
                 self._stop.wait(1.0)

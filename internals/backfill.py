@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from internals.causal_sql import FIRST_OF_ITS_KEY, NEVER, OPEN
+from internals.ordering_sql import HAND_OVER
 from internals.statements import statements
 from internals.unit_of_work import Row, UnitOfWork
 from saga.errors import ActRefused
@@ -208,6 +209,7 @@ class Backfill:
 
     def hand(self, unit: UnitOfWork, limit: int) -> Portion:
         """Hand over the next `limit` past events, or as many as are left."""
+        self._run(unit, HAND_OVER)
         rows = self._run(unit, _HAND, limit=limit, window=WINDOW)
         if not rows:
             return Portion(0, last=True)  # somebody else has finished it

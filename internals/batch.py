@@ -3,7 +3,7 @@
 import logging
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 from uuid import UUID
 
@@ -11,20 +11,19 @@ from internals.failures import describe, storable
 from internals.giving_way import YIELDS, is_over, wait
 from internals.ids import uuid7
 from internals.inbox import Delivery, DeliveryState, Inbox, Settlement
-from internals.outbox import Heard, Outbox, woken
+from internals.lock_waits import KEY_WAIT
+from internals.outbox import Heard, Outbox, held_up, woken
 from internals.settling import Closing
 from internals.undo import STANDS
 from internals.unit_of_work import UnitOfWork
 from saga.causal import is_counted, is_undoing
 from saga.envelope import Category, Envelope, saga_consumer
 from saga.errors import Rejected, TooDeep
-from saga.messages import Done, Faulted, Message, Refused, Undo
+from saga.messages import Done, Faulted, Message, Refused, Revoked, Undo
 from saga.retry import Retry
 
 logger = logging.getLogger(__name__)
 
-#: Seconds until a delivery that this worker does not know is looked at again, by whom ever.
-UNKNOWN_DELAY = 5.0
 
 #: Characters of a rejection's reason that are sent on.
 _MAX_REASON = 2000
@@ -41,6 +40,18 @@ class Outcome:
     error: Exception | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A run that failed; the fields are the arguments of `Batch.fail`."""
+
+    delivery: Delivery
+    error: Exception
+    retry: Retry
+    attempts: int
+    external: bool = False
+    took: float | None = None
+
+
 @dataclass(slots=True)
 class Batch:
     """The settlements of one consumer's deliveries, and the messages that go with them."""
@@ -54,14 +65,31 @@ class Batch:
     closed: list[Closing] = field(default_factory=list)
     #: Ordering keys of deliveries that are over, so that the next may go on.
     keys: set[str] = field(default_factory=set)
+    #: Runs that failed of commands that their saga may have given up meanwhile.
+    failed: list[Failed] = field(default_factory=list)
     #: Handlers that raised without a savepoint, by message and failed runs so far: they are not run
     #: again where the batch is.
     known: dict[tuple[UUID, int], Outcome] = field(default_factory=dict)
+    #: How long an ordering key is waited for; None for as long as the transaction waits for any lock.
+    key_wait: str | None = KEY_WAIT
+
+    @property
+    def has_result(self) -> bool:
+        """Whether a delivery is over by it: one that failed or gave way is not."""
+        return any(settled.state is DeliveryState.DONE for settled in self.settlements)
 
     def succeed(
-        self, delivery: Delivery, sent: Iterable[Envelope], *, took: float | None = None
+        self,
+        delivery: Delivery,
+        sent: Iterable[Envelope],
+        *,
+        took: float | None = None,
+        note: str | None = None,
     ) -> None:
-        """The handler returned: what it sent goes out, and the step's own command is answered."""
+        """The handler returned: what it sent goes out, and the step's own command is answered.
+
+        The note is kept with the delivery; it must begin as the undo knows it.
+        """
         message = delivery.message
         sent = list(sent)
         self.messages.extend(sent)
@@ -71,7 +99,7 @@ class Batch:
         if message.id == message.root_id and Done.kind in message.awaits and not answered:
             self.messages.append(self._reply(message, Done()))
         # Beside "settled" a step awaits what says no, and nothing else.
-        self._close(delivery, took=took, refuses=answered)
+        self._close(delivery, error=note, took=took, refuses=answered)
 
     def reject(self, delivery: Delivery, rejection: Rejected, *, took: float | None = None) -> None:
         """The business said no: the saga hears of it, if there is one."""
@@ -96,6 +124,43 @@ class Batch:
         """What it belongs to is being undone, so it is not handled any more."""
         self._close(delivery, DeliveryState.REVOKED, error="revoked: its step was undone")
 
+    def note_failed(self, failed: Failed) -> None:
+        """The handler failed.  Of a saga's own command it is judged at the end what that means."""
+        message = failed.delivery.message
+        if message.saga is not None and message.id == message.root_id:
+            self.failed.append(failed)
+        else:
+            self._fail(failed)
+
+    def judge_failed(self, unit: UnitOfWork, inbox: Inbox) -> None:
+        """Try failed commands again or park them, but for those that were given up meanwhile.
+
+        As late as can be, since who gives one up waits from here on until the commit.
+        """
+        if not self.failed:
+            return
+        given_up = inbox.given_up(unit, (f.delivery.message.id for f in self.failed))
+        for failed in self.failed:
+            started = given_up.get(failed.delivery.message.id)
+            if started is None:
+                self._fail(failed)
+                continue
+            delivery = replace(failed.delivery, given_up=True, started=started)
+            self.give_up(delivery, failed.error, took=failed.took)
+        self.failed.clear()
+
+    def give_up(
+        self, delivery: Delivery, error: Exception | None = None, *, took: float | None = None
+    ) -> None:
+        """Its saga gave the command up, so no run of it is started any more, nor once more."""
+        why = "revoked: its step was given up"
+        if error is not None:
+            why = f"{describe(error)}; {why}"
+        revoked = Revoked(revoked=True, started=delivery.started)
+        self.messages.append(self._reply(delivery.message, revoked))
+        # The saga hears of it; that all is done could overtake it.
+        self._close(delivery, DeliveryState.REVOKED, error=why, took=took, refuses=True)
+
     def fail(
         self,
         delivery: Delivery,
@@ -107,6 +172,7 @@ class Batch:
         took: float | None = None,
         yields: int = 0,
         least: float = 0.0,
+        alone: bool = False,
     ) -> None:
         """The handler failed for the `attempts`-th time: it is tried again later, or parked.
 
@@ -119,6 +185,7 @@ class Batch:
             took: Seconds that it ran.
             yields: Runs in a row that gave way to the database, if this one did.
             least: Seconds until the next run at least.
+            alone: Whether the next run is to be in no batch.
         """
         message = delivery.message
         policy = retry.overridden_by(message.retry)
@@ -150,6 +217,7 @@ class Batch:
                 delay=delay,
                 took=took,
                 yields=yields,
+                alone=alone,
             )
         )
         logger.warning(
@@ -219,7 +287,13 @@ class Batch:
         logger.info("%s: %s gave way and is run again in %.1f s", self.consumer, kind, delay)
 
     def leave(
-        self, delivery: Delivery, error: str, *, delay: float = UNKNOWN_DELAY, yields: int = 0
+        self,
+        delivery: Delivery,
+        error: str,
+        *,
+        delay: float,
+        yields: int = 0,
+        alone: bool = False,
     ) -> None:
         """Leave a delivery pending, due again in `delay` seconds, without counting a failure."""
         self.settlements.append(
@@ -230,7 +304,18 @@ class Batch:
                 attempts=delivery.attempts,
                 delay=delay,
                 yields=yields,
+                alone=alone,
             )
+        )
+
+    def _fail(self, failed: Failed) -> None:
+        self.fail(
+            failed.delivery,
+            failed.error,
+            failed.retry,
+            attempts=failed.attempts,
+            external=failed.external,
+            took=failed.took,
         )
 
     def _close(
@@ -322,13 +407,16 @@ def finish(
     Returns the consumers that got something; their doorbells are to be rung after the commit.
     Raises `IdConflict` where another message has the id of one that is sent.
     """
+    batch.judge_failed(unit, inbox)
     if not (batch.settlements or batch.messages):
         return frozenset()
     folded = _fold(unit, batch, folders) if folders else None
     if folded is None:
-        messages = outbox.parameters(batch.messages)
+        messages = outbox.parameters(batch.messages, key_wait=batch.key_wait)
     else:
-        messages = outbox.parameters((*batch.messages, *folded.messages), folded.heard)
+        messages = outbox.parameters(
+            (*batch.messages, *folded.messages), folded.heard, key_wait=batch.key_wait
+        )
         batch.messages.extend(folded.messages)
         sagas = folded.sagas
     rows = inbox.finish(unit, batch.settlements, messages, sagas)
@@ -338,7 +426,7 @@ def finish(
     got |= outbox.settling.count(unit, batch.messages, batch.closed, consumer=batch.consumer)
     if folded is not None:
         got |= folded.then()
-    got |= outbox.settling.wake(unit, batch.keys)
+    got |= outbox.settling.wake(unit, batch.keys | held_up(rows))
     return frozenset(got)
 
 

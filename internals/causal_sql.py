@@ -6,6 +6,9 @@ None of it runs for messages that nobody counts and subscriptions that have no o
 #: When a delivery is due that waits for another one of its key, or for its subscription.
 NEVER = "timestamptz '9000-01-01 00:00:00+00'"
 
+#: How the note begins that is kept with a delivery which is done, and whose run was slow.
+OVERRAN = "took longer than its lease"
+
 #: Deliveries that hold up those behind them.  The index on them has these words too.
 OPEN = "('pending', 'parked')"
 
@@ -14,34 +17,6 @@ OPEN = "('pending', 'parked')"
 FIRST_OF_ITS_KEY = f"""(i.ordering_key IS NULL OR NOT EXISTS (
     SELECT FROM {{schema}}.inbox AS e WHERE e.ordering_key = i.ordering_key
     AND e.state IN {OPEN} AND e.ordering_no < i.ordering_no))"""
-
-# Whether a row `i` waits for more than those before it: past events are being handed to its
-# consumer, and it is a live one.
-_NOT_HELD = """(i.backfill OR NOT EXISTS (
-    SELECT FROM {schema}.subscription AS s JOIN {schema}.outbox AS o ON o.kind = s.kind
-    WHERE o.id = i.message_id AND s.consumer = i.consumer AND s.held))"""
-
-# The consumer whose turn it is with each key, if it is held up still.  What is held until past
-# events were handed over goes on being held.
-WAKE = f"""
-UPDATE {{schema}}.inbox AS i
-SET due_at = now(), ring_at = clock_timestamp() + %(grace)s * interval '1 second'
-FROM (SELECT DISTINCT key FROM unnest(%(keys)s::text[]) AS keys (key)) AS k CROSS JOIN LATERAL (
-    SELECT message_id, consumer FROM {{schema}}.inbox
-    WHERE ordering_key = k.key AND state IN {OPEN} ORDER BY ordering_no LIMIT 1
-) AS head
-WHERE i.message_id = head.message_id AND i.consumer = head.consumer
-  AND i.state = 'pending' AND i.due_at = {NEVER} AND {_NOT_HELD}
-RETURNING i.consumer
-"""
-
-# Keys whose first delivery is held up: its predecessor was settled while it was being sent.
-HELD_UP = f"""
-SELECT DISTINCT i.ordering_key FROM {{schema}}.inbox AS i
-WHERE i.ordering_key IS NOT NULL AND i.state IN {OPEN} AND i.state = 'pending'
-  AND i.due_at = {NEVER} AND {FIRST_OF_ITS_KEY} AND {_NOT_HELD}
-LIMIT 1000
-"""
 
 # A saga is told once that nothing is open any more, by whoever closed the last delivery.
 _TELLING = """
@@ -89,7 +64,11 @@ WITH opened AS (
         SELECT root, -n, cause, coalesce(quiet, false), place FROM closed
     ) AS each GROUP BY root_id
 ), held AS MATERIALIZED (
-    SELECT s.root_id FROM (SELECT root_id FROM change ORDER BY root_id) AS c
+    SELECT s.root_id FROM (
+        SELECT root_id, set_config(
+            'lock_timeout', coalesce(%(key_wait)s, current_setting('lock_timeout')), true)
+        FROM change ORDER BY root_id
+    ) AS c
     CROSS JOIN LATERAL (
         SELECT root_id FROM {{schema}}.settling WHERE root_id = c.root_id FOR UPDATE) AS s
 ), changed AS (
@@ -170,7 +149,7 @@ WITH RECURSIVE {_BELOW}, ran AS (
     FROM below JOIN {{schema}}.inbox AS i ON i.message_id = below.id
     JOIN {{schema}}.outbox AS o ON o.id = below.id
     WHERE i.consumer NOT LIKE 'saga.%%'
-      AND (i.state = 'done' AND i.last_error IS NULL
+      AND (i.state = 'done' AND (i.last_error IS NULL OR i.last_error LIKE '{OVERRAN}%%')
            OR i.state = 'revoked' AND i.started_at IS NOT NULL)
 ), sent AS (
     INSERT INTO {{schema}}.outbox

@@ -1,6 +1,6 @@
 """Consumer: whoever has an inbox, and what one hop of it did."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -18,6 +18,19 @@ class Unprotected(RunAgain):
 
     The consumer takes care from now on.
     """
+
+
+class Overran(Exception):
+    """A handler was ended, and the hop's session with it: whatever it had claimed is free.
+
+    Args:
+        settle: Writes down what becomes of the handler's delivery, in another transaction;
+            returns the consumers to ring.
+    """
+
+    def __init__(self, settle: Callable[[UnitOfWork], frozenset[str]]) -> None:
+        super().__init__()
+        self.settle = settle
 
 
 @dataclass(frozen=True, slots=True)

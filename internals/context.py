@@ -53,6 +53,8 @@ class Handler:
     undo: Callable[..., None] | NoUndo | None = None
     #: The event's field whose deliveries of equal value go in order.
     ordered_by: str | None = None
+    #: How long a run may take; None where nobody said.
+    limit: timedelta | None = None
 
     def read(self, message: Envelope) -> Message:
         """Return the message; raises `Unreadable` where the class here does not fit it."""
@@ -115,6 +117,7 @@ class Context:
         retry: Retry = DEFAULT_RETRY,
         external: bool = False,
         lease: timedelta = timedelta(minutes=1),
+        limit: timedelta | None = None,
         undo: UndoOf[C] = None,
     ) -> Callable[[Callable[[C, Work], None]], Callable[[C, Work], None]]:
         """Declare the one handler of a command.
@@ -126,6 +129,9 @@ class Context:
             external: It acts outside the database (HTTP, e-mail): no transaction is open while it
                 runs; it is given a stable `idempotency_key`, and writes after `work.begin()`.
             lease: How long an external handler may take before another worker runs it again.
+            limit: How long a run may take.  It is ended then, has failed, and is tried again as
+                `retry` says.  By default that is what the setting `handler_limit` says, and for
+                an external handler ten times its lease.
             undo: Undoes what the handler did, given the same command, where a step is compensated
                 with `CAUSAL`; or `no_undo` with the reason why that cannot be.  It may emit what
                 the handler may, and is run, retried and parked as the handler is.
@@ -141,7 +147,7 @@ class Context:
                 f"{command_recipient(command.kind)!r}; rename one of them"
             )
         return lambda function: self._add(
-            Handler(command, function, emits, retry, external, lease, undo)
+            Handler(command, function, emits, retry, external, lease, undo, limit=limit)
         )
 
     def reacts_to(
@@ -152,6 +158,7 @@ class Context:
         retry: Retry = DEFAULT_RETRY,
         external: bool = False,
         lease: timedelta = timedelta(minutes=1),
+        limit: timedelta | None = None,
         undo: UndoOf[E] = None,
         ordered_by: str | None = None,
     ) -> Callable[[Callable[[E, Work], None]], Callable[[E, Work], None]]:
@@ -163,6 +170,7 @@ class Context:
             retry: How often it is tried.
             external: As in `handles`.
             lease: As in `handles`.
+            limit: As in `handles`.
             undo: As in `handles`.
             ordered_by: A field of the event (``flight``, or ``flight.number`` within another).
                 Events with the same value are handled in the order in which they were committed,
@@ -177,7 +185,7 @@ class Context:
         if ordered_by is not None:
             check_ordered_by(event, ordered_by, f"Context {self.name!r}: {event.kind!r}")
         return lambda function: self._add(
-            Handler(event, function, emits, retry, external, lease, undo, ordered_by)
+            Handler(event, function, emits, retry, external, lease, undo, ordered_by, limit)
         )
 
     @property
@@ -211,7 +219,13 @@ class Context:
             self.undos[message.kind] = undo
         elif undo is not None:
             self.undos[message.kind] = UndoHandler(
-                message, undo, emits, handler.retry, handler.external, handler.lease
+                message,
+                undo,
+                emits,
+                handler.retry,
+                handler.external,
+                handler.lease,
+                limit=handler.limit,
             )
         self.handlers[message.kind] = handler
         return function
@@ -236,6 +250,8 @@ class Context:
                 f"not {handler.retry!r}"
             )
         check_duration(handler.lease, f"{of}lease of {name!r}")
+        if handler.limit is not None:
+            check_duration(handler.limit, f"{of}limit of {name!r}")
         if undo is not None and not isinstance(undo, NoUndo):
             if not callable(undo):
                 raise DefinitionError(

@@ -4,31 +4,34 @@ import logging
 import threading
 import time
 from collections.abc import Container, Mapping
+from functools import partial
 from uuid import UUID
 
-from internals.batch import NOBODY, Batch, Ending, Folder, Outcome, finish
-from internals.consumer import Handled, Unprotected
-from internals.context import Context, Handler
+from internals.batch import NOBODY, Batch, Ending, Failed, Folder, Outcome, finish
+from internals.consumer import Handled, Overran, Unprotected
+from internals.context import Context, Handler, Unreadable
 from internals.database import Database
 from internals.failures import is_passing, is_server_trouble
 from internals.giving_way import YIELDS
-from internals.inbox import Delivery, Inbox
-from internals.leased import Leased, run_leased
+from internals.heartbeat import Heartbeat, Held
+from internals.inbox import SUSPECT_RINGS, Delivery, Inbox
+from internals.leased import Leased, run_leased, seconds_of
+from internals.left import UNHANDLED, UNREADABLE, Left
 from internals.outbox import Outbox
 from internals.taken import TakenIds
+from internals.transactions import Boundary, transaction
 from internals.undo import NoUndo
 from internals.unit_of_work import UnitOfWork
+from internals.watch import Run, Watch
 from internals.work import Around, Work, nothing_around
-from saga.errors import Rejected
+from saga.errors import Rejected, TookTooLong
 
 logger = logging.getLogger(__name__)
 
 #: Deliveries that a batch may have however fast the handlers are.
 _FASTEST = 1024
-
-#: So many rings of the relay for one delivery say that whoever claimed it did not live to settle
-#: it.  It is then started alone, and each start is counted before it is run.
-SUSPECT_RINGS = 3
+#: Deliveries of the first batch of a process, which does not know yet how fast they are.
+FIRST_BATCH = 4
 
 #: So often at least a suspect is started before it is parked: where workers are killed all the
 #: time, dying with one's worker a few times is no proof.
@@ -46,31 +49,41 @@ class ContextConsumer:
 
     Args:
         context: Its handlers.
+        database: Where the inbox is: what becomes of a handler that hangs is written there.
         inbox: Its deliveries.
         outbox: Where what they send is written.
+        watch: Ends handlers that take too long; the runtime has one for all of its consumers.
         budget: Seconds after which a batch takes no further delivery, so that slow handlers
             make small batches.
+        first: Deliveries of the first batch; it doubles as long as handlers are quick.
         suspect_starts: Starts of a delivery that seems to kill its workers, before it is parked.
         yields: Runs of a delivery in a row that may give way to the database before they count.
         around: Entered around each run of a handler, within its transaction: what a host
             framework sets up for its own code, such as an application context.
         ending: How batches are written.
+        heartbeat: Renews the leases of this process; one of its own if not given.
     """
 
     def __init__(
         self,
         context: Context,
+        database: Database,
         inbox: Inbox,
         outbox: Outbox,
+        watch: Watch,
         *,
         budget: float,
+        first: int = FIRST_BATCH,
         suspect_starts: int = SUSPECT_STARTS,
         yields: int = YIELDS,
         around: Around = nothing_around,
         ending: Ending = finish,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         self.name = context.name
         self._context = context
+        self._database = database
+        self._watch = watch
         self._inbox = inbox
         self._outbox = outbox
         self._budget = budget
@@ -78,11 +91,13 @@ class ContextConsumer:
         self._yields = yields
         self._around = around
         self._ending = ending
-        self._pace = _FASTEST
+        self._pace = first
         #: For so many deliveries more each handler has a savepoint.
         self._careful = 0
         self._undone = threading.local()
         self._taken = TakenIds()
+        self._left = Left(self.name)
+        self._heartbeat = heartbeat or Heartbeat(inbox.statements)
 
     def handle(
         self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
@@ -104,7 +119,7 @@ class ContextConsumer:
                 self._pace = position
                 left += len(deliveries) - position
                 break
-            handler = to_run(self._context, delivery, undone, batch)
+            handler = to_run(self._context, delivery, undone, batch, self._left)
             if handler is None:
                 continue
             if not handler.external and delivery.rings < SUSPECT_RINGS:
@@ -122,15 +137,18 @@ class ContextConsumer:
         )
 
     def finish(self, database: Database, leased: Leased) -> frozenset[str]:
-        return run_leased(
-            database,
-            leased,
-            self._inbox,
-            self._outbox,
-            self._around,
-            self._ending,
-            yields=self._yields,
-        )
+        held = Held(self.name, (leased.delivery.message.id,), leased.lease, leased.seconds)
+        with self._heartbeat.keep(database, held):
+            return run_leased(
+                database,
+                leased,
+                self._inbox,
+                self._outbox,
+                self._around,
+                self._ending,
+                yields=self._yields,
+                watch=self._watch,
+            )
 
     def _run(
         self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch, *, alone: bool
@@ -145,11 +163,13 @@ class ContextConsumer:
             self._careful -= self._careful > 0
         elif isinstance(error, Rejected):
             batch.reject(delivery, error, took=took)
+        elif isinstance(error, Unreadable):
+            leave_unread(delivery, error, batch, self._left)
         elif is_server_trouble(error):
             batch.give_way(delivery, error, handler.retry)
         else:
             attempts = delivery.attempts + 1
-            batch.fail(delivery, error, handler.retry, attempts=attempts, took=took)
+            batch.note_failed(Failed(delivery, error, handler.retry, attempts, took=took))
 
     def _call(
         self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch, *, alone: bool
@@ -162,15 +182,23 @@ class ContextConsumer:
         has refused no other worker may take meanwhile, and ask again.
         """
         work = Work(delivery.message, consumer=self.name, emits=handler.emits, unit=unit)
+        limit, held_up = self._limits(handler, alone=alone)
+        give_up = partial(self._give_up, delivery, handler, held_up=held_up)
+        run = Run(self.name, delivery.message, limit, unit.driver, give_up)
         began = time.monotonic()
         protected, careful = True, alone or self._careful > 0
         try:
             with unit.handling(careful=careful) as protected, self._around(work), work:
-                handler.run(delivery.message, work)
-                work.finish()
+                self._watch.over(run, partial(_handle, handler, delivery, work))
                 self._outbox.admit(work.sent)
                 self._taken.check(work.sent)
-        except Exception as error:
+        except BaseException as error:
+            if run.late:
+                self._pace = 1
+                settle = partial(self._settle_late, delivery, handler, run, held_up=held_up)
+                raise Overran(settle) from error
+            if not isinstance(error, Exception):
+                raise
             if unit.lost or (is_passing(error) and not alone):
                 raise  # the batch is run again, one by one
             outcome = Outcome(time.monotonic() - began, error=error)
@@ -183,6 +211,38 @@ class ContextConsumer:
             return outcome
         return Outcome(time.monotonic() - began, work.sent)
 
+    def _limits(self, handler: Handler, *, alone: bool) -> tuple[float, bool]:
+        """Return the seconds that a run may take, and whether that is for the sake of its batch."""
+        limit = seconds_of(handler, self._watch.limit)
+        if alone or limit <= self._watch.batch_limit:
+            return limit, False
+        return self._watch.batch_limit, True
+
+    def _give_up(self, delivery: Delivery, handler: Handler, run: Run, *, held_up: bool) -> None:
+        """Settle a delivery whose handler hangs, from another thread."""
+        with transaction(self._database, Boundary.HOP) as unit:
+            self._settle_late(delivery, handler, run, unit, held_up=held_up)
+
+    def _settle_late(
+        self, delivery: Delivery, handler: Handler, run: Run, unit: UnitOfWork, *, held_up: bool
+    ) -> frozenset[str]:
+        """Settle a delivery whose handler was ended, and whose claim is lost by that.
+
+        It is run again alone.  One that only held up its batch has done nothing wrong.
+        """
+        if not self._inbox.hold_claimed(unit, delivery):
+            return frozenset()
+        batch = Batch(self.name, self._yields)
+        if held_up:
+            why = f"it held up its batch for {run.limit:g} s, and is run again alone"
+            batch.leave(delivery, why, delay=0.0, alone=True)
+            logger.info("%s: %s: %s", self.name, delivery.message.kind, why)
+        else:
+            error = TookTooLong(run.limit)
+            attempts = delivery.attempts + 1
+            batch.fail(delivery, error, handler.retry, attempts=attempts, took=run.took, alone=True)
+        return self._ending(unit, self._inbox, self._outbox, batch)
+
     def _undone_outcomes(self) -> dict[tuple[UUID, int], Outcome]:
         """Return what raised in this thread's last run, if that was undone, and forget it."""
         outcomes: dict[tuple[UUID, int], Outcome] = self._undone.__dict__.pop("outcomes", {})
@@ -192,6 +252,11 @@ class ContextConsumer:
         self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch
     ) -> Leased | None:
         """Take a delivery out of the batch, to be run alone once the start of it is committed."""
+        try:
+            handler.read(delivery.message)
+        except Unreadable as unread:  # before a start of it is counted
+            leave_unread(delivery, unread, batch, self._left)
+            return None
         limit = handler.retry.overridden_by(delivery.message.retry).attempts
         if not handler.external:
             limit = max(limit, self._suspect_starts)
@@ -201,15 +266,24 @@ class ContextConsumer:
             logger.error("%s: %s %s: %s", self.name, delivery.message.kind, limit, error)
             return None
         seconds = handler.lease.total_seconds() if handler.external else _SUSPECT_LEASE
-        leased = Leased(delivery, handler)
+        leased = Leased(delivery, handler, seconds)
         self._inbox.lease(
             unit, delivery.message.id, leased.lease, seconds, external=handler.external
         )
         return leased
 
 
+def _handle(handler: Handler, delivery: Delivery, work: Work) -> None:
+    handler.run(delivery.message, work)
+    work.finish()
+
+
 def to_run(
-    context: Context, delivery: Delivery, undone: Container[UUID | None], batch: Batch
+    context: Context,
+    delivery: Delivery,
+    undone: Container[UUID | None],
+    batch: Batch,
+    left: Left,
 ) -> Handler | None:
     """Return the handler to run; None where there is none to run, which is noted in the batch.
 
@@ -218,17 +292,26 @@ def to_run(
         delivery: One that was claimed.
         undone: Roots of what is being undone.
         batch: Its batch.
+        left: What the consumer leaves to other workers.
     """
     handler = context.handler_of(delivery.message)
     if delivery.message.root_id in undone:
         batch.take_back(delivery)
+    elif delivery.given_up:
+        batch.give_up(delivery)
     elif isinstance(handler, NoUndo):
         batch.stand(delivery, handler.reason)
     elif handler is None:
         # Another worker, of a newer or an older release, may know it: never discard.
         kind = delivery.message.kind
-        batch.leave(delivery, f"no handler for {kind} in this worker")
-        logger.warning("%s: %s is left for a worker that knows it", context.name, kind)
+        reason = f"{UNHANDLED}{kind} in this worker"
+        batch.leave(delivery, reason, delay=left.delay(kind, reason))
     else:
         return handler
     return None
+
+
+def leave_unread(delivery: Delivery, error: Exception, batch: Batch, left: Left) -> None:
+    """Leave what cannot be read to a worker of another release."""
+    reason = f"{UNREADABLE}{error}"
+    batch.leave(delivery, reason, delay=left.delay(delivery.message.kind, reason))

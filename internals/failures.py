@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 _CONFLICTS = frozenset({"40001", "40P01", "55P03"})
 #: The server ended a transaction of which it heard nothing for too long.
 _FROZEN = "57P05"
+_IDLE = "idle-in-transaction timeout"
 #: What a connection is good for nothing after, though it lives: read-only (its server was the primary
 #: once), and prepared statements that the server does not know, or knows as others, since a pooler
 #: stands between.
@@ -84,7 +85,8 @@ def is_lock_timeout(error: BaseException) -> bool:
 
 def is_frozen(error: BaseException) -> bool:
     """Whether the database ended the transaction since it heard nothing of it for too long."""
-    return _sqlstate(error) == _FROZEN
+    # Of a connection that was closed meanwhile the driver has the server's last words alone.
+    return _sqlstate(error) == _FROZEN or any(_IDLE in str(link) for link in _chain(error))
 
 
 def is_stale(error: BaseException) -> bool:
@@ -109,6 +111,11 @@ def is_server_trouble(error: BaseException) -> bool:
 def is_passing(error: BaseException) -> bool:
     """Whether an error that a handler raised is not to be held against it."""
     return is_transient(error) and not is_of_its_statement(error)
+
+
+def is_no_room(error: BaseException) -> bool:
+    """Whether the database said that it has no room: disk, memory, locks or connections."""
+    return (_sqlstate(error) or "").startswith("53")
 
 
 def is_lost(connection: Connection) -> bool:

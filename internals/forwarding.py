@@ -51,6 +51,8 @@ class _Going:
     applied: UUID | None
     #: Whether nothing of it can have been started before.
     untouched: bool
+    #: Whether its saga gave it up, which is to be said there.
+    given_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +107,10 @@ class Forwarder:
             applied, started, again = row[DELIVERY_COLUMNS:]
             if found.message.root_id in undone and not again:
                 batch.take_back(found)
+            elif found.given_up and not started:
+                batch.give_up(found)
             else:
-                going.append(_Going(found.message, applied, not started))
+                going.append(_Going(found.message, applied, not started, found.given_up))
         woken = finish(unit, self._inbox, self._outbox, batch, folders=folders)
         forwarding = self._begin(unit, going) if going else None
         return Handled(len(rows), len(rows), len(rows) >= limit, woken, leased=forwarding)
@@ -120,7 +124,9 @@ class Forwarder:
         opened = OpenTransaction(self._there, Boundary.FORWARD)
         told = False
         try:
-            rows = opened.begin().run(self._statements.forward, self._parameters(leased))
+            unit = opened.begin()
+            rows = unit.run(self._statements.forward, self._parameters(leased))
+            self._say_given_up(unit, leased)
             waiting = {id for (id,) in rows}
             if None in waiting:
                 raise DefinitionError(
@@ -141,6 +147,16 @@ class Forwarder:
             arrived = [g for g in leased.going if g.message.id not in waiting]
             self._mark(unit, self._statements.confirm, leased, arrived)
         return frozenset()
+
+    def _say_given_up(self, unit: UnitOfWork, leased: Forwarding) -> None:
+        """Say in the other database what is given up, if anything is.
+
+        A run of it that is under way there is waited for no longer than it takes to be settled.
+        """
+        if ids := sorted(each.message.id for each in leased.going if each.given_up):
+            unit.run(self._statements.give_up, {"id": ids})
+            asked = {"id": ids, "consumer": self.name, "grace": self._grace}
+            unit.run(self._statements.hasten, asked)
 
     def say_why(self, unit: UnitOfWork, why: str, limit: int) -> None:
         """Note with what waits why it does, where nobody tries to forward it now."""
@@ -241,6 +257,7 @@ def _record(going: _Going) -> dict[str, Value]:
         "retry": None if retry is None else Raw(retry),
         "intent_id": message.intent,
         "undoes": message.undoes,
+        "given_up": going.given_up or None,
         "applied": going.applied,
         "depth": message.depth or None,
     }

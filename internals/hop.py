@@ -17,9 +17,10 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from internals.batch import Folder
-from internals.consumer import Consumer, Handled, RunAgain
+from internals.consumer import Consumer, Handled, Overran, RunAgain
 from internals.database import Database
-from internals.failures import is_conflict, is_transient
+from internals.failures import is_conflict, is_frozen, is_transient, prepared_elsewhere
+from internals.lock_waits import GaveWay
 from internals.reach import OutOfReach
 from internals.transactions import Boundary, transaction
 
@@ -43,6 +44,15 @@ _BATCH_PAUSE = 0.02
 #: Seconds to wait for a saga that another transaction holds; the wait doubles.
 _SHORTEST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.064
+
+_FROZEN = (
+    "%s: this process, or a handler, stood still for so long that the database ended its transaction; "
+    "others do the work, or it is done again"
+)
+_POOLER = (
+    "%s: a pooler gave a prepared statement to a connection that does not have it; "
+    "set SAGA_PREPARED_STATEMENTS=off"
+)
 
 Ring = Callable[[frozenset[str]], None]
 
@@ -73,6 +83,10 @@ def hop(
             return _hop(database, consumer, limit, colocated, boundary)
         except RunAgain as error:  # not for the same reason from the next run
             logger.debug("%s: run again: %r", consumer.name, error.__cause__)
+        except Overran as overran:
+            with transaction(database, boundary) as unit:
+                woken = overran.settle(unit)
+            return Handled(claimed=1, settled=1, more=True, woken=woken)
 
 
 def _hop(
@@ -100,6 +114,7 @@ def drain(
     hopping: Callable[[], None] = lambda: None,
     colocated: Mapping[str, Colocated] = _NOBODY,
     follow: Ring | None = None,
+    gave_way: Callable[[], None] = lambda: None,
     boundary: Boundary = Boundary.HOP,
 ) -> int:
     """Answer a doorbell: hop until nothing is due, then return the deliveries settled.
@@ -117,6 +132,8 @@ def drain(
         hopping: Called before each hop.
         colocated: As in `hop`.
         follow: Called in place of `ring` after the last hop.
+        gave_way: Called where the hop waited in vain for another transaction; nothing more is done
+            then, and whoever is called sees to it that the doorbell rings again.
         boundary: As in `hop`.
     """
     settled = 0
@@ -128,7 +145,12 @@ def drain(
         hopping()
         try:
             done = hop(database, consumer, 1 if singles else limit, colocated, boundary)
+        except GaveWay as error:
+            logger.info("%s: the hop gives way: %s", consumer.name, error)
+            gave_way()
+            return settled
         except Exception as error:
+            _tell(consumer, error)
             # A saga's trouble must not become that of a context.
             transient, colocated = bool(colocated) or is_transient(error), _NOBODY
             if not transient or failures == _PATIENCE or isinstance(error, OutOfReach):
@@ -157,6 +179,14 @@ def drain(
         if missed == _MISSES:
             singles, missed = limit, 0
         pause = _wait_for_others(done, pause)
+
+
+def _tell(consumer: Consumer, error: Exception) -> None:
+    """Say in the log what an error means that has to do with the connection."""
+    if is_frozen(error):
+        logger.warning(_FROZEN, consumer.name)
+    elif prepared_elsewhere(error):
+        logger.warning(_POOLER, consumer.name)
 
 
 def _wait_for_others(done: Handled, pause: float) -> float:

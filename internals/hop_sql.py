@@ -5,11 +5,12 @@ Placeholders are those of `internals.statements`.
 
 from internals import remote_sql
 from internals.causal_sql import FIRST_OF_ITS_KEY, NEVER
+from internals.ordering_sql import LOCKED, LOCKING
 
 CLAIMED = """
     o.id, o.kind, o.category, o.payload::text, o.saga_id, o.saga, o.causation_id, o.root_id,
     o.recipient, o.sender, o.awaits, o.retry::text, o.intent_id, o.undoes, o.depth, i.attempts,
-    i.rings, i.ordering_key, i.yields"""
+    i.rings, i.ordering_key, i.yields, CASE WHEN o.given_up THEN i.started_at IS NOT NULL END"""
 
 # A subquery that is not flattened is run once for each row, by primary key: of a table that has just
 # begun to grow Postgres would read all, and go on to do so.
@@ -27,7 +28,8 @@ WITH turn AS MATERIALIZED (
 )
 SELECT {CLAIMED}, turn.size
 FROM turn LEFT JOIN ((
-    SELECT message_id, attempts, rings, due_at, ordering_key, yields FROM {{schema}}.inbox AS i
+    SELECT message_id, attempts, rings, due_at, ordering_key, yields, started_at
+    FROM {{schema}}.inbox AS i
     WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now() AND {FIRST_OF_ITS_KEY}
     ORDER BY due_at
     LIMIT (SELECT size FROM turn)
@@ -41,7 +43,7 @@ ORDER BY i.due_at, o.seq
 # the rows of the batch are locked.
 CLAIM_SAGAS = f"""
 WITH due AS MATERIALIZED (
-    SELECT message_id, saga_id, attempts, rings, due_at, ordering_key, yields
+    SELECT message_id, saga_id, attempts, rings, due_at, ordering_key, yields, started_at
     FROM {{schema}}.inbox
     WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now()
       AND (saga_id IS NULL OR saga_id <> ALL (%(skip)s::uuid[]))
@@ -73,13 +75,13 @@ SET state = m.state, last_error = m.error, position = m.position, attempts = m.a
     done_at = CASE WHEN m.state = 'pending' THEN NULL ELSE clock_timestamp() END,
     claimed_at = CASE WHEN i.lease IS NULL THEN now() ELSE i.claimed_at END,
     ready_at = CASE WHEN m.state = 'done' THEN i.ready_at END, lease = NULL,
-    took = coalesce(m.took, i.took), rings = CASE WHEN m.state = 'pending' THEN 0 ELSE i.rings END,
+    took = coalesce(m.took, i.took), rings = CASE WHEN m.state = 'pending' THEN m.rings ELSE i.rings END,
     due_at = CASE WHEN m.state = 'pending'
         THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.due_at END,
     ring_at = CASE WHEN m.state = 'pending'
         THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.ring_at END
 FROM json_to_recordset(%(settled)s::json) AS m (id uuid, consumer text, state text, error text,
-        position int, attempts int, delay float8, took float4, yields int)
+        position int, attempts int, delay float8, took float4, yields int, rings int)
 WHERE i.message_id = m.id AND i.consumer = m.consumer AND m.consumer || '' = %(consumer)s
   AND coalesce(i.state = 'pending', false)
 """
@@ -95,9 +97,8 @@ FROM json_to_recordset(%(sagas)s::json) AS m (id uuid, name text, status text, d
 WHERE s.id = m.id AND m.name = %(saga)s
 """
 
-# An event that some subscription takes in order gets its place by the lock of its key, which is held
-# until the commit: the order of `seq` alone is not that of commits.  A parcel's time is not that of the
-# transaction's begin, for the same reason (see `internals.parcels`), and no two have the same.
+# A parcel's time is not that of the transaction's begin, since parcels are ordered by it (see
+# `internals.parcels`), and no two have the same.
 _SENDING = """
 m AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(messages)s::json)
@@ -105,21 +106,13 @@ m AS MATERIALIZED (
               causation_id uuid, root_id uuid, recipient text, sender text, awaits text,
               retry jsonb, delay float8, position int, note text, intent_id uuid, undoes text,
               depth int, origin text)
-), ordered AS MATERIALIZED (
-    SELECT m.id, s.consumer, s.consumer || ':'
-        || (m.payload #>> string_to_array(s.ordered_by, '.')) AS key
-    FROM m JOIN {schema}.subscription AS s ON s.kind = m.kind
-    WHERE m.category = 'event' AND s.ordered_by IS NOT NULL
-), locked AS MATERIALIZED (
-    SELECT pg_advisory_xact_lock(hashtextextended(key, 0))
-    FROM (SELECT DISTINCT key FROM ordered WHERE key IS NOT NULL ORDER BY key) AS keys
-), sent AS (
+), {locking}, sent AS (
     INSERT INTO {schema}.outbox (id, kind, category, payload, saga_id, saga, causation_id, root_id,
                                  recipient, sender, awaits, retry, intent_id, undoes, depth, origin)
     SELECT id, kind, category, payload, saga_id, saga, causation_id, root_id,
            recipient, sender, string_to_array(coalesce(awaits, ''), ','), retry, intent_id, undoes,
            coalesce(depth, 0), origin
-    FROM m WHERE (SELECT count(*) FROM locked) >= 0
+    FROM m WHERE {locked}
     ON CONFLICT (id) DO NOTHING
     RETURNING id, seq, kind, category, saga_id, saga, recipient, awaits
 ), addressed AS (
@@ -132,9 +125,14 @@ m AS MATERIALIZED (
     UNION
     SELECT id, seq, saga_id, 'saga.' || saga, false FROM sent
     WHERE category = 'event' AND saga IS NOT NULL AND kind = ANY (awaits)
+), placed AS (
+    SELECT id, consumer, key, seq > min(seq) OVER (PARTITION BY key) AS behind
+    FROM ordered JOIN sent USING (id) WHERE key IS NOT NULL
 )
-"""
+""".replace("{locking}", LOCKING).replace("{locked}", LOCKED)
 
+# Of the messages of one statement only the first of each key is due: of the others it could not see
+# that there is one before them.
 _DELIVERING = """
 INSERT INTO {schema}.inbox
     (message_id, consumer, saga_id, state, position, last_error, done_at, due_at, ring_at,
@@ -143,7 +141,7 @@ SELECT addressed.id, addressed.consumer, addressed.saga_id,
        CASE WHEN heard THEN 'done' ELSE 'pending' END,
        CASE WHEN heard THEN m.position END, CASE WHEN heard THEN m.note END,
        CASE WHEN heard THEN clock_timestamp() END,
-       CASE WHEN addressed.held OR o.key IS NOT NULL AND EXISTS (
+       CASE WHEN addressed.held OR o.behind OR o.key IS NOT NULL AND EXISTS (
            SELECT FROM {schema}.inbox AS e
            WHERE e.ordering_key = o.key AND e.state IN ('pending', 'parked')
              AND e.ordering_no < addressed.seq
@@ -156,15 +154,16 @@ FROM addressed JOIN m ON m.id = addressed.id
 CROSS JOIN LATERAL (
     SELECT m.position IS NOT NULL AND addressed.consumer = 'saga.' || m.saga AS heard
 ) AS by_now
-LEFT JOIN ordered AS o ON o.id = addressed.id AND o.consumer = addressed.consumer
-RETURNING CASE WHEN state = 'pending' AND due_at <= clock_timestamp() THEN consumer END
+LEFT JOIN placed AS o ON o.id = addressed.id AND o.consumer = addressed.consumer
+RETURNING CASE WHEN state = 'pending' AND due_at <= clock_timestamp() THEN consumer END,
+    ordering_key
 """.replace("{never}", NEVER).replace("{parcel}", remote_sql.PARCEL)
 
 # An id sent before is the same message sent again: it is dropped, with its deliveries.  The rows
 # have the ids of those that were not.
 SEND = f"""
-WITH {_SENDING}, delivered (consumer) AS ({_DELIVERING})
-SELECT consumer, NULL::uuid FROM delivered UNION ALL SELECT NULL, id FROM sent
+WITH {_SENDING}, delivered (consumer, key) AS ({_DELIVERING})
+SELECT consumer, key, NULL::uuid FROM delivered UNION ALL SELECT NULL, NULL, id FROM sent
 """
 
 # Whether what has the id is the same message.  Of one from outside, which saga it joins may have
@@ -186,9 +185,9 @@ HOLDER = "SELECT kind, sender, saga, saga_id FROM {schema}.outbox WHERE id = %(i
 
 # The end of a hop, in one round trip.  Ids that are there already come back: whoever gets one looks
 # whether it belongs to the same message.
-_FINISHING = f"""{_SENDING}, delivered (consumer) AS ({_DELIVERING})
-SELECT consumer, NULL::uuid FROM delivered
-UNION ALL SELECT NULL, id FROM m WHERE NOT EXISTS (SELECT FROM sent WHERE sent.id = m.id)
+_FINISHING = f"""{_SENDING}, delivered (consumer, key) AS ({_DELIVERING})
+SELECT consumer, key, NULL::uuid FROM delivered
+UNION ALL SELECT NULL, NULL, id FROM m WHERE NOT EXISTS (SELECT FROM sent WHERE sent.id = m.id)
 """
 FINISH = f"WITH settled AS ({SETTLE}), {_FINISHING}"
 FINISH_SAGAS = f"WITH settled AS ({SETTLE}), saved AS ({SAVE_SAGAS}), {_FINISHING}"

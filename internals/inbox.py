@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
+from internals.causal_sql import OVERRAN
 from internals.failures import storable
+from internals.lock_waits import giving_way
 from internals.outbox import retry_from_json
 from internals.records import Value, records
 from internals.statements import Statements
@@ -14,7 +16,11 @@ from internals.unit_of_work import Row, UnitOfWork
 from saga.envelope import Category, Envelope
 
 #: Columns of a claim that make up the delivery; a saga's state comes after them.
-DELIVERY_COLUMNS = 19
+DELIVERY_COLUMNS = 20
+
+#: So many rings of the relay for one delivery say that whoever claimed it did not live to settle
+#: it.  It is then started alone, and each start is counted before it is run.
+SUSPECT_RINGS = 3
 
 #: Longest error text that is kept with a delivery.
 _MAX_ERROR = 2000
@@ -44,6 +50,10 @@ class Delivery:
     ordering_key: str | None = None
     #: Runs in a row that gave way to the database and were not counted.
     yields: int = 0
+    #: Whether its saga gave it up, so that it is not started any more.
+    given_up: bool = False
+    #: Of such a one, whether a handler that acts outside the database was started before.
+    started: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,8 @@ class Settlement:
     took: float | None = None
     #: Runs in a row that gave way to the database, the last one included.
     yields: int = 0
+    #: Whether the next run is to hold up nobody: it is started under a lease, as a suspect's is.
+    alone: bool = False
 
 
 class Inbox:
@@ -69,7 +81,7 @@ class Inbox:
 
     def __init__(self, consumer: str, schema: str, statements: Statements) -> None:
         self.consumer = consumer
-        self._statements = statements
+        self.statements = statements
         digest = hashlib.blake2b(f"{schema}.{consumer}".encode(), digest_size=8).digest()
         self._lock = int.from_bytes(digest, signed=True)
 
@@ -81,7 +93,7 @@ class Inbox:
         harmless.
         """
         rows = unit.run(
-            self._statements.claim,
+            self.statements.claim,
             {"consumer": self.consumer, "limit": limit, "lock": self._lock, "beside": beside},
         )
         return [delivery(row) for row in rows if row[0] is not None], rows[0][-1]
@@ -96,18 +108,18 @@ class Inbox:
         sagas to `skip` are left alone.
         """
         return unit.run(
-            self._statements.claim_sagas,
+            self.statements.claim_sagas,
             {"consumer": self.consumer, "limit": limit, "skip": list(skip)},
         )
 
     def take_turn(self, unit: UnitOfWork) -> None:
         """Wait for whoever else does this, until their commits."""
-        unit.run(self._statements.take_turn, {"lock": ~self._lock})  # a claim has the other
+        unit.run(self.statements.take_turn, {"lock": ~self._lock})  # a claim has the other
 
     def settle(self, unit: UnitOfWork, settlements: Sequence[Settlement]) -> None:
         """Record what became of claimed deliveries."""
         if settlements:
-            unit.run(self._statements.settle, self._parameters(settlements))
+            unit.run(self.statements.settle, self._parameters(settlements))
 
     def finish(
         self,
@@ -126,11 +138,25 @@ class Inbox:
 
         Returns the rows that `outbox.woken` reads.
         """
-        statements = self._statements
+        statements = self.statements
         parameters = {**self._parameters(settlements), **messages}
-        if sagas is None:
-            return unit.run(statements.finish, parameters)
-        return unit.run(statements.finish_sagas, {**parameters, **sagas})
+        with giving_way():
+            if sagas is None:
+                return unit.run(statements.finish, parameters)
+            return unit.run(statements.finish_sagas, {**parameters, **sagas})
+
+    def given_up(self, unit: UnitOfWork, ids: Iterable[UUID]) -> dict[UUID, bool]:
+        """Return which of these commands their sagas gave up, though a run was under way.
+
+        Each comes with whether a handler that acts outside the database was started.  Until the
+        commit no saga gives up one of the others: it waits, and finds what became of the run.
+        """
+        asked = {"consumer": self.consumer, "id": sorted(ids)}
+        return {
+            id: started
+            for id, given_up, started in unit.run(self.statements.look_given_up, asked)
+            if given_up
+        }
 
     def _parameters(self, settlements: Iterable[Settlement]) -> dict[str, object]:
         settled = records(_record(settlement, self.consumer) for settlement in settlements)
@@ -141,23 +167,54 @@ class Inbox:
     ) -> None:
         """Keep a claimed delivery for whoever knows `lease`, and count the start of a run."""
         unit.run(
-            self._statements.lease,
+            self.statements.lease,
             {
                 "consumer": self.consumer,
                 "id": message_id,
                 "lease": lease,
                 "seconds": seconds,
                 "external": external,
+                "unsettled": f"its worker died, or it {OVERRAN}",
             },
         )
 
-    def hold(self, unit: UnitOfWork, message_id: UUID, lease: UUID) -> bool:
-        """Lock a leased delivery to settle it; False if the lease went to someone else."""
-        held = unit.run(
-            self._statements.hold_lease,
-            {"consumer": self.consumer, "id": message_id, "lease": lease},
+    def lease_all(
+        self, unit: UnitOfWork, message_ids: Sequence[UUID], lease: UUID, seconds: float
+    ) -> None:
+        """Keep claimed deliveries for whoever knows `lease`, to be sent elsewhere together."""
+        unit.run(
+            self.statements.lease_all,
+            {
+                "consumer": self.consumer,
+                "id": sorted(message_ids),
+                "lease": lease,
+                "seconds": seconds,
+            },
         )
-        return len(held) == 1
+
+    def hold_claimed(self, unit: UnitOfWork, delivery: Delivery) -> bool:
+        """Lock a delivery whose claim was lost; False if somebody else has got on with it since."""
+        asked = {
+            "consumer": self.consumer,
+            "id": delivery.message.id,
+            "attempts": delivery.attempts,
+        }
+        return len(unit.run(self.statements.hold_claimed, asked)) == 1
+
+    def hold(
+        self, unit: UnitOfWork, message_ids: Sequence[UUID], lease: UUID
+    ) -> Mapping[UUID, bool]:
+        """Lock leased deliveries to settle them: those that nobody has settled yet.
+
+        Each comes with whether the lease is still this one; it may have ended and gone to another.
+        """
+        held: dict[UUID, bool] = dict(
+            unit.run(
+                self.statements.hold_leases,
+                {"consumer": self.consumer, "id": sorted(message_ids), "lease": lease},
+            )
+        )
+        return held
 
 
 def delivery(row: Row) -> Delivery:
@@ -182,6 +239,7 @@ def delivery(row: Row) -> Delivery:
         rings,
         ordering_key,
         yields,
+        given_up,
     ) = row[:DELIVERY_COLUMNS]
     envelope = Envelope(
         id=id,
@@ -200,7 +258,15 @@ def delivery(row: Row) -> Delivery:
         undoes=undoes,
         depth=depth,
     )
-    return Delivery(envelope, attempts, rings, ordering_key, yields)
+    return Delivery(
+        envelope,
+        attempts,
+        rings,
+        ordering_key,
+        yields,
+        given_up=given_up is not None,
+        started=bool(given_up),
+    )
 
 
 def _record(settlement: Settlement, consumer: str) -> dict[str, Value]:
@@ -214,6 +280,7 @@ def _record(settlement: Settlement, consumer: str) -> dict[str, Value]:
         "delay": settlement.delay,
         "took": settlement.took,
         "yields": settlement.yields,
+        "rings": SUSPECT_RINGS if settlement.alone else 0,
     }
 
 

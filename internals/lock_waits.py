@@ -1,8 +1,7 @@
-"""Lock waits: a bound on them within a transaction of the host's, which is left as it was.
+"""Lock waits: hops give way after a moment, and hosts' calls after a while.
 
 What a host calls (`start`, `publish`, `cancel`, `signal`) may need a lock that another session holds
-for as long as it likes: it must not wait for it for ever, and the host's own `lock_timeout` is not
-ours to change.
+for as long as it likes: it must not wait for it for ever, and the host's transaction is left as it was.
 """
 
 from collections.abc import Iterator
@@ -14,6 +13,25 @@ from saga.errors import StillLocked
 
 if TYPE_CHECKING:
     from internals.unit_of_work import UnitOfWork
+
+#: How long a hop waits for the lock of an ordering key or of a count, as Postgres says it: far longer
+#: than between any hop's last statement and its commit.
+KEY_WAIT = "1s"
+
+
+class GaveWay(Exception):
+    """A hop waited in vain for a lock that another transaction holds between its end and its commit."""
+
+
+@contextmanager
+def giving_way() -> Iterator[None]:
+    """Raise `GaveWay` where the framework's own statement waited in vain."""
+    try:
+        yield
+    except Exception as error:
+        if not is_lock_timeout(error):
+            raise
+        raise GaveWay("another transaction holds an ordering key or a count") from error
 
 
 @contextmanager

@@ -8,9 +8,11 @@ from datetime import timedelta
 from uuid import UUID
 
 from internals.identity import by_id, conflict, identity, refuse_others
+from internals.lock_waits import KEY_WAIT
 from internals.records import Raw, Value, records
 from internals.settling import Settling
 from internals.statements import Statements
+from internals.succession import LateKeys, Succession
 from internals.unit_of_work import Row, UnitOfWork
 from saga.envelope import Envelope
 from saga.errors import PayloadError, TooDeep
@@ -47,10 +49,11 @@ class Outbox:
         grace: float,
         max_payload: int = DEFAULT_MAX_PAYLOAD,
         max_depth: int = DEFAULT_MAX_DEPTH,
+        late: LateKeys | None = None,
     ) -> None:
         self._statements = statements
         #: Counts deliveries, where a saga wants to know of them.
-        self.settling = Settling(statements, grace=grace)
+        self.settling = Settling(statements, Succession(statements, grace=grace, late=late))
         #: Seconds that a delivery may wait before the relay rings for it.
         self._grace = grace
         self._max_payload = max_payload
@@ -73,14 +76,15 @@ class Outbox:
         """
         if not messages:
             return set()
-        rows = unit.run(self._statements.send, self.parameters(messages, heard))
-        new = {id for _, id in rows if id is not None}
+        rows = unit.run(self._statements.send, self.parameters(messages, heard, key_wait=None))
+        new = {id for *_, id in rows if id is not None}
         repeats = Counter(message.id for message in messages) - Counter(new)
         if repeats:
             self._note(unit, repeats, messages)
         # The deliveries of a message that was sent before were counted then.
         sent = [message for message in messages if message.id in new]
-        return woken(rows) | self.settling.count(unit, sent, ())
+        got = woken(rows) | self.settling.count(unit, sent, ())
+        return got | self.settling.wake(unit, held_up(rows))
 
     def _note(
         self, unit: UnitOfWork, repeats: Mapping[UUID, int], messages: Sequence[Envelope]
@@ -104,17 +108,22 @@ class Outbox:
             rows: What the statement returned that sent them.
             messages: What was sent.
         """
-        if known := {id for _, id in rows if id is not None}:
+        if known := {id for *_, id in rows if id is not None}:
             sent = by_id(messages)
             refuse_others(unit, self._statements, [sent[id] for id in sorted(known)])
 
     def parameters(
-        self, messages: Iterable[Envelope], heard: Mapping[UUID, Heard] = _NOTHING
+        self,
+        messages: Iterable[Envelope],
+        heard: Mapping[UUID, Heard] = _NOTHING,
+        *,
+        key_wait: str | None = KEY_WAIT,
     ) -> dict[str, object]:
         """Return what the statements that send these messages take.
 
-        Of those in `heard` the saga's delivery is done with the sending.  Raises `PayloadError` for
-        one that is too large.
+        Of those in `heard` the saga's delivery is done with the sending.  `key_wait` is how long an
+        ordering key is waited for, if that is another time than the transaction's.  Raises
+        `PayloadError` for one that is too large.
         """
         once = by_id(messages).values()
         for message in once:
@@ -122,6 +131,7 @@ class Outbox:
         return {
             "messages": records(_record(message, heard) for message in once),
             "grace": self._grace,
+            "key_wait": key_wait,
         }
 
     def admit(self, sent: Iterable[Envelope]) -> None:
@@ -141,17 +151,37 @@ class Outbox:
 
     def check(self, message: Envelope) -> None:
         """Raise `PayloadError` if the payload has more bytes than the limit."""
-        size = len(message.payload.encode())
+        self.check_size(message.payload, f"{message.kind}: the payload")
+
+    def check_size(self, text: str, of: str) -> None:
+        """Raise `PayloadError` if what is to be stored has more bytes than a payload may have.
+
+        Args:
+            text: What is to be stored.
+            of: What it is, to begin a sentence with.
+        """
+        size = len(text.encode())
         if size > self._max_payload:
             raise PayloadError(
-                f"{message.kind}: the payload has {size:,} bytes and the limit is "
-                f"{self._max_payload:,}; keep the data elsewhere and send its key"
+                f"{of} has {size:,} bytes and the limit is {self._max_payload:,}; keep the data "
+                "elsewhere and send its key"
             )
 
 
 def woken(rows: Iterable[Row]) -> set[str]:
     """Return the consumers that got something due now, from what such a statement returned."""
     return {consumer for consumer, *_ in rows if consumer is not None}
+
+
+def held_up(rows: Iterable[Row]) -> set[str]:
+    """Return the ordering keys of which such a statement saw an open delivery before its own.
+
+    That one may have been settled while the statement waited for the publishers before it.
+    """
+    keys = {key for _, key, *_ in rows if key is not None}
+    if keys:
+        keys -= {key for consumer, key, *_ in rows if consumer is not None}
+    return keys
 
 
 def _record(message: Envelope, heard: Mapping[UUID, Heard]) -> dict[str, Value]:

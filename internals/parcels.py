@@ -102,6 +102,7 @@ class Parcelling:
 
         What is counted, ordered or told to sagas is so at home, when the parcel arrives.
         """
+        batch.judge_failed(unit, inbox)
         if not batch.settlements:
             return frozenset()
         if any(envelope.category is Category.EVENT for envelope in batch.messages):

@@ -8,12 +8,14 @@ others.  It reads and writes due times only, so it can never lose, repeat or set
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from internals.database import Database
 from internals.failures import is_transient
-from internals.hop import BATCH, Ring
+from internals.hop import BATCH
 from internals.statements import Statements
+from internals.succession import LateKeys, Succession
 from internals.transactions import Boundary, transaction
 from internals.unit_of_work import Row, UnitOfWork
 
@@ -38,6 +40,10 @@ _LONGEST_GRACE = 60.0
 #: The same where it is another database that may have been down, and can do no harm to be asked.
 _SOON = 5.0
 
+#: Seconds between two glances, where doorbells cannot ring or a key is to be looked at soon.
+_SHORTEST_PAUSE = 0.004
+_LONGEST_PAUSE = 0.05
+
 #: Consumers to the number of doorbells that wait in their queues; None if nobody can tell.
 Waiting = Callable[[Sequence[str]], Mapping[str, int] | None]
 
@@ -51,9 +57,11 @@ class Relay:
         consumers: Those whose doorbells this process can ring.
         waiting: Tells how many doorbells wait; a consumer that has some is not rung again, so
             that a backlog does not breed doorbells.
-        ring: Rings doorbells.
-        answer: Does what a doorbell asks for, in this thread, when none can ring.
+        ring: Rings doorbells, and returns those that could not be rung.
+        deaf: Tells whose doorbells are known not to ring, or not to be heard in this process.
+        answer: Does here what a doorbell asks for that cannot ring.
         grace: Seconds that a delivery may wait before it counts as late; it doubles each ring.
+        late: Ordering keys to look at soon.
         forwarded: Of the consumers those whose deliveries are handled in another database.
         quick: Those, and others that only take things from one database to another.
     """
@@ -65,9 +73,11 @@ class Relay:
         consumers: Sequence[str],
         *,
         waiting: Waiting,
-        ring: Ring,
+        ring: Callable[[frozenset[str]], frozenset[str]],
+        deaf: Callable[[], frozenset[str]] = frozenset,
         answer: Callable[[str], object],
         grace: float,
+        late: LateKeys | None = None,
         forwarded: Sequence[str] = (),
         quick: Sequence[str] = (),
     ) -> None:
@@ -78,35 +88,73 @@ class Relay:
         self._consumers = list(consumers)
         self._waiting = waiting
         self._ring = ring
+        self._deaf = deaf
         self._answer = answer
         self._grace = grace
+        self._late = LateKeys() if late is None else late
+        #: Those that were looked at and need another look.
+        self._again = LateKeys()
+        self._succession = Succession(statements, grace=grace, late=self._again)
         self._looks = 0
+        self._pause = 0.0
+        self._soon = threading.Event()
 
     def look(self) -> int:
         """Ring once for each consumer that has late deliveries and no doorbell waiting.
 
+        Whose doorbell cannot ring is answered here, and need not be late for that.
+
         Returns the number of late deliveries that were moved.
         """
         waiting = self._waiting(self._consumers)
-        quiet = [name for name in self._consumers if waiting is None or not waiting.get(name)]
+        deaf = self._find_deaf()
+        if waiting is None:
+            deaf, waiting = frozenset(self._consumers), {}
+        quiet = [name for name in self._consumers if name in deaf or not waiting.get(name)]
         also_ordered = self._looks % _ORDERED_LOOKS == 0
         also_forwarded = self._looks % _FORWARDED_LOOKS == 0
         self._looks += 1
-        if not (quiet or also_ordered):
+        if not (quiet or also_ordered or self._has_keys):
             return 0
         with transaction(self._database, Boundary.RELAY) as unit:
             rows = self._move(unit, quiet) if quiet else ()
-            woken = self._wake(unit) if also_ordered else set()
+            woken = self._wake(unit, also_held_up=also_ordered)
             if self._forwarded:
                 woken |= self._cut_off(unit, anew=also_forwarded) & set(quiet)
-        late = frozenset(consumer for (consumer,) in rows) | woken
-        if waiting is None:
-            # No doorbell can ring, so work goes on here, at the relay's pace.
-            for consumer in late:
-                self._answer_here(consumer)
-        elif late:
-            self._ring(late)
+            due = self._find_due(unit, deaf)
+        self._tell({consumer for (consumer,) in rows} | woken, deaf, due)
         return len(rows)
+
+    def glance(self) -> None:
+        """Look only for what cannot wait: keys to look at soon, and whoever cannot be rung."""
+        deaf = self._find_deaf()
+        if not (deaf or self._has_keys):
+            return
+        with transaction(self._database, Boundary.RELAY) as unit:
+            woken = self._wake(unit, also_held_up=False)
+            due = self._find_due(unit, deaf)
+        self._tell(woken, deaf, due)
+
+    def _tell(self, late: set[str], deaf: frozenset[str], due: set[str]) -> None:
+        to_ring = frozenset(late - deaf)
+        here = (late & deaf) | due
+        if to_ring:
+            here |= self._ring(to_ring)
+        for consumer in sorted(here):
+            self._answer_here(consumer)
+
+    @property
+    def _has_keys(self) -> bool:
+        return bool(self._late or self._again)
+
+    def _find_deaf(self) -> frozenset[str]:
+        return self._deaf().intersection(self._consumers)
+
+    def _find_due(self, unit: UnitOfWork, consumers: frozenset[str]) -> set[str]:
+        if not consumers:
+            return set()
+        rows = unit.run(self._statements.due, {"consumers": sorted(consumers)})
+        return {consumer for (consumer,) in rows}
 
     def _move(self, unit: UnitOfWork, consumers: Sequence[str]) -> Sequence[Row]:
         """Put off the next look at what is late; returns whose it is."""
@@ -122,13 +170,12 @@ class Relay:
             },
         )
 
-    def _wake(self, unit: UnitOfWork) -> set[str]:
+    def _wake(self, unit: UnitOfWork, *, also_held_up: bool) -> set[str]:
         """Let go on what is held up by nothing any more; returns the consumers that are here."""
-        keys = [key for (key,) in unit.run(self._statements.held_up, {})]
-        if not keys:
-            return set()
-        rows = unit.run(self._statements.wake, {"keys": keys, "grace": self._grace})
-        return {consumer for (consumer,) in rows} & set(self._consumers)
+        keys = self._late.take() | self._again.take()
+        if also_held_up:
+            keys |= {key for (key,) in unit.run(self._statements.held_up, {})}
+        return self._succession.wake(unit, keys) & set(self._consumers)
 
     def _cut_off(self, unit: UnitOfWork, *, anew: bool) -> set[str]:
         """Return those who have to forward what somebody did not end forwarding, or forwarded so
@@ -145,15 +192,46 @@ class Relay:
             # The others must not wait for this one; it is late still, and looked at again.
             logger.warning("relay: %s could not be answered", consumer, exc_info=True)
 
+    def hurry(self) -> None:
+        """Have the next look now: there is something to see, or it is to stop."""
+        self._soon.set()
+
     def run(self, stop: threading.Event) -> None:
-        """Look again and again until `stop` is set.
+        """Look again and again until `stop` is set, which `hurry` makes it notice.
 
         An error, such as a server that is down, is logged and the next look tries anew:
         recovery is a loop, never something done once at the start.
         """
-        while not stop.wait(_INTERVAL * random.uniform(0.5, 1.5)):
+        self._late.tell(self.hurry)
+        pause = look_in = _interval()
+        looked_at = time.monotonic()
+        while not stop.is_set():
+            self._soon.wait(pause)
+            self._soon.clear()
+            if stop.is_set():
+                return
             try:
-                self.look()
+                if time.monotonic() - looked_at >= look_in:
+                    looked_at, look_in = time.monotonic(), _interval()
+                    self.look()
+                else:
+                    self.glance()
+                pause = self._next_pause(looked_at + look_in - time.monotonic())
             except Exception as error:
                 known = is_transient(error)
                 logger.warning("relay: %s, looking again", type(error).__name__, exc_info=not known)
+                pause = _interval()
+
+    def _next_pause(self, until_look: float) -> float:
+        if self._has_keys:
+            # Somebody is publishing with them: most often for a moment, sometimes for minutes.
+            self._pause = min(2 * self._pause or _SHORTEST_PAUSE, _LONGEST_PAUSE)
+        elif self._find_deaf():
+            self._pause = _LONGEST_PAUSE
+        else:
+            self._pause = 0.0
+        return max(min(self._pause or until_look, until_look), 0.0)
+
+
+def _interval() -> float:
+    return _INTERVAL * random.uniform(0.5, 1.5)

@@ -62,14 +62,14 @@ WITH m AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(messages)s::json)
         AS m (id uuid, kind text, category text, payload jsonb, saga_id uuid, saga text,
               causation_id uuid, root_id uuid, recipient text, sender text, awaits text,
-              retry jsonb, intent_id uuid, undoes text, applied uuid, depth int)
+              retry jsonb, intent_id uuid, undoes text, given_up bool, applied uuid, depth int)
 ), sent AS (
     INSERT INTO {{schema}}.outbox (id, kind, category, payload, saga_id, saga, causation_id,
                                    root_id, recipient, sender, awaits, retry, intent_id, undoes,
-                                   depth)
+                                   given_up, depth)
     SELECT id, kind, category, payload, saga_id, saga, causation_id, root_id,
            recipient, sender, string_to_array(coalesce(awaits, ''), ','), retry, intent_id, undoes,
-           coalesce(depth, 0)
+           coalesce(given_up, false), coalesce(depth, 0)
     FROM m ORDER BY id  -- so that two who forward the same cannot wait for each other
     ON CONFLICT (id) DO NOTHING
 ), delivered AS (
@@ -114,6 +114,27 @@ UNION ALL
 SELECT NULL WHERE EXISTS (
     SELECT FROM {{schema}}.inbox WHERE consumer = %(consumer)s AND due_at = {FORWARDING}
       AND state = 'pending')
+"""
+
+# What was given up may have been forwarded: it is forwarded once more, to say so.
+RECALL = f"""
+UPDATE {{schema}}.inbox SET due_at = {FORWARDING}, ring_at = now()
+WHERE message_id = ANY (%(id)s::uuid[]) AND coalesce(state = 'pending', false)
+  AND due_at IN ({FORWARDING}, {FORWARDED})
+RETURNING consumer
+"""
+
+# In the other database: what is given up, and not being handled, need not wait for its next attempt.
+HASTEN = """
+UPDATE {schema}.inbox AS i
+SET due_at = now(), ring_at = clock_timestamp() + %(grace)s * interval '1 second'
+FROM (
+    SELECT message_id, consumer FROM {schema}.inbox
+    WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s
+      AND coalesce(state = 'pending', false) AND (lease IS NULL OR due_at <= now())
+    FOR UPDATE SKIP LOCKED
+) AS idle
+WHERE i.message_id = idle.message_id AND i.consumer = idle.consumer
 """
 
 # The time of the relay's next look tells whether it is with whoever says so still.
@@ -199,6 +220,11 @@ CROSS JOIN LATERAL (
     SELECT * FROM {schema}.inbox
     WHERE message_id = m.id AND consumer = %(consumer)s AND coalesce(state = 'pending', false) FOR UPDATE
 ) AS i CROSS JOIN LATERAL {message} AS o
+"""
+
+AT_HOME = """
+SELECT {claimed} FROM {schema}.inbox AS i CROSS JOIN LATERAL {message} AS o
+WHERE i.message_id = %(id)s AND i.consumer = %(consumer)s
 """
 
 # What is tried again there.

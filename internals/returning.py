@@ -11,7 +11,7 @@ pending any more; or, where an operator had it delivered again, that it is the p
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +20,7 @@ from internals.consumer import Handled
 from internals.database import Database
 from internals.failures import describe, is_transient
 from internals.hop import Colocated, hop
-from internals.inbox import Delivery, DeliveryState, Inbox, Settlement
+from internals.inbox import Delivery, DeliveryState, Inbox, Settlement, delivery
 from internals.outbox import Outbox
 from internals.parcels import Parcel, parcels_of
 from internals.records import records
@@ -29,6 +29,7 @@ from internals.statements import Statements
 from internals.transactions import Boundary
 from internals.unit_of_work import UnitOfWork
 from saga.causal import is_counted
+from saga.errors import IdConflict
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +44,20 @@ class _Arriving:
 
     delivery: Delivery
     parcel: Parcel
-    #: Of a parked delivery, whether its handler acts outside and was started.
+    #: Of a parked or revoked delivery, whether its handler acts outside and was started.
     started: bool
+    #: Why home does not take what it sent: its delivery is parked then.
+    refused: IdConflict | None = None
 
     @property
     def id(self) -> UUID:
         """The parcel's own."""
         return self.delivery.message.id
+
+    @property
+    def untouched(self) -> bool:
+        """Whether it was taken back and no handler that acts outside was started."""
+        return self.parcel.settlement.state is DeliveryState.REVOKED and not self.started
 
     @property
     def parked(self) -> bool:
@@ -114,17 +122,17 @@ class Returner:
         raise AssertionError("parcels are not leased")
 
     def _open(self, unit: UnitOfWork, deliveries: Sequence[Delivery]) -> list[_Arriving]:
-        parcels = [Parcel.from_json(delivery.message.payload) for delivery in deliveries]
-        parked = [
+        parcels = [Parcel.from_json(claimed.message.payload) for claimed in deliveries]
+        ended = [
             parcel.settlement.message_id
             for parcel in parcels
-            if parcel.settlement.state is DeliveryState.PARKED
+            if parcel.settlement.state in (DeliveryState.PARKED, DeliveryState.REVOKED)
         ]
-        asked = {"id": parked, "consumer": self._inbox.consumer}
-        started = {id for (id,) in unit.run(self._statements.started, asked)} if parked else set()
+        asked = {"id": ended, "consumer": self._inbox.consumer}
+        started = {id for (id,) in unit.run(self._statements.started, asked)} if ended else set()
         return [
-            _Arriving(delivery, parcel, parcel.settlement.message_id in started)
-            for delivery, parcel in zip(deliveries, parcels, strict=True)
+            _Arriving(claimed, parcel, parcel.settlement.message_id in started)
+            for claimed, parcel in zip(deliveries, parcels, strict=True)
         ]
 
     def _arrive(self, arriving: Sequence[_Arriving]) -> frozenset[str]:
@@ -139,6 +147,14 @@ class Returner:
             logger.info("%s: applied again: %s", self.name, type(error).__name__)
         return self._commit(arrival, {})
 
+    def _arrive_or_park(self, each: _Arriving) -> frozenset[str]:
+        """Commit a parcel; where another message has the id of one it sent, its delivery is parked."""
+        try:
+            return self._arrive([each])
+        except IdConflict as error:
+            logger.error("%s: %s", self.name, error)  # noqa: TRY400 - it says all there is to say
+            return self._arrive([replace(each, refused=error)])
+
     def _commit(self, arrival: "_Arrival", colocated: Mapping[str, Colocated]) -> frozenset[str]:
         return hop(self._home, arrival, len(arrival.arriving), colocated, Boundary.RETURN).woken
 
@@ -148,7 +164,7 @@ class Returner:
         settled = []
         for each in arriving:
             try:
-                woken |= self._arrive([each])
+                woken |= self._arrive_or_park(each)
                 settled.append(Settlement(each.id))
             except Exception as error:
                 if is_transient(error):
@@ -191,7 +207,9 @@ class _Arrival:
         """Settle the parcels' deliveries, and send what they hold."""
         batch = Batch(self.name)
         failed: list[Settlement] = []
+        refused: list[tuple[UUID, _Arriving]] = []
         parked: list[_Arriving] = []
+        untouched: list[_Arriving] = []
         ids = [each.parcel.settlement.message_id for each in self.arriving]
         rows = unit.run(self.statements.awaited, {"id": ids, "consumer": self.name})
         awaited = {id: found for id, *found in rows}
@@ -204,24 +222,41 @@ class _Arrival:
             if each.parcel.settlement.state is DeliveryState.PENDING:
                 failed.append(each.parcel.settlement)
                 continue
+            if each.refused is not None:
+                refused.append((id, each))
+                continue
             batch.settlements.append(each.parcel.settlement)
             batch.messages.extend(each.parcel.sent)
             if is_counted(tuple(awaits)):
                 quiet = each.parcel.refuses
                 batch.closed.append(Closing(root_id, id, closes=not each.parked, quiet=quiet))
+            if each.untouched:
+                untouched.append(each)
             if each.parked:
                 parked.append(each)
             elif key is not None:
                 batch.keys.add(key)
+        self._refuse(unit, refused, batch)
         self._note(unit, failed)
         # Before anything is undone by what arrives.
-        self._tell_untouched(unit, [each for each in parked if not each.started])
+        self._tell_untouched(unit, [*(e for e in parked if not e.started), *untouched])
         woken = finish(unit, self.inbox, self.outbox, batch, folders=folders)
         self._remember(unit, parked)
         return Handled(woken=woken)
 
     def finish(self, database: Database, leased: Any) -> frozenset[str]:
         raise AssertionError("parcels are not leased")
+
+    def _refuse(
+        self, unit: UnitOfWork, refused: Sequence[tuple[UUID, _Arriving]], batch: Batch
+    ) -> None:
+        """Park deliveries whose handlers sent what cannot be sent, and tell their sagas."""
+        for id, each in refused:
+            asked = {"id": id, "consumer": self.name}
+            for row in unit.run(self.statements.at_home, asked):
+                assert each.refused is not None
+                attempts = each.parcel.settlement.attempts + 1
+                batch.park(delivery(row), describe(each.refused), attempts=attempts, external=True)
 
     def _note(self, unit: UnitOfWork, failed: Sequence[Settlement]) -> None:
         if failed:

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from internals.lock_waits import KEY_WAIT, giving_way
 from internals.records import records
 from internals.statements import Statements
+from internals.succession import Succession
 from internals.undo import Undoing, unwind
 from internals.unit_of_work import UnitOfWork
 from saga.causal import is_counted
@@ -35,12 +37,13 @@ class Settling:
 
     Args:
         statements: For the schema.
-        grace: Seconds that what is sent to sagas may wait before the relay rings for it.
+        succession: Whose turn it is with the keys of what is over.
     """
 
-    def __init__(self, statements: Statements, *, grace: float) -> None:
+    def __init__(self, statements: Statements, succession: Succession) -> None:
         self._statements = statements
-        self._grace = grace
+        self._succession = succession
+        self._grace = succession.grace
 
     def count(
         self,
@@ -63,24 +66,26 @@ class Settling:
         counted = [message.id for message in sent if is_counted(message.awaits)]
         if not (counted or closed):
             return set()
-        rows = unit.run(
-            self._statements.count,
-            {
-                "sent": counted,
-                "closed": records(
-                    {
-                        "root": closing.root_id,
-                        "cause": closing.cause,
-                        "n": int(closing.closes),
-                        "quiet": closing.quiet or None,
-                        "place": place,
-                    }
-                    for place, closing in enumerate(closed)
-                ),
-                "consumer": consumer,
-                "grace": self._grace,
-            },
-        )
+        parameters = {
+            "sent": counted,
+            "closed": records(
+                {
+                    "root": closing.root_id,
+                    "cause": closing.cause,
+                    "n": int(closing.closes),
+                    "quiet": closing.quiet or None,
+                    "place": place,
+                }
+                for place, closing in enumerate(closed)
+            ),
+            "consumer": consumer,
+            "grace": self._grace,
+        }
+        if consumer is None:  # a host's call, which has a bound of its own
+            rows = unit.run(self._statements.count, {**parameters, "key_wait": None})
+        else:
+            with giving_way():
+                rows = unit.run(self._statements.count, {**parameters, "key_wait": KEY_WAIT})
         woken = set()
         for told, undo, root, saga_id, saga, cause in rows:
             if undo is None:
@@ -126,10 +131,7 @@ class Settling:
 
     def wake(self, unit: UnitOfWork, keys: set[str]) -> set[str]:
         """Let the next delivery of each key go on; returns whose they are."""
-        if not keys:
-            return set()
-        rows = unit.run(self._statements.wake, {"keys": sorted(keys), "grace": self._grace})
-        return {consumer for (consumer,) in rows}
+        return self._succession.wake(unit, keys)
 
     def unwind(self, unit: UnitOfWork, undoing: Undoing) -> set[str]:
         """Have everything undone that some commands caused; returns the consumers to ring."""

@@ -1,7 +1,8 @@
 """Statements: all SQL of the framework's writes, static, whoever's cursor runs it.
 
 What each hop runs is in `internals.hop_sql`, the count and undo of causal trees in `internals.causal_sql`,
-and the way to other databases in `internals.remote_sql`; the rest is here.
+order in `internals.ordering_sql`, and the way to other databases in `internals.remote_sql`; the rest
+is here.
 
 Placeholders are ``%(name)s``, which SQLAlchemy's `exec_driver_sql`, Django's cursor and psycopg
 all understand.  A batch travels as one JSON text (see `internals.records`), so that it costs the
@@ -12,7 +13,7 @@ import re
 from dataclasses import dataclass, fields
 from functools import cache
 
-from internals import causal_sql, hop_sql, remote_sql
+from internals import causal_sql, hop_sql, ordering_sql, remote_sql
 from saga.errors import DefinitionError
 
 # A delivery that is handled outside the transaction that claimed it.  It is not due again before
@@ -22,34 +23,87 @@ _LEASE = """
 UPDATE {schema}.inbox
 SET lease = %(lease)s, attempts = attempts + 1,
     claimed_at = now(), ready_at = due_at,
+    -- Nobody has settled it since it was leased before.
+    last_error = CASE WHEN lease IS NULL THEN last_error ELSE %(unsettled)s END,
     started_at = CASE WHEN %(external)s THEN clock_timestamp() ELSE started_at END,
     due_at = clock_timestamp() + ends.after, ring_at = clock_timestamp() + ends.after
 FROM (SELECT %(seconds)s * (1 + random() / 2) * interval '1 second' AS after) AS ends
 WHERE message_id = %(id)s AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
 """
 
-_HOLD_LEASE = """
+# Whether the lease is ours still; no row if somebody has settled the delivery.
+_HOLD_LEASES = """
+SELECT message_id, lease IS NOT DISTINCT FROM %(lease)s FROM {schema}.inbox
+WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s
+  AND coalesce(state = 'pending', false)
+ORDER BY message_id FOR UPDATE
+"""
+
+_HOLD_CLAIMED = """
 SELECT 1 FROM {schema}.inbox
 WHERE message_id = %(id)s AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
-  AND lease = %(lease)s
+  AND lease IS NULL AND attempts = %(attempts)s
 FOR UPDATE
 """
 
-# The commands of given-up steps, where they were not started or failed without leaving anything.
-# A handler that acts outside the database and was started may have had its effect.
+# Deliveries that are sent elsewhere together; it uses up no attempt.
+_LEASE_ALL = """
+UPDATE {schema}.inbox
+SET lease = %(lease)s, claimed_at = now(), ready_at = due_at, started_at = clock_timestamp(),
+    ring_at = clock_timestamp() + ends.after, due_at = clock_timestamp() + ends.after
+FROM (SELECT %(seconds)s * (1 + random() / 2) * interval '1 second' AS after) AS ends
+WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s
+  AND coalesce(state = 'pending', false)
+"""
+
+# What is being settled just now is locked, and needs it no more.
+_RENEW = """
+UPDATE {schema}.inbox AS i SET due_at = held.ends, ring_at = held.ends
+FROM (
+    SELECT found.*, clock_timestamp() + m.seconds * (1 + random() / 2) * interval '1 second' AS ends
+    FROM json_to_recordset(%(leases)s::json) AS m (id uuid, consumer text, lease uuid, seconds float8)
+    CROSS JOIN LATERAL (
+        SELECT message_id, consumer FROM {schema}.inbox
+        WHERE message_id = m.id AND consumer = m.consumer AND lease = m.lease
+          AND coalesce(state = 'pending', false)
+        FOR UPDATE SKIP LOCKED
+    ) AS found
+) AS held
+WHERE i.message_id = held.message_id AND i.consumer = held.consumer
+"""
+
+# Commands of given-up steps.  Who fails in a run that is under way finds the mark, or is waited for.
+_GIVE_UP = """
+UPDATE {schema}.outbox SET given_up = true WHERE id = ANY (%(id)s::uuid[]) AND NOT given_up
+"""
+
+_GIVEN_UP = (
+    "SELECT id FROM {schema}.outbox WHERE id = ANY (%(id)s::uuid[]) AND given_up ORDER BY id"
+)
+
+_LOOK_GIVEN_UP = """
+SELECT o.id, o.given_up, i.started_at IS NOT NULL
+FROM {schema}.outbox AS o JOIN {schema}.inbox AS i ON i.message_id = o.id
+WHERE o.id = ANY (%(id)s::uuid[]) AND i.consumer = %(consumer)s
+ORDER BY o.id FOR SHARE OF o
+"""
+
+# Of those the ones of which no run is under way.  A handler that acts outside the database and was
+# started may have had its effect.
 _REVOKE = """
 WITH taken AS (
     SELECT i.message_id, i.consumer
     FROM {schema}.inbox AS i JOIN {schema}.outbox AS o ON o.id = i.message_id
     WHERE o.id = ANY (%(root)s::uuid[])
-      AND i.state IN ('pending', 'parked') AND i.started_at IS NULL
+      AND i.state IN ('pending', 'parked')
+      AND (i.started_at IS NULL OR i.state = 'parked' OR i.lease IS NULL OR i.due_at <= now())
     FOR UPDATE OF i SKIP LOCKED
 )
 UPDATE {schema}.inbox AS i
 SET state = 'revoked', done_at = clock_timestamp(),
     last_error = concat_ws('; ', i.last_error, 'revoked: its step was given up')
 FROM taken WHERE i.message_id = taken.message_id AND i.consumer = taken.consumer
-RETURNING i.message_id, i.consumer, i.ordering_key
+RETURNING i.message_id, i.consumer, i.ordering_key, i.started_at IS NOT NULL
 """
 
 # Deadlines that are not needed any more.  One that another hop has claimed is due: it is left to
@@ -72,6 +126,7 @@ SET state = 'pending', attempts = 0, rings = 0, yields = 0, done_at = NULL, due_
 WHERE message_id = ANY (%(id)s::uuid[])
   AND (state = 'parked' OR state = 'revoked' AND consumer = %(dropped_at)s)
   AND (%(of)s::text IS NULL OR consumer = %(of)s)
+  AND NOT EXISTS (SELECT FROM {schema}.outbox AS o WHERE o.id = message_id AND o.given_up)
 RETURNING message_id, consumer
 """
 
@@ -97,7 +152,7 @@ RETURNING id
 """
 
 _STARTED_BEFORE = """
-SELECT m.item, s.id, o.payload = m.payload::jsonb
+SELECT m.item, s.id, o.payload = m.payload::jsonb, o.payload::text
 FROM unnest(%(item)s::int[], %(key)s::text[], %(payload)s::text[]) AS m (item, key, payload)
 JOIN {schema}.saga AS s ON s.name = %(name)s AND s.key = m.key
 JOIN {schema}.outbox AS o ON o.saga_id = s.id AND o.kind = 'saga.started'
@@ -129,14 +184,15 @@ VALUES (%(id)s, %(actor)s, %(act)s, %(saga_id)s, %(message_id)s, %(reason)s, %(d
 
 # What was committed but not handled: a doorbell was lost, or the worker that heard it died.
 # Whatever a live hop holds is locked, and so not late.  Only the oldest of what is due is looked at:
-# a hop takes it first, and in a backlog that is being handled none of it is late.
+# a hop takes it first, and in a backlog that is being handled none of it is late.  Nor is what waits
+# for one before it.
 _RING = """
 WITH late AS MATERIALIZED (
     SELECT found.*, of.cap
     FROM unnest(%(consumers)s::text[], %(caps)s::float8[]) AS of (consumer, cap) CROSS JOIN LATERAL (
         SELECT message_id, consumer, due_at FROM {schema}.inbox AS i
         WHERE state = 'pending' AND due_at <= now() AND ring_at <= now()
-          AND i.consumer = of.consumer AND due_at <= coalesce((
+          AND i.consumer = of.consumer AND {first_of_its_key} AND due_at <= coalesce((
             SELECT due_at FROM {schema}.inbox AS w
             WHERE w.consumer = of.consumer AND state = 'pending' AND due_at <= now()
             ORDER BY due_at OFFSET %(window)s LIMIT 1), now())
@@ -156,7 +212,16 @@ SET rings = i.rings + (late.place <= %(head)s)::int,
 FROM placed AS late
 WHERE i.message_id = late.message_id AND i.consumer = late.consumer AND i.state = 'pending'
 RETURNING i.consumer
-"""
+""".replace("{first_of_its_key}", causal_sql.FIRST_OF_ITS_KEY)
+
+# Of these consumers those that have something to do now, which another may be doing.
+_DUE = """
+SELECT of.consumer FROM unnest(%(consumers)s::text[]) AS of (consumer)
+WHERE EXISTS (
+    SELECT FROM {schema}.inbox AS i
+    WHERE i.consumer = of.consumer AND state = 'pending' AND due_at <= now()
+      AND {first_of_its_key})
+""".replace("{first_of_its_key}", causal_sql.FIRST_OF_ITS_KEY)
 
 # Sagas, to consume what is being sent to them; those that another hop holds are left out.  Of an array
 # Postgres would guess how long it is, and plan anew each time.
@@ -217,7 +282,13 @@ class Statements:
     finish: str = hop_sql.FINISH
     finish_sagas: str = hop_sql.FINISH_SAGAS
     lease: str = _LEASE
-    hold_lease: str = _HOLD_LEASE
+    give_up: str = _GIVE_UP
+    look_given_up: str = _LOOK_GIVEN_UP
+    given_up: str = _GIVEN_UP
+    hold_leases: str = _HOLD_LEASES
+    hold_claimed: str = _HOLD_CLAIMED
+    lease_all: str = _LEASE_ALL
+    renew: str = _RENEW
     revoke: str = _REVOKE
     clear: str = _CLEAR
     retry_parked: str = _RETRY_PARKED
@@ -233,9 +304,10 @@ class Statements:
     existing_sagas: str = _EXISTING_SAGAS
     history: str = _HISTORY
     ring: str = _RING
+    due: str = _DUE
     subscribe: str = _SUBSCRIBE
-    wake: str = causal_sql.WAKE
-    held_up: str = causal_sql.HELD_UP
+    wake: str = ordering_sql.WAKE
+    held_up: str = ordering_sql.HELD_UP
     count: str = causal_sql.COUNT
     counted: str = causal_sql.COUNTED
     undone: str = causal_sql.UNDONE
@@ -248,6 +320,8 @@ class Statements:
     begin_forwarding: str = remote_sql.BEGIN_FORWARDING
     forward: str = remote_sql.FORWARD
     confirm: str = remote_sql.CONFIRM
+    recall: str = remote_sql.RECALL
+    hasten: str = remote_sql.HASTEN
     unexplained: str = remote_sql.UNEXPLAINED
     explain: str = remote_sql.EXPLAIN
     give_back: str = remote_sql.GIVE_BACK
@@ -256,6 +330,7 @@ class Statements:
     forward_anew: str = remote_sql.FORWARD_ANEW
     started: str = remote_sql.STARTED
     awaited: str = _with_messages(remote_sql.AWAITED)
+    at_home: str = _with_messages(remote_sql.AT_HOME)
     note: str = remote_sql.NOTE
     untouched: str = remote_sql.UNTOUCHED
     take_turn: str = remote_sql.TAKE_TURN

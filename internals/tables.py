@@ -63,6 +63,13 @@ outbox = Table(
     Column("intent_id", Uuid, comment="what it carries out, if an earlier message meant the same"),
     Column("undoes", Text, comment="idempotency key of what a compensation undoes"),
     Column(
+        "given_up",
+        Boolean,
+        nullable=False,
+        server_default=false(),
+        comment="by its saga: no run of it is started any more",
+    ),
+    Column(
         "depth",
         Integer,
         nullable=False,
@@ -80,7 +87,7 @@ outbox = Table(
         postgresql_using="brin",
         postgresql_with={"autosummarize": "on"},
     ),
-    comment="Every message ever sent: the event log; of a row nothing changes but its repeats",
+    comment="Every message ever sent: the event log; of a row nothing changes but its repeats, and that it is given up",
 )
 
 inbox = Table(

@@ -8,6 +8,7 @@ there, and since the boundaries are a closed list, a new one cannot be forgotten
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from typing import Any
 
 from internals.database import Database, OpenedUnit
 from internals.unit_of_work import UnitOfWork
@@ -66,6 +67,10 @@ class OpenTransaction:
     def lost(self) -> bool:
         """Whether the connection has died under the transaction."""
         return self._opened is not None and self._opened.unit.lost
+
+    def driver(self) -> Any:
+        """Return the driver's connection of the transaction; None while none is open."""
+        return None if self._opened is None else self._opened.unit.driver()
 
     def begin(self) -> UnitOfWork:
         """Return the transaction, opened by now."""

@@ -23,8 +23,8 @@ class Turn:
     def __init__(self, patience: float) -> None:
         self._patience = patience
         self._lock = threading.Lock()
-        self._holders = 0
-        self._hopped_at = 0.0
+        #: When those who answer began their last hops, by thread.
+        self._holders: dict[int, list[float]] = {}
         self._rung = False
 
     def run(self, once: Callable[[], int], ring: Callable[[], None]) -> int:
@@ -55,16 +55,18 @@ class Turn:
 
     def hopping(self) -> None:
         """A hop begins."""
-        self._hopped_at = time.monotonic()
+        self._holders[threading.get_ident()][-1] = time.monotonic()
 
     def _take(self) -> bool:
         with self._lock:
             now = time.monotonic()
-            if self._holders and now - self._hopped_at < self._patience:
+            # One of them is enough; of those that are slow, or hang, nobody expects an answer.
+            if any(
+                now - began < self._patience for mine in self._holders.values() for began in mine
+            ):
                 self._rung = True
                 return False
-            self._holders += 1
-            self._hopped_at = now
+            self._holders.setdefault(threading.get_ident(), []).append(now)
             return True
 
     def _pass_on(self) -> bool:
@@ -72,12 +74,18 @@ class Turn:
             if self._rung:
                 self._rung = False
                 return False
-            self._holders -= 1
+            self._end()
             return True
 
     def _leave(self, ring: Callable[[], None]) -> None:
         with self._lock:
-            self._holders -= 1
+            self._end()
             rung, self._rung = self._rung, False
         if rung:
             ring()
+
+    def _end(self) -> None:
+        mine = self._holders[threading.get_ident()]
+        mine.pop()
+        if not mine:
+            del self._holders[threading.get_ident()]

@@ -41,6 +41,9 @@ class UnitOfWork(Protocol):
     def run(self, statement: str, parameters: Mapping[str, object]) -> Sequence[Row]:
         """Run one of the framework's statements on the cursor that owns the transaction."""
 
+    def driver(self) -> Any:
+        """Return the driver's connection, for whoever ends it from another thread."""
+
     def savepoint(self) -> AbstractContextManager[None]:
         """Undo what is done inside if it raises; the transaction stays usable."""
 
@@ -96,6 +99,9 @@ class SqlAlchemyUnitOfWork:
             raise
         finally:
             cursor.close()
+
+    def driver(self) -> psycopg.Connection[Any]:
+        return self._driver
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:

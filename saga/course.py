@@ -15,7 +15,7 @@ from saga.definition import Saga, Step, Wait
 from saga.envelope import Category, Envelope, command_recipient, saga_consumer
 from saga.functions import check_returned
 from saga.messages import Command, Done, TimedOut
-from saga.outcomes import apply, pivot_passed
+from saga.outcomes import apply
 from saga.retry import Retry
 from saga.state import IN_FLIGHT, ORDERED, STANDING, Direction, Phase, SagaState, Status, start_id
 
@@ -42,14 +42,13 @@ class Course(Generic[D]):
 
     def proceed(self, state: SagaState[D]) -> SagaState[D]:
         """Send what the state calls for, and return the state after that."""
-        state = self._heed_cancellation(state)
         if state.faults or (state.faulty and not self._goes_on(state)):
             return state.with_status(Status.STUCK)
         if state.direction is Direction.FORWARD:
             return self._forward(state)
         return self._backward(state)
 
-    def order(self, state: SagaState[D], name: str, command: Command) -> None:
+    def order(self, state: SagaState[D], name: str, command: Command) -> SagaState[D]:
         """Send the step's command, or its compensation, as the phase says."""
         known = state.steps[name]
         if not isinstance(command, Command) or not command.kind:
@@ -65,9 +64,17 @@ class Course(Generic[D]):
         if forward and isinstance(step, Step):
             awaits, retry, timeout = step.awaits, step.retry, step.timeout
         id = state.command_id(name, known.phase, known.generation)
-        self.send.append(_command(self.saga, state, command, id, awaits, retry, self.cause))
+        intent = state.intent_id(name, known.phase)
+        undoes = None
+        if not forward and known.context is not None:
+            undoes = f"{known.context}:{state.intent_id(name, Phase.COMMANDED)}"
+        sent = _command(self.saga, state, command, id, awaits, retry, self.cause)
+        self.send.append(replace(sent, intent=None if intent == id else intent, undoes=undoes))
         if timeout is not None:
             self.set_timer(state, name, id, timeout)
+        if forward and callable(step.compensation):
+            return state.with_step(name, context=sent.recipient)
+        return state
 
     def order_undo(self, state: SagaState[D], name: str) -> None:
         """Have everything undone that the step's commands caused."""
@@ -117,11 +124,45 @@ class Course(Generic[D]):
         for name, step in state.steps.items():
             if step.phase is Phase.WAITING:
                 state = state.with_step(name, phase=Phase.REJECTED, position=state.consumed)
-            elif step.phase in ORDERED and not step.fault:
+            elif step.phase in ORDERED and step.fault:
+                state = self.give_up_failed(state, name, overdue=overdue)
+            elif step.phase in ORDERED:
                 state = state.with_step(name, phase=Phase.REVOKING, overdue=step.overdue or overdue)
                 root = state.command_id(name, Phase.COMMANDED, step.generation)
                 self.revoke[root] = name
         return state
+
+    def give_up_failed(
+        self, state: SagaState[D], name: str, *, overdue: bool = False
+    ) -> SagaState[D]:
+        """Give up a step that failed for good, of a saga that turns back.
+
+        Its own command is taken back, as one that nobody started.  Where it failed further down,
+        earlier hops did commit, so it is undone too.  Of a pivot only the former can be done.
+        """
+        known = state.steps[name]
+        own = {state.command_id(name, Phase.COMMANDED, g + 1) for g in range(known.generation)}
+        below = [id for id in known.parked if id not in own]
+        if self.saga.step(name).pivot and (below or not known.parked):
+            return state
+        if below:
+            self.supersede.extend(below)  # nobody may deliver it again
+            return state.with_step(
+                name,
+                phase=Phase.IN_DOUBT,
+                position=state.consumed,
+                doubt=True,
+                fault=None,
+                parked=(),
+            )
+        self.revoke[state.command_id(name, Phase.COMMANDED, known.generation)] = name
+        return state.with_step(
+            name,
+            phase=Phase.REVOKING,
+            overdue=known.overdue or overdue,
+            fault=None,
+            parked=(),
+        )
 
     def clear_timers(self, before: SagaState[D], after: SagaState[D]) -> None:
         """Clear the deadlines of steps that are out no more, and the saga's when it is over."""
@@ -136,16 +177,6 @@ class Course(Generic[D]):
         if self.saga.deadline is not None and after.status.final and not before.status.final:
             self.clear.append(after.timer_id(None))
 
-    def _heed_cancellation(self, state: SagaState[D]) -> SagaState[D]:
-        """Turn a cancelled saga back as soon as it is known where it stands."""
-        if state.cancelled is None or state.direction is Direction.BACKWARD:
-            return state
-        if pivot_passed(self.saga, state):
-            return replace(state, cancelled=None)  # too late: it only goes forward
-        if any(step.phase in ORDERED for step in state.steps.values()):
-            return state
-        return self.give_up(replace(state, direction=Direction.BACKWARD), overdue=False)
-
     def _goes_on(self, state: SagaState[D]) -> bool:
         """Whether only compensations failed, of a saga that goes on with the others."""
         return self.saga.on_compensation_fault == "go_on" and all(
@@ -153,8 +184,6 @@ class Course(Generic[D]):
         )
 
     def _forward(self, state: SagaState[D]) -> SagaState[D]:
-        if state.cancelled is not None:
-            return state.with_status(Status.RUNNING)  # nothing new until it is known
         for group in self.saga.groups:
             for step in group:
                 if step.name not in state.steps:
@@ -172,24 +201,20 @@ class Course(Generic[D]):
         if isinstance(step, Wait):
             return self.begin_wait(state, step, generation)
         command = step.action(state.data)
-        if command is None:
-            return state.with_step(step.name, phase=Phase.SKIPPED, generation=generation)
-        state = state.with_step(step.name, phase=Phase.COMMANDED, generation=generation)
-        self.order(state, step.name, command)
-        return state
+        phase = Phase.SKIPPED if command is None else Phase.COMMANDED
+        intent = state.intents.get(step.name, generation)
+        state = state.with_step(step.name, phase=phase, generation=generation, intent=intent)
+        return state if command is None else self.order(state, step.name, command)
 
     def begin_wait(self, state: SagaState[D], step: Wait[D], generation: int) -> SagaState[D]:
         state = state.with_step(step.name, phase=Phase.WAITING, generation=generation)
-        for kind in step.awaits:
-            if kind in state.early:
-                (_, payload), *later = state.early[kind]
-                rest = {k: texts for k, texts in state.early.items() if k != kind}
-                if later:
-                    rest[kind] = tuple(later)
-                signal = replace(self.cause, kind=kind, payload=payload)
-                moved = apply(self.saga, replace(state, early=rest), step, signal)
-                assert moved is not None  # the step takes this kind
-                return moved
+        first = next((early for early in state.early if early.kind in step.awaits), None)
+        if first is not None:
+            rest = tuple(early for early in state.early if early is not first)
+            signal = replace(self.cause, kind=first.kind, payload=first.payload)
+            moved = apply(self.saga, replace(state, early=rest), step, signal)
+            assert moved is not None  # the step takes this kind
+            return moved
         if step.timeout is not None:
             self.set_timer(state, step.name, start_id(state.id), step.timeout)
         return state
@@ -204,8 +229,11 @@ class Course(Generic[D]):
             command = compensation(state.data) if callable(compensation) else None
             if command is None and not causal:
                 if compensation is not None:
+                    intents = {**state.intents, name: state.steps[name].intent}  # not undone
+                    state = replace(state, intents=intents)
                     state = state.with_step(name, phase=Phase.COMPENSATED, again=False)
                 continue
+            state = replace(state, intents={n: g for n, g in state.intents.items() if n != name})
             again = state.steps[name].again
             state = state.with_step(
                 name,
@@ -216,7 +244,7 @@ class Course(Generic[D]):
             if command is None:
                 self.order_undo(state, name)
             else:
-                self.order(state, name, command)
+                state = self.order(state, name, command)
             return state.with_status(Status.COMPENSATING)
         if state.faulty:
             return state.with_status(Status.STUCK)
@@ -235,8 +263,17 @@ class Course(Generic[D]):
         return [name for _, name in sorted(standing, reverse=True)]
 
     def _rewound(self, state: SagaState[D]) -> SagaState[D]:
-        """Forget the steps that are to be done again, but not how often they were."""
+        """Forget the steps that are to be done again, but not how often they were.
+
+        What is not known to be undone means the same when it is done again.
+        """
         within = names_from(self.saga, state.rewind_to)
+        begun = {n: s for n, s in state.steps.items() if n in within}
+        intents = {
+            n: s.intent
+            for n, s in begun.items()
+            if s.phase is not Phase.COMPENSATED or n in state.intents
+        }
         return replace(
             state,
             direction=Direction.FORWARD,
@@ -244,8 +281,9 @@ class Course(Generic[D]):
             steps={n: s for n, s in state.steps.items() if n not in within},
             generations={
                 **state.generations,
-                **{n: s.generation for n, s in state.steps.items() if n in within},
+                **{n: s.generation for n, s in begun.items()},
             },
+            intents={**{n: g for n, g in state.intents.items() if n not in begun}, **intents},
         )
 
 

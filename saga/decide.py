@@ -7,7 +7,8 @@ Rules, each a row of the table-driven test:
 2.  A message is compared with what the saga awaits.  Repeated or late: recorded, no effect.
     Belonging to nothing this saga ever sent: unexpected, an operator sees it.
 3.  Parallel steps are joined only when the outcome of each is known, whichever way the saga
-    goes.  When it turns back, commands that nobody started are taken back; the others are awaited.
+    goes.  When it turns back, commands that nobody started are taken back; the others are awaited,
+    but never started once more: one that fails is as good as taken back.
 4.  Rejected by the command's own handler: nothing was done, compensation starts at the step
     before.  Rejected further down the choreography: earlier hops did commit, so the step itself
     is compensated too.  The message's causation tells which.
@@ -15,13 +16,22 @@ Rules, each a row of the table-driven test:
 6.  After the pivot the saga only goes forward: a rejection there leaves it stuck.
 7.  A fault undoes nothing, unless the step says so.  The saga is stuck, and goes on when the
     awaited outcome comes after all.  A compensation that fails makes it stuck, never compensated.
+    A command that fails for good while the saga turns back, or failed before, needs nobody: it left
+    nothing, or is in doubt if it acts outside or failed further down.  Only of a pivot that may
+    have happened a person must say what became of it.
 8.  A deadline that passes makes the outcome unknown.  Taken back unstarted: it did not happen.
     Otherwise the step is in doubt and compensated too; a success that comes late is compensated
     when it comes, and so is what a late rejection from further down left; any other late
-    rejection is only recorded.
-9.  A cancelled saga turns back when the step in flight is known, and not after the pivot.
-10. An outside message that comes before its step waits for it is kept.
-11. A replay lets go on what failed and no more: finished results stay.
+    rejection is only recorded.  The deadline of the saga turns a stuck one back too, unless it is
+    past its pivot or stuck on its way back.
+9.  A cancelled saga turns back at once, stuck or not, unless it is past its pivot: what nobody
+    started is taken back, what is being handled is awaited.  A pivot in flight decides.
+10. An outside message that comes before its step waits for it is kept.  A wait takes the first one
+    that came of those it takes, whichever kind they are.
+11. A replay lets go on what failed and no more: finished results stay.  No command is ever sent
+    under an id of before, but it means what it meant before: it keeps its intent until its effect
+    is known to be undone, or the operator says that there was none.  A compensation keeps its own,
+    and says which intent it undoes.
 12. A causal compensation is one order to undo all that the step's commands caused; it is over when
     everything below it is done.
 """
@@ -41,7 +51,7 @@ from saga.definition import Saga, Wait
 from saga.envelope import Category, Envelope, saga_consumer
 from saga.json_text import dump_json, read_json
 from saga.messages import Faulted, Revoked, Started, TimedOut
-from saga.state import IN_FLIGHT, ORDERED, Direction, Phase, SagaState, changed, start_id
+from saga.state import IN_FLIGHT, ORDERED, Direction, Early, Phase, SagaState, changed, start_id
 
 D = TypeVar("D", bound=BaseModel)
 
@@ -191,6 +201,9 @@ def _outcome(
         given_up = moved.steps[name].phase not in IN_FLIGHT
         if message.kind == Faulted.kind and given_up and message.causation_id is not None:
             course.supersede.append(message.causation_id)  # nobody may deliver it again
+        failed = message.kind == Faulted.kind and moved.steps[name].phase in ORDERED
+        if failed and moved.direction is Direction.BACKWARD:
+            return course.give_up_failed(moved, name)
         return moved
     name, phase = _ordered_before(state, message.root_id)
     if name is None:
@@ -233,11 +246,7 @@ def _timed_out(
             return _stale(state)
         if state.direction is Direction.BACKWARD and state.rewind_to is None:
             # What it still awaits is awaited no longer.
-            hangs = [
-                s
-                for s in state.steps.values()
-                if s.phase in ORDERED and not s.overdue and not s.fault
-            ]
+            hangs = [s for s in state.steps.values() if s.phase in ORDERED and not s.overdue]
             return course.give_up(state, overdue=True) if hangs else _stale(state)
         late = replace(
             state,
@@ -277,11 +286,10 @@ def _signalled(saga: Saga[D], state: SagaState[D], message: Envelope) -> SagaSta
             return outcomes.apply(saga, state, step, message) or _stale(state)
     if state.status.final or all(step.name in state.steps for step in takers):
         return _stale(state)
-    before = state.early.get(message.kind, ())
-    if message.id in dict(before):
+    if any(early.id == message.id for early in state.early):
         return _stale(state)
-    kept = (*before, (message.id, message.payload))
-    return replace(state, early={**state.early, message.kind: kept})
+    kept = Early(message.id, message.kind, message.payload)
+    return replace(state, early=(*state.early, kept))
 
 
 def _is_own_fault(saga: Saga[D], message: Envelope) -> bool:

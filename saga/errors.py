@@ -66,6 +66,14 @@ class StillLocked(SagaError):
     """Another transaction holds a lock that this call needs, and does not end; the text says which."""
 
 
+class TookTooLong(SagaError):
+    """A handler ran for longer than its limit, and was ended."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__(f"took longer than its limit of {limit:g} s")
+        self.limit = limit
+
+
 class Rejected(Exception):
     """Raise it in a handler when the business says no; what the handler wrote is rolled back.
 

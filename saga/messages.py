@@ -132,10 +132,16 @@ class TimedOut(Message, kind="saga.timed_out"):
 
 
 class Revoked(Message, kind="saga.revoked"):
-    """The answer to a revocation: whether the step's command was taken back unstarted."""
+    """Whether a command that was given up is taken back: it is not started, or not once more.
 
-    step: str
+    It is the answer to a revocation; and a run that was under way then says so when it failed.
+    """
+
+    #: Only in the answer.
+    step: str | None = None
     revoked: bool
+    #: Whether a handler that acts outside the database was started, and so may have had its effect.
+    started: bool = False
 
 
 class Cancelled(Message, kind="saga.cancelled"):
@@ -152,6 +158,9 @@ class Replayed(Message, kind="saga.replayed"):
     from_step: str | None = None
     #: Fields of the saga's data to correct.
     data: dict[str, Any] = Field(default_factory=dict)
+    #: The person knows that the calls which failed had no effect elsewhere: what is sent anew has a
+    #: new idempotency key.
+    no_effect: bool = False
 
 
 class Skipped(Message, kind="saga.skipped"):

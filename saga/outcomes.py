@@ -10,7 +10,7 @@ from saga.envelope import Envelope
 from saga.functions import check_returned
 from saga.json_text import dump_json
 from saga.messages import Done, Event, Faulted, Refused, Revoked, Settled
-from saga.state import STANDING, Direction, Phase, SagaState
+from saga.state import ORDERED, STANDING, Direction, Phase, SagaState
 
 D = TypeVar("D", bound=BaseModel)
 
@@ -207,16 +207,28 @@ def _revoked(
     state: SagaState[D], step: Step[D] | Wait[D], message: Envelope
 ) -> SagaState[D] | None:
     known = state.steps[step.name]
-    if known.phase is not Phase.REVOKING:
+    told = Revoked.from_json(message.payload)
+    if known.phase not in ORDERED or not (told.revoked or known.phase is Phase.REVOKING):
         return None
-    if Revoked.from_json(message.payload).revoked:
+    # This generation or an earlier one.
+    acted = told.started or known.doubt
+    if told.revoked and acted and step.pivot:
         return state.with_step(
             step.name,
-            # An earlier generation may have had its effect.
-            phase=Phase.IN_DOUBT if known.doubt else Phase.REVOKED,
+            phase=Phase.COMMANDED,
+            fault="it may have had its effect, its outcome is not known, and a pivot cannot be undone",
+            overdue=False,  # nothing is out that could be awaited
+            parked=(),
+            doubt=True,
+        )
+    if told.revoked:
+        return state.with_step(
+            step.name,
+            phase=Phase.IN_DOUBT if acted else Phase.REVOKED,
             position=state.consumed,
             fault=None,
             parked=(),
+            doubt=acted,
         )
     if not known.overdue:
         return state.with_step(step.name, phase=Phase.COMMANDED)

@@ -12,6 +12,8 @@ from uuid import UUID, uuid5
 
 from pydantic import BaseModel
 
+from saga.unknown_fields import Unknown
+
 D = TypeVar("D", bound=BaseModel)
 S = TypeVar("S")
 
@@ -95,6 +97,7 @@ STEP_TRANSITIONS: Mapping[Phase, tuple[Phase, ...]] = {
         Phase.REJECTED,
         Phase.REJECTED_LATE,
         Phase.REVOKING,
+        Phase.REVOKED,
         Phase.IN_DOUBT,
         Phase.SKIPPED,
     ),
@@ -166,6 +169,22 @@ class StepState:
     doubt: bool = False
     #: Whether it turned out to have happened while its compensation was out already.
     again: bool = False
+    #: The generation whose command first meant what the step's command means.  All that mean the
+    #: same have one idempotency key, until the effect is known to be undone.
+    intent: int = 1
+    #: The same of its compensation, if an operator said that an earlier one had no effect.
+    undo_intent: int | None = None
+    #: The context that its command went to, if a compensation is to be told.
+    context: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Early:
+    """An outside message that came before its step waited for it."""
+
+    id: UUID
+    kind: str
+    payload: str
 
 
 @dataclass(frozen=True)
@@ -182,11 +201,13 @@ class SagaState(Generic[D]):
     consumed: int = 0
     #: Why it is to be undone though nothing was rejected: it was cancelled, or is overdue.
     cancelled: str | None = None
-    #: Outside messages that came before their step waited for them: kind to ids and payloads, in
-    #: the order in which they came.
-    early: Mapping[str, tuple[tuple[UUID, str], ...]] = field(default_factory=dict)
+    #: Outside messages that came before their step waited for them, in the order in which they came.
+    early: tuple[Early, ...] = ()
     #: How often steps were ordered before the saga went back to do them again.
     generations: Mapping[str, int] = field(default_factory=dict)
+    #: Of steps that are done again, though it is not known that nothing stands of what they did, the
+    #: generation whose command first meant the same.
+    intents: Mapping[str, int] = field(default_factory=dict)
     #: While going back to this step only, to go forward from it again.
     rewind_to: str | None = None
     #: Messages to the saga itself that are parked because one of its functions raised: id to
@@ -194,6 +215,8 @@ class SagaState(Generic[D]):
     faults: Mapping[UUID, str] = field(default_factory=dict)
     #: Messages above its start that handlers handled: none, unless a handler started it.
     depth: int = 0
+    #: What another release stored with the data, which the class here does not read.
+    unknown: Unknown | None = field(default=None, compare=False, repr=False)
 
     @property
     def reason(self) -> str | None:
@@ -212,6 +235,14 @@ class SagaState(Generic[D]):
     def command_id(self, step: str, phase: Phase, generation: int) -> UUID:
         """Return the id of a step's command: the same decision made twice sends one message."""
         return uuid5(self.id, f"{step}:{phase}:{generation}")
+
+    def intent_id(self, step: str, phase: Phase) -> UUID:
+        """Return what the step's command, or its compensation, carries out: the same for all that
+        mean the same."""
+        known = self.steps[step]
+        if phase is Phase.COMPENSATING and known.undo_intent is not None:
+            return self.command_id(step, phase, known.undo_intent)
+        return self.command_id(step, phase, known.intent)
 
     def timer_id(self, step: str | None, generation: int = 1) -> UUID:
         """Return the id of a step's deadline, or with no step that of the saga's."""

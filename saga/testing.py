@@ -36,7 +36,7 @@ from saga.messages import (
     Settled,
     Undo,
 )
-from saga.state import IN_FLIGHT, ORDERED, Phase, SagaState, Status
+from saga.state import IN_FLIGHT, ORDERED, Direction, Phase, SagaState, Status
 
 D = TypeVar("D", bound=BaseModel)
 Expected = Command | type[Command]
@@ -130,13 +130,19 @@ class Story(Generic[D]):
             _fail(f"no deadline of {step or 'the saga'} is running; {self._where()}")
         return self._hear(timer)
 
-    def revoked(self, step: str) -> "Story[D]":
-        """The step's command was taken back before anyone started it."""
-        return self._answered(step, revoked=True)
+    def revoked(
+        self, step: str, *, started: bool = False, order: Envelope | None = None
+    ) -> "Story[D]":
+        """The step's command was taken back: nobody starts it any more.
 
-    def not_revoked(self, step: str) -> "Story[D]":
-        """The step's command could not be taken back: somebody had started it."""
-        return self._answered(step, revoked=False)
+        `started`: its handler acts outside the database and was started, so that it may have had
+        its effect.  `order`: an earlier command, if it is not the one that is out.
+        """
+        return self._answered(step, revoked=True, started=started, order=order)
+
+    def not_revoked(self, step: str, *, order: Envelope | None = None) -> "Story[D]":
+        """The step's command could not be taken back: it is being handled."""
+        return self._answered(step, revoked=False, order=order)
 
     def signal(self, event: Event) -> "Story[D]":
         """An outside message comes, for the wait that takes it now or later."""
@@ -150,10 +156,20 @@ class Story(Generic[D]):
         return self._act(messages.Cancelled(reason=reason))
 
     def replayed(
-        self, reason: str = "repaired", from_step: str | None = None, **data: Any
+        self,
+        reason: str = "repaired",
+        from_step: str | None = None,
+        *,
+        no_effect: bool = False,
+        **data: Any,
     ) -> "Story[D]":
-        """A person lets the stuck saga go on, perhaps from an earlier step, with other data."""
-        return self._act(messages.Replayed(reason=reason, from_step=from_step, data=data))
+        """A person lets the stuck saga go on, perhaps from an earlier step, with other data.
+
+        `no_effect`: the person says that the calls which failed had no effect elsewhere.
+        """
+        return self._act(
+            messages.Replayed(reason=reason, from_step=from_step, data=data, no_effect=no_effect)
+        )
 
     def skipped(self, step: str, reason: str) -> "Story[D]":
         """A person declares the step that failed settled by other means."""
@@ -238,21 +254,31 @@ class Story(Generic[D]):
 
     def _tell(self, step: str, message: Message, downstream: bool = False) -> "Story[D]":
         order = self._order(step)
+        envelope = self._reply(order, message)
+        cause = uuid5(order.id, "downstream") if downstream else order.id
+        return self._hear(replace(envelope, causation_id=cause))
+
+    def _reply(self, order: Envelope, message: Message) -> Envelope:
         is_event = isinstance(message, Event)
-        envelope = order.caused(
+        return order.caused(
             message,
             id=uuid5(self.state.id, f"message {len(self.consumed)}"),
             category=Category.EVENT if is_event else Category.REPLY,
             recipient=None if is_event else order.sender,
             sender=order.recipient,
         )
-        cause = uuid5(order.id, "downstream") if downstream else order.id
-        return self._hear(replace(envelope, causation_id=cause))
 
-    def _answered(self, step: str, *, revoked: bool) -> "Story[D]":
-        if self._order(step) and self.state.steps[step].phase is not Phase.REVOKING:
+    def _answered(
+        self, step: str, *, revoked: bool, started: bool = False, order: Envelope | None = None
+    ) -> "Story[D]":
+        answer = Revoked(step=step, revoked=revoked, started=started)
+        if order is not None:
+            return self._hear(self._reply(order, answer))
+        phase = self.state.steps[step].phase if self._order(step) else None
+        under_way = phase is Phase.COMMANDED and self.state.direction is Direction.BACKWARD
+        if phase is not Phase.REVOKING and not (under_way and revoked):
             _fail(f"the command of step {step!r} is not being taken back; {self._where()}")
-        return self._tell(step, Revoked(step=step, revoked=revoked))
+        return self._tell(step, answer)
 
     def _act(self, act: Message) -> "Story[D]":
         after = self._from_outside(act, Category.ACT)

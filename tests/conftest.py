@@ -248,9 +248,17 @@ def durable_postgres() -> Iterator[EmbeddedServers]:
     yield from _servers_of_its_own(durable=True, valkey=False)
 
 
-def _servers_of_its_own(*, durable: bool, valkey: bool = True) -> Iterator[EmbeddedServers]:
+@pytest.fixture(scope="module")
+def own_valkey() -> Iterator[EmbeddedServers]:
+    """A Valkey of this module's own, which its tests may harm and have to heal."""
+    yield from _servers_of_its_own(durable=False, postgres=False)
+
+
+def _servers_of_its_own(
+    *, durable: bool, postgres: bool = True, valkey: bool = True
+) -> Iterator[EmbeddedServers]:
     top = _open_folder()
-    servers = EmbeddedServers(top / "servers", durable=durable, valkey=valkey)
+    servers = EmbeddedServers(top / "servers", durable=durable, postgres=postgres, valkey=valkey)
     with servers:
         yield servers
     shutil.rmtree(top)
@@ -288,6 +296,11 @@ class WorkerGroup:
             env=os.environ | worker_environment(settings) | dict(environment or {}),
             start_new_session=True,
         )
+
+    @property
+    def pid(self) -> int:
+        """Of the command, whose children do the work."""
+        return self._process.pid
 
     @property
     def running(self) -> bool:

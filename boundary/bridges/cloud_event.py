@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from saga.envelope import Envelope
 from saga.messages import Event
@@ -17,8 +17,8 @@ from saga.messages import Event
 SPECVERSION = "1.0"
 CONTENT_TYPE = "application/json"
 
-#: Ids that are no UUIDs become one in this namespace, the same each time.
-_NAMESPACE = UUID("8f0f6f0e-6a43-5d0f-9a3c-2f8a4f6f3b1d")
+#: The largest depth that is read; an event that says more is as deep as that.
+_DEEPEST = 2**30
 
 #: What each attribute says; those without which an event cannot be read are in `_REQUIRED`.
 _ATTRIBUTES = {
@@ -32,6 +32,10 @@ _ATTRIBUTES = {
     "causationid": "The id of the message whose handling published this one.",
     "saga": "The name of the saga to which it belongs.",
     "sagaid": "That saga's id.",
+    "depth": "How many messages caused each other above it; none, if it is left out.",
+    "originid": "Of an event that is passed on, the id that it had where it was published first.",
+    "originsource": "Who published it there.",
+    "causationorigin": "The same of the message that caused it: the id that it had first.",
 }
 _REQUIRED = ("specversion", "id", "source", "type")
 
@@ -62,12 +66,24 @@ class CloudEvent:
         return self.attributes.get("partitionkey")
 
 
-def outgoing(message: Envelope, sent_at: datetime, key: str | None) -> CloudEvent:
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What the record has of a message that goes out, besides the message."""
+
+    #: When it was committed, as the database's clock has it.
+    sent_at: datetime
+    #: Source and id that it came with, if it came from outside.
+    origin: tuple[str, str] | None = None
+    #: The id that the message came with which caused it, if that one did.
+    cause: str | None = None
+
+
+def outgoing(message: Envelope, passed: Passed, key: str | None) -> CloudEvent:
     """Return a message of the outbox as it goes out.
 
     Args:
         message: The event.
-        sent_at: When it was committed, as the database's clock has it.
+        passed: What else the record has of it.
         key: Its ordering key, if it has one.
     """
     attributes = {
@@ -75,14 +91,19 @@ def outgoing(message: Envelope, sent_at: datetime, key: str | None) -> CloudEven
         "id": str(message.id),
         "source": message.sender or "host",
         "type": message.kind,
-        "time": sent_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "time": passed.sent_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "datacontenttype": CONTENT_TYPE,
     }
+    source, id = passed.origin or (None, None)
     optional = {
         "partitionkey": key,
         "causationid": message.causation_id,
         "saga": message.saga,
         "sagaid": message.saga_id,
+        "depth": message.depth or None,
+        "originid": id,
+        "originsource": source,
+        "causationorigin": passed.cause,
     }
     attributes.update({name: str(value) for name, value in optional.items() if value is not None})
     return CloudEvent(attributes, message.payload.encode())
@@ -97,25 +118,34 @@ def check(event: CloudEvent) -> None:
         raise Unreadable(f"specversion is {version!r} and not {SPECVERSION!r}")
 
 
-def identity(event: CloudEvent) -> UUID:
-    """Return the id under which an event is stored: its own, or one that its source and id make."""
+def ids(event: CloudEvent, *names: str) -> list[UUID]:
+    """Return those of these attributes that are ids as this system's messages have them."""
+    found = []
+    for name in names:
+        try:
+            found.append(UUID(event.attributes.get(name, "")))
+        except ValueError:
+            continue
+    return found
+
+
+def causes(event: CloudEvent) -> list[UUID]:
+    """Return the ids of the message that it says it was caused by, the nearest first."""
+    return ids(event, "causationid", "causationorigin")
+
+
+def depth(event: CloudEvent) -> int:
+    """Return how deep an event says it lies; what is no number says nothing."""
     try:
-        return UUID(event.id)
+        told = int(event.attributes.get("depth", "0")[:20])
     except ValueError:
-        return uuid5(_NAMESPACE, f"{event.attributes['source']}\n{event.id}")
-
-
-def cause(event: CloudEvent) -> UUID | None:
-    """Return the id of the message that it says it was caused by; None if it says none."""
-    try:
-        return UUID(event.attributes["causationid"])
-    except (KeyError, ValueError):
-        return None
+        return 0
+    return min(max(told, 0), _DEEPEST)
 
 
 def schema(event: type[Event]) -> dict[str, Any]:
     """Return the JSON Schema of an event as it travels: its attributes, and its payload as data."""
-    data = event.model_json_schema(ref_template="#/$defs/{model}")
+    data = event.model_json_schema(by_alias=False, ref_template="#/$defs/{model}")
     definitions = data.pop("$defs", {})
     properties: dict[str, Any] = {
         name: {"type": "string", "description": says} for name, says in _ATTRIBUTES.items()

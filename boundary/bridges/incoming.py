@@ -3,31 +3,38 @@
 Events are written into the outbox, which fans them out as it does those of this system's own; only
 then is the stream told that they were read.  Cut in between they come again, and are dropped by
 their ids.  What cannot be read is kept as a message to the bridge itself, whose handler tries again
-and then parks it: it holds up nothing, and is retried when a release knows how to read it.
+and then parks it: it holds up nothing, and is retried when a release knows how to read it.  What is
+not accepted, or what the database refuses, is kept in the same way and parked at once: an event is
+never what ends a receiver.
 """
 
+import json
 import logging
 import random
 import threading
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from uuid import UUID, uuid5
 
-from boundary.bridges.cloud_event import CloudEvent, Unreadable, cause, check, identity
+from boundary.bridges.answering import Answers, NotAccepted, answers
+from boundary.bridges.cloud_event import CloudEvent, Unreadable, check
+from boundary.bridges.origin import Origin
+from boundary.bridges.outgoing import OutgoingBridge
 from boundary.bridges.stream import Source, Stream, StreamTrouble
 from internals.context import Context
 from internals.database import Database
-from internals.failures import is_transient, storable
-from internals.outbox import Outbox
+from internals.failures import describe, is_no_room, is_transient, storable
+from internals.inbox import shortened
+from internals.outbox import DEFAULT_MAX_DEPTH, Outbox
 from internals.transactions import Boundary, transaction
-from internals.unit_of_work import UnitOfWork
 from internals.work import Work
 from saga.envelope import Category, Envelope
 from saga.errors import DefinitionError, PayloadError
 from saga.messages import Command, Event
 from saga.retry import Retry
+from saga.unknown_fields import written_as_it_came
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +47,15 @@ _LONGEST_PAUSE = 15.0
 
 _PLACES = UUID("5d0c7f1a-3f1e-5a53-8d57-0c8f3c1b7f46")
 
-_CAUSES = """
-SELECT id, saga_id, saga, root_id, awaits FROM {schema}.outbox WHERE id = ANY (%(id)s::uuid[])
+#: So often in a row the database may say that it has no room, before an event is blamed for it.
+_PATIENCE = 6
+
+_CAME_BACK = "UPDATE {schema}.outbox SET repeats = repeats + 1 WHERE id = %(id)s"
+
+_PARK = """
+UPDATE {schema}.inbox
+SET state = 'parked', attempts = 1, last_error = %(why)s, done_at = clock_timestamp()
+WHERE message_id = %(id)s AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
 """
 
 
@@ -54,8 +68,10 @@ class IncomingBridge(Context):
         events: The events that are taken; what else is on the stream is passed over.
         joins_sagas: An event that says it was caused by a message of this system belongs to that
             message's saga then, as if a handler here had published it: a step may wait for it.
-            Whoever may write to the stream may answer for a step, so it is off unless it is asked
-            for.
+            The outgoing bridges, or their names, whose events are answered here; True for all that
+            the runtime has.  Whoever may write to the stream may answer for a step, so it is off
+            unless it is asked for.
+        answered_by: Where it joins sagas, the sources that may answer; all, if it is not given.
 
     Raises `DefinitionError` for what is no event.
     """
@@ -66,11 +82,17 @@ class IncomingBridge(Context):
         stream: Stream,
         *,
         events: Iterable[type[Event]],
-        joins_sagas: bool = False,
+        joins_sagas: bool | Iterable[OutgoingBridge | str] = False,
+        answered_by: Iterable[str] | None = None,
     ) -> None:
         super().__init__(name)
         self.stream = stream
-        self.joins_sagas = joins_sagas
+        self.joins_sagas = bool(joins_sagas)
+        #: Names of the outgoing bridges that are answered; None for all.
+        self.answers: tuple[str, ...] | None = None
+        if not isinstance(joins_sagas, bool):
+            self.answers = tuple(b if isinstance(b, str) else b.name for b in joins_sagas)
+        self.answered_by = None if answered_by is None else frozenset(answered_by)
         self.events = {}
         for event in events:
             if not (isinstance(event, type) and issubclass(event, Event) and event.kind):
@@ -99,6 +121,10 @@ class IncomingBridge(Context):
             read = CloudEvent(command.attributes, b64decode(command.data), command.place)
             if (event := self.read(read)) is not None:
                 work.publish(event)
+                # Under the id that it had if it had been read at once.
+                origin = Origin.of(self.name, read)
+                kept = replace(work.sent[-1], id=origin.message_id, origin=origin.to_json())
+                work.sent[-1] = kept
 
     def read(self, event: CloudEvent) -> Event | None:
         """Return the event, or None for one that is passed over.
@@ -108,6 +134,18 @@ class IncomingBridge(Context):
         check(event)
         known = self.events.get(event.attributes["type"])
         return None if known is None else known.from_json(event.data)
+
+    def envelope(self, event: CloudEvent, read: Event) -> Envelope:
+        """Return the message as which an event is kept; raises `Unreadable` for a name too long."""
+        origin = Origin.of(self.name, event)
+        return Envelope(
+            id=origin.message_id,
+            kind=read.kind,
+            category=Category.EVENT,
+            payload=written_as_it_came(read, event.data),
+            sender=self.name,
+            origin=origin.to_json(),
+        )
 
     def unreadable(self, event: CloudEvent, limit: int) -> Envelope:
         """Return the message that keeps what cannot be read, of `limit` bytes at most."""
@@ -120,7 +158,8 @@ class IncomingBridge(Context):
             place=event.place,
         )
         return Envelope(
-            id=uuid5(_PLACES, f"{self.name}\n{event.place}"),
+            # A stream that was made anew has other events at the same places.
+            id=uuid5(_PLACES, f"{self.name}\n{event.place}\n{_digest(event)}"),
             kind=message.kind,
             category=Category.COMMAND,
             payload=message.to_json(),
@@ -142,81 +181,144 @@ class Receiver:
     limit: int
     #: Rings doorbells.
     ring: Callable[[frozenset[str]], object]
+    #: Names of the outgoing bridges whose events may be answered, if the bridge joins sagas.
+    answered: tuple[str, ...] = ()
+    #: Messages that may lie above an event.
+    max_depth: int = DEFAULT_MAX_DEPTH
 
     def run(self, stop: threading.Event) -> None:
-        """Take what comes until `stop` is set; a server that is down is tried again and again."""
-        source, pause = self.bridge.stream.source(self.bridge.name), 0.0
+        """Take what comes until `stop` is set.  Whatever goes wrong, it is tried again and again."""
+        source, pause, failures = self.bridge.stream.source(self.bridge.name), 0.0, 0
         try:
             while not stop.is_set():
                 try:
-                    self.receive(source)
-                    pause = 0.0
+                    self.receive(source, patient=failures < _PATIENCE)
+                    pause, failures = 0.0, 0
                 except Exception as error:
-                    if not (isinstance(error, StreamTrouble) or is_transient(error)):
-                        raise
+                    known = isinstance(error, StreamTrouble) or is_transient(error)
+                    failures += 1
                     pause = min(2 * pause or _SHORTEST_PAUSE, _LONGEST_PAUSE)
                     logger.warning(
-                        "%s: reading again in %.1f s: %s", self.bridge.name, pause, error
+                        "%s: reading again in %.1f s: %s",
+                        self.bridge.name,
+                        pause,
+                        error,
+                        exc_info=not known,
                     )
                     # What was read and not confirmed is given once more.
-                    source.close()
+                    _close(source, self.bridge.name)
                     stop.wait(pause * random.uniform(0.5, 1))
         finally:
-            source.close()
+            _close(source, self.bridge.name)
 
-    def receive(self, source: Source) -> int:
+    def receive(self, source: Source, *, patient: bool = True) -> int:
         """Take what comes next and confirm it; returns how many events were read.
+
+        An event that the database refuses is set aside.  With no more patience, so is one for
+        which the database says that it has no room.
 
         Raises `StreamTrouble`, and what the database raises: then nothing is confirmed.
         """
         events = source.poll(_BATCH)
         if events:
-            self._take(events)
+            self._take(events, patient=patient)
         source.confirm()
         return len(events)
 
-    def _take(self, events: Sequence[CloudEvent]) -> None:
+    def _take(self, events: Sequence[CloudEvent], *, patient: bool = True) -> None:
+        try:
+            self._store(events)
+        except Exception as error:
+            if patient and is_transient(error):
+                raise
+            # One of them is to blame, and is not to take the others with it.
+            logger.info("%s: taken one by one: %s", self.bridge.name, describe(error))
+        else:
+            return
+        for event in events:
+            try:
+                self._store([event])
+            except Exception as error:
+                if is_transient(error) and (patient or not is_no_room(error)):
+                    raise
+                self._set_aside(event, describe(error))
+
+    def _store(self, events: Sequence[CloudEvent]) -> None:
+        """Store events in one transaction; raises what the database says of any of them."""
+        refused: list[tuple[CloudEvent, str]] = []
+        back: list[UUID] = []
         with transaction(self.database, Boundary.HOP) as unit:
-            causes = self._causes(unit, events) if self.bridge.joins_sagas else {}
-            messages = [self._message(event, causes) for event in events]
-            taken = [message for message in messages if message is not None]
-            woken = self.outbox.send(unit, taken)
+            bridges = self.answered if self.bridge.joins_sagas else None
+            named = answers(unit, self.schema, events, bridges, self.bridge.answered_by)
+            messages: list[Envelope] = []
+            for event in events:
+                try:
+                    message = self._message(event, named, back)
+                except NotAccepted as error:
+                    refused.append((event, str(error)))
+                else:
+                    messages += [] if message is None else [message]
+            woken = self.outbox.send(unit, messages)
+            for id in sorted(back):
+                unit.run(_CAME_BACK.format(schema=self.schema), {"id": id})
         self.ring(frozenset(woken))
-        passed = len(messages) - len(taken)
-        logger.info("%s: %d taken, %d passed over", self.bridge.name, len(taken), passed)
+        for event, why in refused:
+            self._set_aside(event, why)
+        passed = len(events) - len(messages) - len(refused)
+        logger.info("%s: %d taken, %d passed over", self.bridge.name, len(messages), passed)
 
-    def _causes(self, unit: UnitOfWork, events: Sequence[CloudEvent]) -> Mapping[UUID, Any]:
-        asked = {"id": [id for id in map(cause, events) if id is not None]}
-        rows = unit.run(_CAUSES.format(schema=self.schema), asked)
-        return {id: found for id, *found in rows}
+    def _set_aside(self, event: CloudEvent, why: str) -> None:
+        """Keep an event that is not taken, parked with the reason, unless it is kept by now."""
+        logger.warning("%s: %s is set aside: %s", self.bridge.name, event.place, why)
+        kept = self.bridge.unreadable(event, self.limit)
+        with transaction(self.database, Boundary.HOP) as unit:
+            if self.outbox.send(unit, [kept]):
+                parked = {"id": kept.id, "consumer": self.bridge.name, "why": shortened(why)}
+                unit.run(_PARK.format(schema=self.schema), parked)
 
-    def _message(self, event: CloudEvent, causes: Mapping[UUID, Any]) -> Envelope | None:
+    def _message(self, event: CloudEvent, named: Answers, back: list[UUID]) -> Envelope | None:
+        """Return the message to send, if any; `back` gets the id of one that was published here."""
         try:
             read = self.bridge.read(event)
             if read is None:
                 return None
-            message = self._envelope(event, read, causes)
+            if (own := named.own(event, read)) is not None:
+                back.append(own.id)
+                return None
+            message = self._envelope(event, read, named)
             self.outbox.check(message)
         except (Unreadable, PayloadError) as error:
             logger.warning("%s: %s cannot be read: %s", self.bridge.name, event.place, error)
             return self.bridge.unreadable(event, self.limit)
         return message
 
-    def _envelope(self, event: CloudEvent, read: Event, causes: Mapping[UUID, Any]) -> Envelope:
-        by = cause(event)
-        if by is None or by not in causes:
-            by, saga_id, saga, root_id, awaits = None, None, None, None, ()
-        else:
-            saga_id, saga, root_id, awaits = causes[by]
-        return Envelope(
-            id=identity(event),
-            kind=read.kind,
-            category=Category.EVENT,
-            payload=read.to_json(),
-            saga_id=saga_id,
-            saga=saga,
-            causation_id=by,
-            root_id=root_id or by,
-            sender=self.bridge.name,
-            awaits=tuple(awaits or ()),
+    def _envelope(self, event: CloudEvent, read: Event, named: Answers) -> Envelope:
+        cause, depth = named.cause(event), named.depth(event)
+        if depth > self.max_depth:
+            raise NotAccepted(
+                f"{depth:,} messages caused each other down to it, and the limit is "
+                f"{self.max_depth:,}; look for a cycle, or raise SAGA_MAX_DEPTH"
+            )
+        message = replace(self.bridge.envelope(event, read), depth=depth)
+        if cause is None:
+            return message
+        return replace(
+            message,
+            saga_id=cause.saga_id,
+            saga=cause.saga,
+            causation_id=cause.id,
+            root_id=cause.root_id,
+            awaits=tuple(cause.awaits),
         )
+
+
+def _close(source: Source, name: str) -> None:
+    try:
+        source.close()
+    except Exception:
+        logger.warning("%s: leaving the stream failed", name, exc_info=True)
+
+
+def _digest(event: CloudEvent) -> str:
+    said = json.dumps(dict(event.attributes), sort_keys=True).encode()
+    return sha256(said + b"\n" + event.data).hexdigest()

@@ -88,23 +88,24 @@ class _KafkaSink:
         )
         return producer
 
-    def send(self, events: Sequence[CloudEvent]) -> Mapping[str, Exception]:
-        open_: dict[str, Exception] = {
-            event.id: StreamTrouble("Kafka has not confirmed it") for event in events
+    def send(self, events: Sequence[CloudEvent]) -> Mapping[int, Exception]:
+        open_: dict[int, Exception] = {
+            place: StreamTrouble("Kafka has not confirmed it") for place in range(len(events))
         }
 
-        def reported(id: str) -> Any:
+        def reported(place: int) -> Any:
             def report(error: Any, _: Any) -> None:
                 if error is None:
-                    del open_[id]
+                    del open_[place]
                 else:
-                    open_[id] = _failure(error)
+                    open_[place] = _failure(error)
 
             return report
 
         try:
-            for event in events:
-                self._produce(event, reported(event.id), open_)
+            for place, event in enumerate(events):
+                if (refused := self._produce(event, reported(place))) is not None:
+                    open_[place] = refused
             # A little more than librdkafka itself takes, so that all is reported by then.
             self._producer.flush(PATIENCE + 1)
         except _client().KafkaException as error:
@@ -117,7 +118,7 @@ class _KafkaSink:
     def close(self) -> None:
         self.__dict__.pop("_producer", None)
 
-    def _produce(self, event: CloudEvent, report: Any, open_: dict[str, Exception]) -> None:
+    def _produce(self, event: CloudEvent, report: Any) -> EventRefused | None:
         try:
             self._producer.produce(
                 self._topic.topic,
@@ -130,9 +131,10 @@ class _KafkaSink:
             failure = _failure(error.args[0])
             if not isinstance(failure, EventRefused):
                 raise
-            open_[event.id] = failure
+            return failure
+        return None
 
-    def _forget_if_fatal(self, open_: Mapping[str, Exception]) -> None:
+    def _forget_if_fatal(self, open_: Mapping[int, Exception]) -> None:
         """After what librdkafka calls fatal a producer is of no use: the next send makes another."""
         if any(isinstance(error, _Fatal) for error in open_.values()):
             self.close()

@@ -1,8 +1,9 @@
 """Outgoing bridge: a context that puts the events to which it subscribes on a stream.
 
 So what waits to go out is seen, ordered, parked, retried, backfilled and traced like any other
-delivery.  An event is settled in a transaction that the stream's confirmation comes before: it goes
-out at least once, and a second time under the same id.
+delivery.  A batch is claimed under a lease, which is committed; it is sent; and it is settled when the
+stream has confirmed it.  So no transaction waits for the stream, and an event goes out at least once,
+and a second time under the same id.
 """
 
 import json
@@ -10,18 +11,23 @@ import logging
 import random
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
 
-from boundary.bridges.cloud_event import CloudEvent, outgoing
-from boundary.bridges.stream import EventRefused, Stream
+from boundary.bridges.cloud_event import CloudEvent, Passed, outgoing
+from boundary.bridges.origin import Origin
+from boundary.bridges.stream import PATIENCE, EventRefused, Stream
 from internals.batch import NOBODY, Batch, Folder, finish
 from internals.consumer import Handled
 from internals.context import Context
 from internals.context_consumer import to_run
 from internals.database import Database
-from internals.failures import describe
+from internals.failures import describe, is_transient
+from internals.heartbeat import Heartbeat, Held
 from internals.inbox import Delivery, Inbox
+from internals.left import Left
 from internals.outbox import Outbox
+from internals.transactions import Boundary, transaction
 from internals.undo import no_undo
 from internals.unit_of_work import UnitOfWork
 from internals.work import Work
@@ -34,7 +40,14 @@ logger = logging.getLogger(__name__)
 _SHORTEST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 
-_SENT_AT = "SELECT id, sent_at FROM {schema}.outbox WHERE id = ANY (%(id)s::uuid[])"
+#: Seconds that a batch may be on its way until it is sent anew, unless its lease is renewed.
+_LEASE = 2 * PATIENCE
+
+_PASSED = """
+SELECT o.id, o.sent_at, o.origin, (
+    SELECT c.origin FROM {schema}.outbox AS c WHERE c.id = o.causation_id OFFSET 0)
+FROM {schema}.outbox AS o WHERE o.id = ANY (%(id)s::uuid[])
+"""
 
 
 class OutgoingBridge(Context):
@@ -60,6 +73,27 @@ class OutgoingBridge(Context):
             self.reacts_to(event, ordered_by=key, undo=no_undo("it went out to others"))(_not_run)
 
 
+@dataclass(frozen=True, slots=True)
+class _Sending:
+    """A batch that is leased."""
+
+    going: Sequence[Delivery]
+    events: Sequence[CloudEvent]
+    lease: UUID = field(default_factory=uuid4)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What became of it."""
+
+    #: What was not confirmed, by its place.
+    failed: Mapping[int, Exception]
+    #: Seconds for each.
+    took: float
+    #: Seconds until it is tried again.
+    pause: float
+
+
 class OutgoingConsumer:
     """Handles the deliveries of an outgoing bridge.
 
@@ -68,24 +102,34 @@ class OutgoingConsumer:
         inbox: Its deliveries.
         outbox: Where its sagas are told of what is parked.
         schema: Of the framework's tables.
+        heartbeat: Renews the leases of what is on its way.
     """
 
-    def __init__(self, bridge: OutgoingBridge, inbox: Inbox, outbox: Outbox, schema: str) -> None:
+    def __init__(
+        self,
+        bridge: OutgoingBridge,
+        inbox: Inbox,
+        outbox: Outbox,
+        schema: str,
+        heartbeat: Heartbeat,
+    ) -> None:
         self.name = bridge.name
         self._bridge = bridge
         self._inbox = inbox
         self._outbox = outbox
         self._sink = bridge.stream.sink()
-        self._sent_at = _SENT_AT.format(schema=schema)
+        self._left = Left(bridge.name)
+        self._passed = _PASSED.format(schema=schema)
+        self._heartbeat = heartbeat
         self._pause = 0.0
         self._next = 0.0
 
     def handle(
         self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
     ) -> Handled:
-        """Claim deliveries, send them, wait for the stream, and settle what it confirmed.
+        """Claim deliveries under a lease; `finish` sends them, after the commit.
 
-        While the stream is known not to answer nothing is claimed, and no transaction waits for it.
+        While the stream is known not to answer nothing is claimed.
         """
         if time.monotonic() < self._next:
             return Handled()
@@ -94,41 +138,81 @@ class OutgoingConsumer:
             return Handled(more=True, missed=True)
         batch = Batch(self.name)
         undone = self._outbox.settling.undone(unit, (d.message for d in deliveries))
-        going = [each for each in deliveries if to_run(self._bridge, each, undone, batch)]
-        trouble = self._send(unit, going, batch) if going else False
+        going = [
+            each for each in deliveries if to_run(self._bridge, each, undone, batch, self._left)
+        ]
+        sending = self._lease(unit, going) if going else None
         woken = finish(unit, self._inbox, self._outbox, batch, folders=folders)
-        more = len(deliveries) >= size and not trouble
-        return Handled(len(deliveries), len(deliveries), more, woken)
+        more = len(deliveries) >= size
+        return Handled(len(deliveries), len(deliveries), more, woken, leased=sending)
 
-    def finish(self, database: Database, leased: Any) -> frozenset[str]:
-        raise AssertionError("nothing is leased")
+    def finish(self, database: Database, leased: "_Sending") -> frozenset[str]:
+        """Send a batch, wait for the stream, and settle what it confirmed."""
+        ids = [each.message.id for each in leased.going]
+        with self._heartbeat.keep(database, Held(self.name, ids, leased.lease, _LEASE)):
+            sent = self._send(leased)
+            try:
+                return self._settle(database, leased, sent)
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                logger.info("%s: settled again: %s", self.name, type(error).__name__)
+            return self._settle(database, leased, sent)
 
     def close(self) -> None:
         """Close the connections to the stream."""
         self._sink.close()
 
-    def _send(self, unit: UnitOfWork, going: Sequence[Delivery], batch: Batch) -> bool:
-        """Note what became of each; returns whether the stream was in trouble."""
-        asked = {"id": [each.message.id for each in going]}
-        sent_at = {id: at for id, at in unit.run(self._sent_at, asked)}  # noqa: C416 - rows are no pairs to mypy
-        events = {each.message.id: self._event(each, sent_at[each.message.id]) for each in going}
-        began = time.monotonic()
-        failed = self._sink.send(list(events.values()))
-        took = (time.monotonic() - began) / len(going)
-        troubles = [error for error in failed.values() if not isinstance(error, EventRefused)]
-        pause = self._wait(troubles[0]) if troubles else self._go_on()
-        for each in going:
-            error = failed.get(str(each.message.id))
-            if error is None:
-                batch.succeed(each, (), took=took)
-            elif isinstance(error, EventRefused):
-                batch.park(each, describe(error), attempts=each.attempts + 1, external=True)
-            else:
-                # The message is not to blame: it uses up no attempt, however long this lasts.
-                batch.leave(each, describe(error), delay=pause)
-        return bool(troubles)
+    def _lease(self, unit: UnitOfWork, going: Sequence[Delivery]) -> "_Sending":
+        ids = [each.message.id for each in going]
+        passed = {
+            id: Passed(sent_at, _came_with(origin), _id(cause))
+            for id, sent_at, origin, cause in unit.run(self._passed, {"id": ids})
+        }
+        sending = _Sending(going, [self._event(each, passed[each.message.id]) for each in going])
+        self._inbox.lease_all(unit, ids, sending.lease, _LEASE)
+        return sending
 
-    def _event(self, delivery: Delivery, sent_at: Any) -> CloudEvent:
+    def _send(self, leased: "_Sending") -> "_Sent":
+        """Send, and return what became of each."""
+        began = time.monotonic()
+        failed = self._sink.send(leased.events)
+        took = (time.monotonic() - began) / len(leased.going)
+        troubles = [error for error in failed.values() if not isinstance(error, EventRefused)]
+        return _Sent(failed, took, self._wait(troubles[0]) if troubles else self._go_on())
+
+    def _settle(self, database: Database, leased: "_Sending", sent: "_Sent") -> frozenset[str]:
+        """Settle what nobody has settled yet, in case the lease went to another meanwhile."""
+        batch = Batch(self.name)
+        with transaction(database, Boundary.LEASED) as unit:
+            ids = [each.message.id for each in leased.going]
+            held = self._inbox.hold(unit, ids, leased.lease)
+            for place, each in enumerate(leased.going):
+                if each.message.id in held:
+                    error, ours = sent.failed.get(place), held[each.message.id]
+                    self._note(batch, each, error, sent, ours=ours)
+            return finish(unit, self._inbox, self._outbox, batch)
+
+    def _note(
+        self,
+        batch: Batch,
+        each: Delivery,
+        error: Exception | None,
+        sent: "_Sent",
+        *,
+        ours: bool,
+    ) -> None:
+        if error is None:
+            batch.succeed(each, (), took=sent.took)
+        elif not ours:
+            pass  # whoever has the lease now sends it
+        elif isinstance(error, EventRefused):
+            batch.park(each, describe(error), attempts=each.attempts + 1, external=True)
+        else:
+            # The message is not to blame: it uses up no attempt, however long this lasts.
+            batch.leave(each, describe(error), delay=sent.pause)
+
+    def _event(self, delivery: Delivery, passed: Passed) -> CloudEvent:
         handler = self._bridge.handlers[delivery.message.kind]
         key = None
         if handler.ordered_by is not None:
@@ -136,7 +220,7 @@ class OutgoingConsumer:
             for name in handler.ordered_by.split("."):
                 found = found.get(name) if isinstance(found, dict) else None
             key = found if found is None or isinstance(found, str) else json.dumps(found)
-        return outgoing(delivery.message, sent_at, key)
+        return outgoing(delivery.message, passed, key)
 
     def _wait(self, error: Exception) -> float:
         """Leave the stream alone for a while; returns the seconds."""
@@ -153,3 +237,14 @@ class OutgoingConsumer:
 
 def _not_run(_: Event, __: Work) -> None:
     raise AssertionError("an outgoing bridge sends what its handlers would be given")
+
+
+def _came_with(origin: str | None) -> tuple[str, str] | None:
+    if origin is None:
+        return None
+    known = Origin.from_json(origin)
+    return known.source, known.id
+
+
+def _id(origin: str | None) -> str | None:
+    return None if origin is None else Origin.from_json(origin).id

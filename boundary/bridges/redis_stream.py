@@ -75,7 +75,7 @@ class _RedisSink:
     def _client(self) -> Any:
         return self._stream.connect()
 
-    def send(self, events: Sequence[CloudEvent]) -> Mapping[str, Exception]:
+    def send(self, events: Sequence[CloudEvent]) -> Mapping[int, Exception]:
         pipeline = self._client.pipeline(transaction=False)
         for event in events:
             pipeline.xadd(
@@ -87,10 +87,10 @@ class _RedisSink:
         try:
             answers = pipeline.execute(raise_on_error=False)
         except redis.RedisError as error:
-            return {event.id: StreamTrouble(str(error)) for event in events}
+            return {place: StreamTrouble(str(error)) for place in range(len(events))}
         return {
-            event.id: StreamTrouble(str(answer))
-            for event, answer in zip(events, answers, strict=True)
+            place: StreamTrouble(str(answer))
+            for place, answer in enumerate(answers)
             if isinstance(answer, Exception)
         }
 

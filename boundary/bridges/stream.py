@@ -20,10 +20,10 @@ class EventRefused(Exception):
 class Sink(Protocol):
     """Where events go."""
 
-    def send(self, events: Sequence[CloudEvent]) -> Mapping[str, Exception]:
+    def send(self, events: Sequence[CloudEvent]) -> Mapping[int, Exception]:
         """Put events on the stream, in this order, and wait until it has confirmed them.
 
-        Returns of those that are not confirmed, by id, why: `EventRefused`, or a `StreamTrouble`
+        Returns of those that are not confirmed, by their place among these, why: `EventRefused`, or a `StreamTrouble`
         after which the event may be there all the same.  Takes a few seconds at most.
         """
 

@@ -59,6 +59,14 @@ def replay(
         str | None,
         typer.Option(metavar="JSON|@FILE|-", help="Fields of the saga's data to correct."),
     ] = None,
+    no_effect: Annotated[
+        bool,
+        typer.Option(
+            "--no-effect",
+            help="You know that the calls which failed had no effect elsewhere: what is sent anew "
+            "gets a new idempotency key. Without it the key stays, and nothing is done twice.",
+        ),
+    ] = False,
     canary: Annotated[
         int | None,
         typer.Option(
@@ -84,7 +92,9 @@ def replay(
     desk: Desk = context.obj
     app = desk.prepare_to_act("replay")
     deed = _deed("replay", "replayed", actor, reason, dry_run=dry_run, json=json)
-    act = Replayed(reason=deed.reason, from_step=from_step, data=_correction(data))
+    act = Replayed(
+        reason=deed.reason, from_step=from_step, data=_correction(data), no_effect=no_effect
+    )
     if name is not None and not stuck:
         raise Complaint(f"--saga {name} needs --stuck: only a stuck saga can be replayed")
     if since is not None and not stuck:
@@ -121,7 +131,8 @@ def cancel(
 ) -> None:
     """Have sagas undone, unless they are past their pivot.
 
-    A saga turns back as soon as it is known where it stands.  Name the sagas, or give --saga.
+    A saga turns back at once, a stuck one too: what nobody has begun is taken back, and what is
+    being handled is awaited.  Name the sagas, or give --saga.
     """
     desk: Desk = context.obj
     app = desk.prepare_to_act("cancel")

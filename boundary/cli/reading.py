@@ -72,9 +72,9 @@ def show(context: typer.Context, reference: Reference, json: Json = False) -> No
     desk: Desk = context.obj
     with desk.reading() as unit:
         detail = show_saga(unit, desk.schema, reference)
-        order = _order(desk, detail)
-        if order:
-            detail = show_saga(unit, desk.schema, detail.saga.id, order=order)
+        definition = desk.runtime.sagas.get(detail.saga.name, {}).get(detail.saga.version)
+        if definition is not None:
+            detail = show_saga(unit, desk.schema, detail.saga.id, definition=definition)
     if json:
         show_json(detail_document(detail))
     else:
@@ -148,12 +148,6 @@ def _traced(desk: Desk, reference: str) -> tuple[Trace, SagaDetail | None]:
     if saga is None and not found.roots:
         raise UnknownSaga(f"no saga and no message has the id {reference}")
     return found, saga
-
-
-def _order(desk: Desk, detail: SagaDetail) -> tuple[str, ...]:
-    """The names of the steps as the definition has them, if the application is known."""
-    definition = desk.runtime.sagas.get(detail.saga.name, {}).get(detail.saga.version)
-    return tuple(step.name for step in definition) if definition else ()
 
 
 def export(

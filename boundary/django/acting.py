@@ -76,7 +76,13 @@ class ReplayForm(ReasonForm):
         widget=forms.Textarea(attrs={"rows": 3, "cols": 60, "placeholder": '{"cents": 500}'}),
         help_text="Fields of the saga's data to correct first, as JSON.",
     )
-    field_order = ("reason", "from_step", "data")
+    no_effect = forms.BooleanField(
+        required=False,
+        label="The failed call had no effect",
+        help_text="What is sent anew gets a new idempotency key. Leave it out unless you know: "
+        "with the key of before nothing is done twice.",
+    )
+    field_order = ("reason", "from_step", "data", "no_effect")
 
     def __init__(self, *arguments: Any, steps: Iterable[str] = (), **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -89,6 +95,7 @@ def _replayed(given: dict[str, Any]) -> Message:
         reason=given["reason"],
         from_step=given.get("from_step") or None,
         data=given.get("data") or {},
+        no_effect=bool(given.get("no_effect")),
     )
 
 
@@ -116,7 +123,8 @@ SAGA_ACTS = {
         SagaAct(
             "cancel",
             "cancelled",
-            "It is undone as soon as it is known where it stands, unless it is past its pivot.",
+            "It is undone, stuck or not, unless it is past its pivot. What nobody has begun is "
+            "taken back, and what is being handled is awaited.",
             ReasonForm,
             lambda given: Cancelled(reason=given["reason"]),
         ),
@@ -200,6 +208,8 @@ def told(acted: Acted) -> str:
         parts = [f"{acted.before.value} → {acted.after.value}"]
     if acted.sent:
         parts.append(f"sends {', '.join(acted.sent)}")
+    if acted.new_key:
+        parts.append("with a new idempotency key: the failed call is said to have had no effect")
     if acted.retried:
         parts.append(f"{len(acted.retried)} parked delivered again")
     return "; ".join(parts)

@@ -18,6 +18,8 @@ KEYS: Mapping[str, str] = {
     "NAMESPACE": "namespace",
     "BATCH": "batch",
     "BUDGET": "budget",
+    "HANDLER_LIMIT": "handler_limit",
+    "BATCH_LIMIT": "batch_limit",
     "GRACE": "grace",
     "MAX_PAYLOAD": "max_payload",
     "SUSPECT_STARTS": "suspect_starts",

@@ -12,7 +12,7 @@ from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 #: Connection parameters that make a connection Django's.
-_DJANGOS = ("context", "cursor_factory", "prepare_threshold")
+_DJANGOS = ("context", "cursor_factory")
 
 
 def engine_of(alias: str) -> Engine:

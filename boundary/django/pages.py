@@ -37,8 +37,7 @@ def saga_page(id: UUID, *, payload: bool) -> dict[str, Any] | None:
             return None
         definition = made.sagas.get(detail.saga.name, {}).get(detail.saga.version)
         if definition is not None:
-            order = tuple(step.name for step in definition)
-            detail = show_saga(unit, schema, id, order=order)
+            detail = show_saga(unit, schema, id, definition=definition)
         found = trace(unit, schema, id, _SHOWN)
     saga = detail.saga
     return {

@@ -63,7 +63,7 @@ def signal(
 
 
 def cancel(saga_id: UUID, *, reason: str, actor: str, using: str | None = None) -> Acted:
-    """Cancel a saga in the caller's transaction; it turns back once it is known where it stands.
+    """Cancel a saga in the caller's transaction; what nobody has begun is taken back.
 
     Raises `UnknownSaga`, `ActRefused` (after the pivot, say) and `NoTransaction`.
     """

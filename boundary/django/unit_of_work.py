@@ -44,6 +44,9 @@ class DjangoUnitOfWork:
             self.stale = self.stale or is_stale(error)
             raise
 
+    def driver(self) -> Any:
+        return self.connection.connection
+
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         with transaction.atomic(using=self.connection.alias):

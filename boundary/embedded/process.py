@@ -37,6 +37,8 @@ class Record:
     password: str
     port: int = 0
     durable: bool = True
+    #: Whom to log in as; what was made before this was kept has "saga".
+    role: str = "saga"
 
 
 class ServerProcess(ABC):
@@ -46,6 +48,8 @@ class ServerProcess(ABC):
     """
 
     name: str
+    role = "default"
+    """Whom to log in as, where there is no record yet."""
     goodbyes: tuple[tuple[signal.Signals, float], ...]
     """The signals that stop it and the seconds to wait after each, mildest first."""
 
@@ -148,7 +152,7 @@ class ServerProcess(ABC):
         return None
 
     def _launch(self, lock: int, durable: bool) -> Record:
-        record = self._record() or Record(password=secrets.token_hex(24))
+        record = self._record() or Record(password=secrets.token_hex(24), role=self.role)
         # The last port first: clients that outlived a crash find the server where they left it.
         port = record.port or _free_port()
         record = replace(record, port=port, durable=durable)

@@ -1,14 +1,16 @@
 """Showing: one saga, as an operator wants to know it."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel
 
 from boundary.operator.auditing import AuditEntry, saga_audit
+from boundary.operator.holding import Holder, holders_of
 from boundary.operator.listing import SUMMARY_COLUMNS, SagaSummary, summary
 from boundary.operator.open_deliveries import OpenDelivery, open_counts, open_deliveries
 from boundary.operator.query import query
@@ -17,6 +19,7 @@ from boundary.operator.waiting import StepDetail, waits_for
 from internals.inbox import DeliveryState
 from internals.undo import STANDS
 from internals.unit_of_work import Row, UnitOfWork
+from saga.definition import Saga, Wait
 from saga.state import IN_FLIGHT, Phase, SagaState
 
 _SAGA = f"SELECT {SUMMARY_COLUMNS}, data::text, steps::text FROM {{schema}}.saga WHERE id = %(id)s"
@@ -24,6 +27,11 @@ _SAGA = f"SELECT {SUMMARY_COLUMNS}, data::text, steps::text FROM {{schema}}.saga
 _COMMANDS = """
 SELECT id, kind, recipient, awaits, sent_at FROM {schema}.outbox
 WHERE id = ANY (%(ids)s) ORDER BY seq
+"""
+
+_TIMERS = """
+SELECT message_id, due_at FROM {schema}.inbox
+WHERE message_id = ANY (%(ids)s) AND state = 'pending'
 """
 
 # Orders to undo that undid nothing: nobody can, or nobody is to any more.
@@ -67,6 +75,8 @@ class SagaDetail:
     standing: tuple[Standing, ...]
     #: What was done to it by hand, the first act first.
     audit: tuple[AuditEntry, ...]
+    #: Sessions that hold it, or deliveries of it, and do nothing.
+    holders: tuple[Holder, ...] = ()
 
     @property
     def parked(self) -> tuple[OpenDelivery, ...]:
@@ -83,7 +93,7 @@ def show_saga(
     schema: str,
     reference: str | UUID,
     *,
-    order: Sequence[str] = (),
+    definition: Saga[Any] | None = None,
 ) -> SagaDetail:
     """Return one saga.
 
@@ -91,7 +101,8 @@ def show_saga(
 
     Args:
         reference: Its id, ``name:key`` or its key alone.
-        order: Names of steps as the definition has them, if it is known.
+        definition: The saga's, if it is known: steps come in its order then, and it is told which
+            outside messages they wait for.
 
     Raises:
         UnknownSaga: No saga is called so, or several are.
@@ -102,7 +113,8 @@ def show_saga(
     saga = summary(tuple(columns))
     commands = _commands(id, steps)
     sent = {row[0]: row for row in query(unit, schema, _COMMANDS, ids=list(commands))}
-    details = _ordered(steps, commands, sent, order)
+    timers = _timers(unit, schema, id, steps)
+    details = _ordered(steps, commands, sent, definition, timers)
     deliveries = open_deliveries(unit, schema, id)
     waits = None
     if not saga.status.final:
@@ -121,6 +133,7 @@ def show_saga(
             for consumer, kind, message, why in query(unit, schema, _STANDING, id=id)
         ),
         audit=saga_audit(unit, schema, id),
+        holders=() if saga.status.final else tuple(holders_of(unit, schema, id)),
     )
 
 
@@ -138,9 +151,12 @@ def _ordered(
     steps: Mapping[str, Any],
     commands: Mapping[UUID, tuple[str, Phase]],
     sent: Mapping[UUID, Row],
-    order: Sequence[str],
+    definition: Saga[Any] | None,
+    timers: Mapping[str, datetime],
 ) -> tuple[StepDetail, ...]:
     """The steps with the command each sent last; what was sent comes in order of sending."""
+    order = [step.name for step in definition or ()]
+    kinds = {step.name: step.awaits for step in definition or () if isinstance(step, Wait)}
     latest = {commands[id][0]: row for id, row in sent.items()}
     begun = (commands[id][0] for id in sent)
     places = {name: place for place, name in enumerate(dict.fromkeys((*order, *begun)))}
@@ -149,7 +165,26 @@ def _ordered(
     undos = {name: id for id, (name, phase) in commands.items() if phase is Phase.COMPENSATING}
     # A compensation without a command is a causal one.
     causal = {name: id for name, id in undos.items() if id not in sent}
-    return tuple(_step(name, steps[name], latest.get(name), causal.get(name)) for name in names)
+    found = (_step(name, steps[name], latest.get(name), causal.get(name)) for name in names)
+    return tuple(
+        replace(step, awaits=kinds.get(step.name, step.awaits), until=timers.get(step.name))
+        for step in found
+    )
+
+
+def _timers(
+    unit: UnitOfWork, schema: str, id: UUID, steps: Mapping[str, Any]
+) -> dict[str, datetime]:
+    """When the time is over of each step that waits for an outside message."""
+    state = SagaState(id=id, data=_NoData())
+    ids = {
+        state.timer_id(name, step["generation"]): name
+        for name, step in steps.items()
+        if step["phase"] == Phase.WAITING
+    }
+    if not ids:
+        return {}
+    return {ids[timer]: due_at for timer, due_at in query(unit, schema, _TIMERS, ids=list(ids))}
 
 
 def _step(
@@ -169,4 +204,5 @@ def _step(
         asked_at=sent_at,
         awaits=tuple(awaits),
         undo_id=undo_id if phase is Phase.COMPENSATING else None,
+        doubt=bool(stored.get("doubt")),
     )

@@ -40,6 +40,10 @@ class StepDetail:
     awaits: tuple[str, ...] = ()
     #: Under which its causal undo is counted, while it is being undone.
     undo_id: UUID | None = None
+    #: Whether it may have had an effect elsewhere that nobody knows of.
+    doubt: bool = False
+    #: When its time is over, for one that waits for an outside message.
+    until: datetime | None = None
 
 
 def waits_for(
@@ -61,6 +65,8 @@ def waits_for(
     parts = []
     told: set[UUID] = set()
     for step in steps:
+        if step.phase is Phase.WAITING:
+            parts.append(_outside(step, now))
         if step.phase not in IN_FLIGHT or step.command_id is None:
             continue
         # An undo waits for what is open still below the commands that it undoes, too.
@@ -89,6 +95,14 @@ def _step(step: StepDetail, below: Sequence[OpenDelivery], count: OpenCount, now
         return f"{said}; {_NOTHING}"
     colon = counted and count.deliveries + count.undos > 0
     return f"{said}{': ' if colon else '; '}{'; '.join(names)}"
+
+
+def _outside(step: StepDetail, now: datetime) -> str:
+    """What a step that waits for an outside message is to be sent, as far as it is known here."""
+    kinds = " or ".join(step.awaits) or "a message"
+    until = "" if step.until is None else f", until {clock(step.until, now)}"
+    fault = "" if step.fault is None else f"; it cannot go on: {_quote(step.fault)}"
+    return f"step {step.name}: waits for {kinds} from outside{until}{fault}"
 
 
 def _awaited(step: StepDetail, now: datetime) -> str:

@@ -95,6 +95,8 @@ def _done(done: Done, told: str, dry_run: bool) -> Text:
         line.append(acted.after.value, STATUS_STYLES[acted.after])
     if acted.sent:
         line.append(f"; {'would send' if dry_run else 'sent'} {', '.join(acted.sent)}")
+    if acted.new_key:
+        line.append("; with a new idempotency key: the failed call is said to have had no effect")
     if acted.retried:
         count = len(acted.retried)
         would = "would be " if dry_run else ""
@@ -111,6 +113,8 @@ def _done_document(done: Done) -> dict[str, Any]:
             "sent": list(done.acted.sent),
             "retried": [str(id) for id in done.acted.retried],
         }
+        if done.acted.new_key:
+            document["new_key"] = True
     return document
 
 

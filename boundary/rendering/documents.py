@@ -31,6 +31,7 @@ def detail_document(detail: SagaDetail) -> dict[str, Any]:
         "deliveries": [_plain(asdict(delivery)) for delivery in detail.deliveries],
         "standing": [_plain(asdict(effect)) for effect in detail.standing],
         "audit": [_plain(asdict(entry)) for entry in detail.audit],
+        "held_by": [_plain(asdict(holder)) for holder in detail.holders],
         "data": detail.data,
     }
 

@@ -1,6 +1,6 @@
 """Mermaid: a trace as a sequence diagram, for a document or an issue."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from boundary.operator.moments import duration
 from boundary.rendering.trace_tree import act_on_parked, repeated
@@ -42,7 +42,7 @@ def _arrows(trace: Trace, names: dict[str, str]) -> Iterator[str]:
         if node.repeats:
             yield f"Note over {sender}: {_text(f'{what} {repeated(node)}')}"
         for delivery in node.deliveries:
-            arrow = "--x" if delivery.state is DeliveryState.PARKED else _ARROWS[delivery.state]
+            arrow = _ARROWS[delivery.state]
             to = short(delivery.consumer)
             yield f"{sender}{arrow}{to}: {_text(what + _took(delivery, node))}"
             if delivery.last_error:
@@ -52,10 +52,11 @@ def _arrows(trace: Trace, names: dict[str, str]) -> Iterator[str]:
 
 
 #: Solid for what is done, dotted for what is not.
-_ARROWS = {
+_ARROWS: Mapping[DeliveryState, str] = {
     DeliveryState.DONE: "->>",
     DeliveryState.PENDING: "-->>",
     DeliveryState.REVOKED: "--)",
+    DeliveryState.PARKED: "--x",
 }
 
 

@@ -39,6 +39,8 @@ def render_saga(detail: SagaDetail, *, program: str = "saga") -> RenderableType:
         facts.add_row("reason", Text(one_line(saga.reason)))
     if detail.waits_for:
         facts.add_row("waits for", Text(one_line(detail.waits_for), "yellow"))
+    for holder in detail.holders:
+        facts.add_row("held by", Text(one_line(holder.told(saga.at)), "yellow"))
     facts.add_row("started", clock(saga.started_at, saga.at))
     facts.add_row("took" if saga.finished_at else "for", duration(saga.age))
     parts: list[RenderableType] = [facts]
@@ -56,6 +58,14 @@ def render_saga(detail: SagaDetail, *, program: str = "saga") -> RenderableType:
         # In one piece, so that it can be copied from a narrow terminal.
         command = Text(f"{program} replay {_named(saga)} --reason WHY", overflow="ignore")
         parts += [Text(), Text("mend the cause, then", "dim"), command]
+        if any(step.doubt and step.fault for step in detail.steps):
+            parts.append(
+                Text(
+                    "the call that failed may have had its effect; the replay makes it under the "
+                    "same idempotency key, unless you know that it had none and say --no-effect",
+                    "dim",
+                )
+            )
     return Group(*parts)
 
 

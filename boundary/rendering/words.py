@@ -17,6 +17,10 @@ STATUS_STYLES: Mapping[Status, str] = {
 
 PHASE_STYLES: Mapping[Phase, str] = {
     Phase.COMMANDED: "cyan",
+    Phase.WAITING: "cyan",
+    Phase.REVOKING: "yellow",
+    Phase.REVOKED: "dim",
+    Phase.IN_DOUBT: "bold yellow",
     Phase.DONE: "green",
     Phase.SKIPPED: "dim",
     Phase.REJECTED: "red",

@@ -36,6 +36,17 @@ def upgrade() -> None:
     op.add_column(
         "outbox",
         sa.Column(
+            "given_up",
+            sa.Boolean,
+            nullable=False,
+            server_default=sa.false(),
+            comment="by its saga: no run of it is started any more",
+        ),
+        schema=SCHEMA,
+    )
+    op.add_column(
+        "outbox",
+        sa.Column(
             "depth",
             sa.Integer,
             nullable=False,
@@ -64,5 +75,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_column("inbox", "yields", schema=SCHEMA)
-    for column in ("origin", "depth", "undoes", "intent_id"):
+    for column in ("origin", "depth", "given_up", "undoes", "intent_id"):
         op.drop_column("outbox", column, schema=SCHEMA)

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from boundary import Runtime
 from internals import Context, Work
-from saga import Command, Event, Retry, Saga, Step, Wait
+from saga import Command, Event, Retry, Saga, Step, TimedOut, Wait
 
 Row = dict[str, Any]
 HOUR = timedelta(hours=1)
@@ -85,6 +85,8 @@ class Port:
         self._outside = outside
         #: Kinds of the commands whose handlers returned, in that order.
         self.done: list[str] = []
+        #: Of each run, the kind of its command, its idempotency key, and the one that it undoes.
+        self.calls: list[tuple[str, str, str | None]] = []
         self.runtime = self._make(SAGAS)
 
     def open(self, *names: str, **bank: Any) -> None:
@@ -121,6 +123,16 @@ class Port:
             (kind,),
         )
 
+    def give_up(self) -> None:
+        """Let the deadline of the step pass, and its saga see to that: while a handler runs."""
+        self.make_due(TimedOut.kind)
+        while self.runtime.answer("saga.crossing"):
+            pass
+
+    def keys(self, kind: str) -> list[str]:
+        """The idempotency keys of the runs of this kind of command."""
+        return [key for of, key, _ in self.calls if of == kind]
+
     def rows(self, query: str, *parameters: Any) -> list[Row]:
         with self._outside.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(query, parameters).fetchall()
@@ -145,6 +157,7 @@ class Port:
 
     def _noting(self, handle: Callable[[Any, Work], None]) -> Callable[[Any, Work], None]:
         def run(message: Command, work: Work) -> None:
+            self.calls.append((message.kind, work.idempotency_key, work.undoes))
             handle(message, work)
             self.done.append(message.kind)
 

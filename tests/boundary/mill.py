@@ -1,6 +1,7 @@
 """A mill with books of its own: it has another database than the bakery that orders from it."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -114,11 +115,13 @@ class Mill:
         saga: Saga[Loaf] = BREAD,
         external: bool = False,
         retry: Retry | None = None,
+        lease: timedelta = timedelta(minutes=1),
         **options: Any,
     ) -> None:
         """Begin anew, as a new release does."""
         self.saga = saga
-        self._declared: Any = {"external": external} | ({} if retry is None else {"retry": retry})
+        self._declared: Any = {"external": external, "lease": lease}
+        self._declared |= {} if retry is None else {"retry": retry}
         self.runtime = self.another(**options)
         self.runtime.subscribe()
 

@@ -106,6 +106,10 @@ class Office:
         with self.runtime.engine.begin() as connection:
             return self.runtime.start_many(connection, saga, [Move(n=n) for n in numbers])
 
+    def start_with(self, saga: Saga[Any], data: Any) -> UUID:
+        with self.runtime.engine.begin() as connection:
+            return self.runtime.start(connection, saga, data)
+
     def send(self, *messages: Envelope) -> None:
         with self.runtime.engine.begin() as connection:
             self.runtime._outbox.send(SqlAlchemyUnitOfWork(connection), messages)

@@ -76,6 +76,37 @@ class TestAudit:
         assert (row["actor"], row["act"], row["reason"]) == ("ann", act_name, WHY)
         assert [row["message_id"]] == ids
 
+    @pytest.mark.parametrize(
+        ("message", "actor", "words"),
+        [
+            (Cancelled(reason="x" * 2001), "ann", "a reason has 2,000 characters at most"),
+            (Skipped(step="charge", reason=WHY), "a" * 201, "an actor has 200 characters at most"),
+            (Skipped(step="charge", reason=WHY), "a\0", "an actor has a character that Postgres"),
+            (Cancelled(reason="  "), "ann", "give a reason"),
+        ],
+    )
+    def test_what_is_too_large_to_be_kept_is_refused_and_nothing_is_done(
+        self, port: Port, stuck: UUID, message: Message, actor: str, words: str
+    ) -> None:
+        before = port.rows("SELECT * FROM saga"), port.rows("SELECT * FROM outbox")
+        with port.runtime.engine.begin() as connection, pytest.raises(PayloadError, match=words):
+            port.runtime.acts.act(joined(connection), stuck, message, actor=actor)
+        assert (port.rows("SELECT * FROM saga"), port.rows("SELECT * FROM outbox")) == before
+        assert port.audit() == []
+
+    @pytest.mark.parametrize("method", ["retry_parked", "drop_parked"])
+    def test_so_it_is_with_acts_on_parked_deliveries(
+        self, port: Port, stuck: UUID, method: str
+    ) -> None:
+        ids, before = parked(port), port.rows("SELECT * FROM inbox ORDER BY message_id")
+        do = getattr(port.runtime.acts, method)
+        for actor, reason in (("ann", "x" * 2001), ("a" * 201, WHY), ("ann", "")):
+            with port.runtime.engine.begin() as connection, pytest.raises(PayloadError):
+                do(joined(connection), ids, actor=actor, reason=reason)
+            with port.runtime.engine.begin() as connection, pytest.raises(PayloadError):
+                do(joined(connection), ids, actor=actor, reason=reason)
+        assert port.rows("SELECT * FROM inbox ORDER BY message_id") == before
+
     def test_an_act_that_is_rolled_back_has_none(self, port: Port, stuck: UUID) -> None:
         with port.runtime.engine.connect() as connection, connection.begin() as transaction:
             port.runtime.cancel(connection, stuck, reason=WHY, actor="ann")
@@ -135,11 +166,19 @@ class TestSaga:
         id = port.start()
         port.settle()
         acted = act(port, id, Cancelled(reason=WHY))
-        assert (acted.before, acted.after) == ("running", "running")
+        assert (acted.before, acted.after) == ("running", "compensating")
         port.open("cabins", "bank")
         port.settle()
         assert port.status(id) == "compensated"
-        assert port.done == ["cabins.reserve", "bank.charge", "bank.refund", "cabins.release"]
+        assert port.done == ["cabins.reserve", "cabins.release"]  # nobody had begun to charge
+
+    def test_a_stuck_one_that_is_cancelled_is_undone_at_once(self, port: Port, stuck: UUID) -> None:
+        acted = act(port, stuck, Cancelled(reason=WHY))
+        assert (acted.before, acted.after) == ("stuck", "compensating")
+        port.settle()
+        assert port.status(stuck) == "compensated"
+        assert port.states("bank.charge") == ["revoked"]
+        assert port.done == ["cabins.reserve", "cabins.release"]
 
     def test_a_replayed_one_orders_anew_and_the_parked_row_stays(
         self, port: Port, stuck: UUID

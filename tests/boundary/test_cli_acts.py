@@ -404,3 +404,30 @@ def test_the_next_command_takes_any_key(act: Callable[..., Ran], orders: Orders)
         """saga replay 'checkout:it'"'"'s' --reason WHY"""
     )
     assert act("show", str(id)).out.splitlines()[-1] == f"saga replay {id} --reason WHY"
+
+
+def test_who_knows_that_a_call_had_no_effect_says_so_and_sees_what_follows(
+    act: Callable[..., Ran], orders: Orders
+) -> None:
+    orders.stuck(1)
+    replay = ("replay", "stuck-0", "--reason", WHY, *HEAL, "--no-effect")
+    tried = act(*replay, "--dry-run")
+    assert "would send payments.charge; with a new idempotency key" in tried.out
+    [done] = act(*replay, "--json").document["done"]
+    assert done["new_key"] is True
+    assert orders.rows("SELECT detail ->> 'no_effect' FROM audit") == [("true",)]
+    first, second = orders.rows(
+        "SELECT id, intent_id FROM outbox WHERE kind = 'payments.charge' ORDER BY seq"
+    )
+    assert (first[1], second[1]) == (None, None)
+
+
+def test_without_it_what_is_sent_anew_means_what_it_meant(
+    act: Callable[..., Ran], orders: Orders
+) -> None:
+    orders.stuck(1)
+    act("replay", "stuck-0", "--reason", WHY, *HEAL)
+    first, second = orders.rows(
+        "SELECT id, intent_id FROM outbox WHERE kind = 'payments.charge' ORDER BY seq"
+    )
+    assert second[1] == first[0]

@@ -67,6 +67,15 @@ class TestRevocation:
         assert port.status(id) == "compensated"
 
     def test_what_is_being_handled_is_not_and_its_late_success_is_undone(self, port: Port) -> None:
+        port.open("cabins", "bank", charge=lambda *_: port.give_up())
+        id = port.start()
+        port.settle()
+        refunds = ["bank.refund"] * 2  # for the doubt, and for the success
+        assert port.done == ["cabins.reserve", "bank.charge", *refunds, "cabins.release"]
+        assert port.states("bank.charge") == ["done"]
+        assert port.status(id) == "compensated"
+
+    def test_what_a_worker_dies_of_then_is_not_started_again(self, port: Port) -> None:
         port.open("cabins")
         id = port.start()
         port.settle()
@@ -80,16 +89,19 @@ class TestRevocation:
             assert port.status(id) == "compensated"
             assert port.done == ["cabins.reserve", "bank.refund", "cabins.release"]
         port.settle()
-        assert port.done[3:] == ["bank.charge", "bank.refund"]
+        assert port.done[3:] == []
+        assert port.states("bank.charge") == ["revoked"]
         assert port.status(id) == "compensated"
 
-    def test_a_call_to_the_outside_that_was_started_is_not(self, port: Port) -> None:
+    def test_a_call_to_the_outside_that_was_started_is_not_and_is_not_made_again(
+        self, port: Port
+    ) -> None:
         port.open("cabins", "bank", charge=failing(9), external=True, retry=Retry(attempts=9))
         id = port.start()
         port.settle()
         assert port.states("bank.charge") == ["pending"]  # it failed, and may have had its effect
         port.make_due(TimedOut.kind)
         port.settle()
-        assert port.states("bank.charge") == ["pending"]
+        assert port.states("bank.charge") == ["revoked"]
         assert port.done == ["cabins.reserve", "bank.refund", "cabins.release"]
         assert port.status(id) == "compensated"

@@ -175,7 +175,7 @@ def test_servers_that_are_too_old_are_told(
     findings: Callable[..., dict[str, Finding]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("boundary.doctor.servers._OLDEST_POSTGRES", 99)
-    monkeypatch.setattr("boundary.doctor.servers._OLDEST_REDIS", 99)
+    monkeypatch.setattr("boundary.doctor.doorbells._OLDEST_REDIS", 99)
     found = findings()
     assert found["postgres"].remedy == found["redis"].remedy == "version 99 or newer is needed"
 

@@ -21,12 +21,27 @@ from movers import (
     moving,
     reply,
 )
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from boundary.doctor.diagnosis import diagnose
+from boundary.doctor.finding import Verdict
+from boundary.operator import show_saga
 from internals import Context, Work
 from internals.hop import hop
-from internals.unit_of_work import SqlAlchemyUnitOfWork
-from saga import Command, Done, Refused, Retry, Saga, Started, Step
+from internals.unit_of_work import SqlAlchemyUnitOfWork, joined
+from saga import (
+    Command,
+    Done,
+    Event,
+    PayloadError,
+    Refused,
+    Replayed,
+    Retry,
+    Saga,
+    Started,
+    Step,
+    Wait,
+)
 
 
 @pytest.fixture
@@ -158,6 +173,156 @@ class TestUnknownVersion:
         assert one.saga(id)["status"] == "completed"
 
 
+class Heavy(Event, kind="van.loaded"):
+    """The outcome as another release has it, which cannot take every note."""
+
+    n: int
+    note: str = Field(default="", max_length=0)
+
+
+class Older(BaseModel):
+    """The data as a former release has it."""
+
+    n: int = 0
+    parts: tuple["OlderPart", ...] = ()
+
+
+class OlderPart(BaseModel):
+    number: int
+
+
+class Newer(BaseModel):
+    """The data as a newer release has it, of the same version."""
+
+    n: int = 0
+    by: str | None = None
+    parts: tuple["NewerPart", ...] = ()
+
+
+class NewerPart(BaseModel):
+    number: int
+    colour: str = ""
+
+
+def loading(data: type[Any], until: type[Event] = Loaded, **options: Any) -> Saga[Any]:
+    """Load, and then call."""
+    return Saga(
+        name="moving",
+        data=data,
+        steps=(
+            Step("load", lambda move: Load(n=move.n), until=until, **options),
+            Step("call", lambda move: Call(n=move.n)),
+        ),
+    )
+
+
+class TestAnotherRelease:
+    def test_an_outcome_that_cannot_be_read_waits_for_a_worker_that_can(self, office: Any) -> None:
+        old = office(contexts=contexts())
+        new = office(loading(Move, Heavy), contexts=contexts())
+        (id,) = old.start(1)
+        old.runtime.answer("van")
+        for _ in range(3):
+            new.runtime.answer(CONSUMER)
+            (row,) = old.deliveries()
+            assert (row["state"], row["attempts"]) == ("pending", 0)
+            why = "cannot be read here: van.loaded: field note: String should have at most 0"
+            assert row["last_error"].startswith(why)
+            old.make_due()
+        with new.runtime.engine.connect() as connection:
+            detail = show_saga(SqlAlchemyUnitOfWork(connection), new.runtime.settings.db_schema, id)
+        assert why in str(detail.waits_for)
+        old.settle()
+        assert old.saga(id)["status"] == "completed"
+        old.check_history()
+
+    def test_so_it_does_where_sagas_consume_what_is_sent_to_them_at_once(self, office: Any) -> None:
+        new = office(loading(Move, Heavy), contexts=contexts())
+        (id,) = new.start(1, saga=loading(Move, Heavy))
+        new.runtime.answer("van", follow=True)
+        (row,) = new.deliveries()
+        assert row["state"] == "pending"
+        assert new.saga(id)["status"] == "running"
+
+    def test_data_that_a_newer_release_added_is_never_lost(self, office: Any) -> None:
+        def change(move: Older, outcome: Any) -> Older:
+            return move.model_copy(update={"n": 7, "parts": (*move.parts, OlderPart(number=3))})
+
+        definition = loading(Older, on_success=change)
+        new, old = office(loading(Newer)), office(definition, contexts=contexts())
+        parts = (NewerPart(number=1, colour="red"), NewerPart(number=2, colour="blue"))
+        id = new.start_with(loading(Newer), Newer(n=1, by="Ada", parts=parts))
+        old.settle()
+        row = old.saga(id)
+        assert row["status"] == "completed"
+        assert row["data"] == {
+            "n": 7,
+            "by": "Ada",
+            "parts": [
+                {"number": 1, "colour": "red"},
+                {"number": 2, "colour": "blue"},
+                {"number": 3},
+            ],
+        }
+        old.check_history()
+
+    def test_what_would_be_lost_is_left_for_a_worker_that_knows_it(self, office: Any) -> None:
+        def change(move: Older, outcome: Any) -> Older:
+            # Whether the first one was dropped, or is the third one now, nobody can say.
+            return move.model_copy(update={"parts": (*move.parts[1:], OlderPart(number=3))})
+
+        new = office(loading(Newer), contexts=contexts())
+        old = office(loading(Older, on_success=change), contexts=contexts())
+        parts = (NewerPart(number=1, colour="red"), NewerPart(number=2, colour="blue"))
+        id = new.start_with(loading(Newer), Newer(n=1, parts=parts))
+        old.runtime.answer("van")
+        old.runtime.answer(CONSUMER)
+        (row,) = old.deliveries()
+        assert row["state"] == "pending"
+        old.make_due()
+        new.settle()
+        assert new.saga(id)["status"] == "completed"
+
+    @pytest.mark.parametrize("at", ["before", "after"])
+    def test_a_step_that_was_renamed_without_a_new_version(self, office: Any, at: str) -> None:
+        renamed = Saga(
+            name="moving",
+            data=Move,
+            steps=(
+                Step("fill", lambda move: Load(n=move.n), until=Loaded),
+                Step("call", lambda move: Call(n=move.n)),
+                Step("drive", lambda move: Call(n=move.n)),
+            ),
+        )
+        old = office(contexts=contexts())
+        new = office(renamed, contexts=contexts())
+        (id,) = old.start(1)
+        old.runtime.answer("van")
+        if at == "after":
+            old.runtime.answer(CONSUMER)
+            old.runtime.answer("van")
+            old.runtime.answer("phone")
+        for _ in range(3):
+            new.runtime.answer(CONSUMER)
+            old.make_due()
+        pending = old.rows("SELECT * FROM inbox WHERE state = 'pending'")
+        assert {row["last_error"] for row in pending if row["consumer"] == CONSUMER} == {
+            "version 1 of moving here has no step 'load', which the saga has begun; give the changed "
+            "definition a new version"
+        }
+        assert not old.rows("SELECT 1 AS one FROM inbox WHERE state = 'parked'")
+        with (
+            new.runtime.engine.begin() as connection,
+            pytest.raises(PayloadError, match="has no step 'load'"),
+        ):
+            new.runtime.cancel(connection, id, reason="never mind", actor="ada")
+        found = {f.check: f for f in diagnose(new.runtime, application=True)}["versions"]
+        assert found.verdict is Verdict.WRONG
+        assert "version 1 of moving has no step 'load', which 1 unfinished saga" in found.found
+        old.settle()
+        assert old.saga(id)["status"] == "completed"
+
+
 class TestNotItsOwn:
     def test_what_nothing_it_sent_can_have_caused_is_parked(self, busy: Office) -> None:
         (id,) = busy.start(1)
@@ -258,6 +423,48 @@ class TestFault:
         assert busy.saga(good)["status"] == "completed"
         assert busy.saga(bad)["status"] == "stuck"
         assert "the limit is" in busy.saga(bad)["reason"]
+
+    def test_data_that_grows_too_large_is_that_saga_s_trouble_alone(self, office: Any) -> None:
+        def grow(move: Move, outcome: Any) -> Move:
+            return move.model_copy(update={"note": "x" * 300_000}) if move.n == 1 else move
+
+        busy = office(moving(on_success=grow), contexts=contexts())
+        bad, good = busy.start(1, 2)
+        busy.settle()
+        assert busy.saga(good)["status"] == "completed"
+        assert busy.saga(bad)["status"] == "stuck"
+        assert "the data after van.loaded has 300," in busy.saga(bad)["reason"]
+
+        # Nor may whoever mends it: a host that goes on and commits has changed nothing.
+        before = busy.saga(bad)
+        act = Replayed(reason="shorter", data={"note": "y" * 300_000})
+        with (
+            busy.runtime.engine.begin() as connection,
+            pytest.raises(PayloadError, match=r"has 300,.* bytes and the limit is 262,144"),
+        ):
+            busy.runtime.acts.act(joined(connection), bad, act, actor="ann")
+        assert busy.saga(bad) == before
+
+    def test_what_comes_early_is_kept_up_to_the_same_limit(self, office: Any) -> None:
+        class Signed(Event, kind="people.signed"):
+            text: str
+
+        saga = Saga(
+            name="moving",
+            data=Move,
+            steps=(
+                Step("load", lambda move: Load(n=move.n), until=Loaded),
+                Wait("sign", until=Signed),
+            ),
+        )
+        busy = office(saga, contexts=contexts())
+        (id,) = busy.start(1, saga=saga)
+        with busy.runtime.engine.begin() as connection:
+            for _ in range(3):
+                busy.runtime.signal(connection, id, Signed(text="x" * 100_000))
+        busy.runtime.answer(CONSUMER)
+        states = sorted(row["state"] for row in busy.deliveries() if row["kind"] == Signed.kind)
+        assert states == ["done", "done", "parked"]
 
     def test_stored_data_that_no_longer_fits_is_left_for_a_release_that_can_read_it(
         self, office: Any

@@ -1,5 +1,6 @@
 """A context that has a database of its own: everything happens once, and home knows of all of it."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -22,6 +23,9 @@ from saga import DefinitionError, NoTransaction, Rejected, Retry
 from tests.conftest import make_engine
 
 GROUND, SPILT = ("ground", 1), ("spilt", 1)
+
+IN_TIME = bread(timeout=timedelta(hours=1))
+HOURLY = Retry(attempts=9, backoff=timedelta(hours=1))
 
 
 class Gone(BaseException):
@@ -158,6 +162,91 @@ class TestBothWays:
         assert len(set(keys)) == 1
         assert mill.status(id) == "completed"
         assert mill.milled() == [GROUND]
+
+    def test_a_call_there_that_takes_longer_than_its_lease_is_made_once(self, mill: Mill) -> None:
+        calls: list[Any] = []
+
+        def call(command: Grind, work: Work) -> None:
+            first = mill.at_the_mill()["due_at"]
+            calls.append(first)
+            while mill.there("SELECT clock_timestamp() <= %s AS leased", first)[0]["leased"]:
+                time.sleep(0.01)
+            mill.another().answer("mill")
+
+        mill.acts = call
+        mill.open(external=True, lease=timedelta(seconds=1))
+        [id] = mill.order(1)
+        mill.settle()
+        assert len(calls) == 1
+        assert mill.status(id) == "completed"
+        assert mill.milled() == [GROUND]
+        assert mill.at_home()["last_error"].startswith("took longer than its lease")
+
+
+class TestGivenUp:
+    """What the saga gave up while it is in the other database is not started again there."""
+
+    @pytest.mark.parametrize("external", [False, True])
+    def test_a_run_that_is_under_way_there_and_fails_is_the_last(
+        self, mill: Mill, external: bool
+    ) -> None:
+        runs: list[int] = []
+
+        def grind(command: Grind, work: Work) -> None:
+            runs.append(command.n)
+            mill.pass_deadline()
+            mill.settle("saga.bread")
+            raise RuntimeError("the wheel is broken")
+
+        mill.acts = grind
+        mill.open(retry=HOURLY, external=external, saga=IN_TIME)
+        [id] = mill.order(1)
+        for _ in range(4):
+            mill.settle()
+            mill.end_leases()
+        assert runs == [1]
+        assert mill.at_the_mill()["state"] == "revoked"
+        assert mill.at_home()["state"] == "revoked"
+        assert mill.status(id) == "compensated"
+        mill.check()
+
+    @pytest.mark.parametrize("external", [False, True])
+    def test_one_that_waits_there_for_its_next_attempt_is_taken_back_at_once(
+        self, mill: Mill, external: bool
+    ) -> None:
+        mill.acts = fall
+        mill.open(retry=HOURLY, external=external, saga=IN_TIME)
+        [id] = mill.order(1)
+        mill.settle()
+        assert mill.at_the_mill()["state"] == "pending"
+        mill.acts = act_nothing
+        mill.pass_deadline()
+        mill.settle()
+        assert mill.at_the_mill()["state"] == "revoked"
+        row = mill.at_home()
+        assert (row["state"], row["started_at"] is None) == ("revoked", not external)
+        assert mill.status(id) == "compensated"
+        assert GROUND not in mill.milled()
+        mill.check()
+
+    def test_a_key_that_outlives_a_replay_does_so_there(self, mill: Mill) -> None:
+        keys: list[str] = []
+
+        def call(command: Grind, work: Work) -> None:
+            keys.append(work.idempotency_key)
+            if len(keys) == 1:
+                raise RuntimeError("the answer was lost")
+
+        mill.acts = call
+        mill.open(retry=Retry(attempts=1), external=True)
+        [id] = mill.order(1)
+        mill.settle()
+        assert mill.status(id) == "stuck"
+        mill.replay(id)
+        mill.settle()
+        assert mill.status(id) == "completed"
+        assert len(keys) == 2
+        assert len(set(keys)) == 1
 
 
 #: Every commit on the way, and how manieth of its boundary it is when one command goes there.

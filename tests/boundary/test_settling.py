@@ -15,7 +15,7 @@ WHY = "the gale is over"
 
 _SENT = """
 SELECT id, kind, category, payload::text, saga_id, saga, causation_id, root_id, recipient, sender,
-       awaits, retry::text, 0, 0, NULL FROM outbox WHERE kind = %(kind)s
+       awaits, retry::text, intent_id, undoes, depth, 0, 0, NULL, 0, NULL FROM outbox WHERE kind = %(kind)s
 """
 
 

@@ -333,6 +333,52 @@ class TestKey:
             start(OTHER_EMMA)
         assert count() == ONE
 
+    def test_data_that_is_the_same_to_the_class_of_today_is_no_conflict(
+        self, library: Runtime, outside: Any
+    ) -> None:
+        class Now(Loan):
+            tags: frozenset[str] = frozenset()
+            coupon: str | None = None
+            notes: dict[str, int] = {}
+
+        now = Saga(name="loan", data=Now, key=lambda loan: loan.book, steps=LOAN.steps)
+        tags = frozenset({"red", "green", "blue", "white"})
+
+        def start(data: Loan, saga: Saga[Any] = now) -> UUID:
+            with library.engine.begin() as connection:
+                return library.start(connection, saga, data)
+
+        # Of a release that had fewer fields, and to one that has fewer.
+        before = start(EMMA, LOAN)
+        assert start(Now(book="Emma")) == before
+        newer = start(Now(book="Dune", tags=tags, notes={"bb": 1, "a": 2}))
+        assert start(Now(book="Dune", tags=tags, notes={"a": 2, "bb": 1})) == newer
+        assert start(DUNE, LOAN) == newer
+        # As another process may have written it, and a former release did.
+        written = '["white", "red", "blue", "green"]'
+        outside.execute(
+            "UPDATE outbox SET payload = jsonb_set(payload, '{tags}', %s::jsonb) "
+            "WHERE saga_id = %s AND kind = 'saga.started'",
+            (written, newer),
+        )
+        assert start(Now(book="Dune", tags=tags, notes={"a": 2, "bb": 1})) == newer
+
+        with pytest.raises(KeyConflict):
+            start(Now(book="Emma", coupon="half"))
+        with pytest.raises(KeyConflict):
+            start(Now(book="Dune", tags=tags - {"red"}, notes={"a": 2, "bb": 1}))
+
+    def test_a_class_that_cannot_read_what_it_began_with_meets_a_conflict(
+        self, start: Any, library: Runtime
+    ) -> None:
+        class Now(Loan):
+            shelf: str
+
+        now = Saga(name="loan", data=Now, key=lambda loan: loan.book, steps=LOAN.steps)
+        start(EMMA)
+        with library.engine.begin() as connection, pytest.raises(KeyConflict):
+            library.start(connection, now, Now(book="Emma", shelf="A"))
+
     def test_what_a_saga_has_become_does_not_matter_only_what_it_began_with(
         self, start: Any, outside: Any
     ) -> None:

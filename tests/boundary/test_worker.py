@@ -125,9 +125,10 @@ class TestRelayThread:
         one = runtime([WALK], [park()], grace=0.05)
         ring = one.broker.ring
 
-        def lose_those_of_commits(consumers: frozenset[str]) -> None:
+        def lose_those_of_commits(consumers: frozenset[str]) -> frozenset[str]:
             if threading.current_thread().name == "saga-relay":
-                ring(consumers)
+                return ring(consumers)
+            return frozenset()
 
         monkeypatch.setattr(one.broker, "ring", lose_those_of_commits)
         start(one, "Rex", "Ada")

@@ -28,7 +28,8 @@ def install(broker: DoorbellBroker, rates: Mapping[str, float], tally: Tally) ->
             tally.struck(fault)
         return strikes
 
-    def ring_badly(consumers: Iterable[str]) -> None:
+    def ring_badly(consumers: Iterable[str]) -> frozenset[str]:
+        unrung: frozenset[str] = frozenset()
         for consumer in consumers:
             if struck(DROPPED):
                 continue
@@ -37,9 +38,10 @@ def install(broker: DoorbellBroker, rates: Mapping[str, float], tally: Tally) ->
                 later.daemon = True
                 later.start()
                 continue
-            ring([consumer])
+            unrung |= ring([consumer])
             if struck(REPEATED):
                 _push(broker, consumer, rng.randint(1, 4))
+        return unrung
 
     if rates:
         broker.ring = ring_badly  # type: ignore[method-assign]

@@ -20,7 +20,8 @@ from tests.chaos.plan import SCHEMA
 
 _RECENT = """
 SELECT o.id, o.kind, o.category, o.payload::text, o.saga_id, o.saga, o.causation_id, o.root_id,
-       o.recipient, o.sender, o.awaits, o.retry::text, 0, 0, NULL
+       o.recipient, o.sender, o.awaits, o.retry::text, o.intent_id, o.undoes, o.depth, 0, 0, NULL,
+       0, NULL
 FROM outbox AS o
 WHERE o.kind NOT IN ('saga.started', 'saga.revoked')  -- what a saga tells itself
   AND (NOT %(replies)s OR o.category = 'reply')

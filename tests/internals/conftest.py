@@ -12,16 +12,17 @@ from sqlalchemy import Engine, text
 
 from internals import Context, Work
 from internals.consumer import Handled
-from internals.context_consumer import SUSPECT_RINGS, ContextConsumer
+from internals.context_consumer import ContextConsumer
 from internals.database import SqlAlchemyDatabase
 from internals.hop import BATCH, drain, hop
 from internals.ids import uuid7
-from internals.inbox import Inbox
+from internals.inbox import SUSPECT_RINGS, Inbox
 from internals.outbox import Outbox
 from internals.statements import statements
 from internals.subscriptions import subscribe
 from internals.transactions import Boundary, watch
 from internals.unit_of_work import SqlAlchemyUnitOfWork
+from internals.watch import Watch
 from saga import Category, Command, Envelope, Event, Retry
 from saga.envelope import command_recipient
 
@@ -38,6 +39,7 @@ class Store:
         self.statements = statements(schema)
         self.outbox = Outbox(self.statements, grace=1.0, max_payload=10_000)
         self._outside = outside
+        self.watch = Watch()
 
     # What tests put in
 
@@ -77,8 +79,9 @@ class Store:
         return Inbox(consumer, self.schema, self.statements)
 
     def consumer(self, context: Context, **options: Any) -> ContextConsumer:
-        options = {"budget": 60.0, **options}
-        return ContextConsumer(context, self.inbox(context.name), self.outbox, **options)
+        options = {"budget": 60.0, "first": BATCH, "watch": self.watch, **options}
+        inbox = self.inbox(context.name)
+        return ContextConsumer(context, self.database, inbox, self.outbox, **options)
 
     def hop(self, context: Context, limit: int = BATCH) -> Handled:
         return hop(self.database, self.consumer(context), limit)

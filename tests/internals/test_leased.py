@@ -9,7 +9,8 @@ import pytest
 
 from internals import Context, Work
 from internals.context_consumer import SUSPECT_STARTS
-from saga import Command, Done, Faulted, NoTransaction, Retry
+from internals.hop import hop
+from saga import Command, Done, Faulted, NoTransaction, Refused, Rejected, Retry
 
 
 class Dial(Command, kind="phone.dial"):
@@ -112,20 +113,63 @@ class TestExternal:
         assert store.effects() == [1]
         assert len(store.sent(Done.kind)) == 1
 
-    def test_also_while_the_other_is_still_at_it(self, store: Any, command: Any, note: Any) -> None:
-        def slow(message: Dial, work: Work) -> None:
-            store.make_due()
-            assert store.hop(phone(slow)).leased is not None  # claimed, and not run yet
-            work.begin()
-            note(work, 100)
+    def test_while_the_other_is_still_at_it_the_first_result_counts(
+        self, store: Any, command: Any, note: Any
+    ) -> None:
+        consumers: list[Any] = []
 
-        message = command(Dial())
+        def slow(message: Dial, work: Work) -> None:
+            if not consumers:
+                store.make_due()
+                consumers.append(other := store.consumer(phone(slow)))
+                second.append(hop(store.database, other).leased)  # claimed, and not run yet
+            work.begin()
+            note(work, message.n)
+
+        second: list[Any] = []
+        message = command(Dial(n=1), saga="trip", awaits=(Done.kind,))
         store.send(message)
         store.drain(phone(slow))
         row = store.delivery(message)
+        assert (row["state"], row["lease"]) == ("done", None)
+        assert consumers[0].finish(store.database, second[0]) == frozenset()
+        assert store.effects() == [1]
+        assert len(store.sent(Done.kind)) == 1
+
+    def test_a_no_is_a_result_too(self, store: Any, command: Any) -> None:
+        def declined(message: Dial, work: Work) -> None:
+            store.make_due()
+            assert store.hop(phone(idle)).leased is not None
+            raise Rejected("no answer")
+
+        message = command(Dial(), saga="trip", awaits=(Done.kind,))
+        store.send(message)
+        store.drain(phone(declined))
+        assert store.delivery(message)["state"] == "done"
+        assert len(store.sent(Refused.kind)) == 1
+
+    def test_a_failure_of_whoever_lost_its_lease_is_nothing(self, store: Any, command: Any) -> None:
+        def failing(message: Dial, work: Work) -> None:
+            store.make_due()
+            assert store.hop(phone(idle)).leased is not None
+            raise TimeoutError
+
+        message = command(Dial())
+        store.send(message)
+        store.drain(phone(failing, retry=Retry(attempts=1)))
+        row = store.delivery(message)
         assert (row["state"], row["attempts"]) == ("pending", 2)
         assert row["lease"] is not None
-        assert store.effects() == []
+
+    def test_while_it_is_run_again_the_delivery_says_why(self, store: Any, command: Any) -> None:
+        message, context = command(Dial()), phone(idle)
+        store.send(message)
+        store.hop(context)
+        assert store.delivery(message)["last_error"] is None
+        store.make_due()
+        store.hop(context)
+        error = store.delivery(message)["last_error"]
+        assert error == "its worker died, or it took longer than its lease"
 
     def test_leases_that_begin_together_do_not_end_together(self, store: Any, command: Any) -> None:
         sent = [command(Dial(n=n)) for n in range(20)]

@@ -139,7 +139,7 @@ class TestOnce:
                     lambda: store.rows(
                         "SELECT 1 AS one FROM pg_stat_activity "
                         "WHERE wait_event_type = 'Lock' AND query LIKE %s",
-                        f"%INSERT INTO {store.schema}.outbox%",
+                        f"%{store.schema}.subscription%",
                     ),
                     what="the second to wait for the first",
                 )

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import select, text
@@ -281,3 +283,65 @@ class TestAround:
         store.send(command(Hang(n=1)), command(Hang(n=2)))
         drain(store.database, store.consumer(context, around=around), lambda _: None)
         assert store.effects() == [1]
+
+
+class Framed(Event, kind="gallery.framed"):
+    n: int = 0
+
+
+class TestIds:
+    """What a handler sends has ids that follow from what it handles."""
+
+    def sent(self, message: Any, *names: str | None, consumer: str = "gallery") -> list[Any]:
+        one = Work(message, consumer=consumer, emits=(Hang, Hung, Framed))
+        for name in names:
+            one.publish(Hung(), element=name)
+        one.send(Hang())
+        one.publish(Framed())
+        return one.sent
+
+    def test_a_run_that_is_repeated_sends_the_same(self, command: Any) -> None:
+        message = command(Hang())
+        first = self.sent(message, None, None)
+        assert [m.id for m in first] == [m.id for m in self.sent(message, None, None)]
+        others = [
+            *self.sent(command(Hang()), None, None),
+            *self.sent(message, None, None, consumer="attic"),
+        ]
+        assert len({m.id for m in [*first, *others]}) == len(first) + len(others)
+
+    def test_an_element_takes_the_place_of_the_number(self, command: Any) -> None:
+        message = command(Hang())
+        ids = {name: m.id for name, m in zip("ab", self.sent(message, "a", "b"), strict=False)}
+        turned = {name: m.id for name, m in zip("ba", self.sent(message, "b", "a"), strict=False)}
+        assert ids == turned
+        assert self.sent(message, "1")[0].id != self.sent(message, None)[0].id
+
+    def test_two_of_one_element_are_a_mistake(self, command: Any) -> None:
+        with pytest.raises(ValueError, match=r"sent gallery\.hung twice for element 'a'"):
+            self.sent(command(Hang()), "a", "a")
+
+    @pytest.mark.parametrize("wrong", ["", 1])
+    def test_an_element_has_a_name(self, command: Any, wrong: Any) -> None:
+        with pytest.raises(TypeError, match="element= takes the name"):
+            self.sent(command(Hang()), wrong)
+
+    def test_what_means_the_same_has_the_same_key_at_any_depth(self, command: Any) -> None:
+        """A step is replayed: the call of a reaction two hops down is the same call."""
+        first = command(Hang())
+        again = replace(command(Hang()), intent=first.id)
+        below = [self.sent(message, None)[0] for message in (first, again)]
+        deep = [self.sent(message, None, consumer="attic")[0] for message in below]
+        assert below[0].id != below[1].id
+        assert deep[0].id != deep[1].id
+        assert [m.intent for m in (below[0], deep[0])] == [None, None]
+        assert deep[0].idempotency_key("shop") == deep[1].idempotency_key("shop")
+        assert deep[0].idempotency_key("shop") != below[0].idempotency_key("shop")
+
+    def test_intents_and_what_is_undone_are_kept(self, store: Any, command: Any) -> None:
+        seen: list[tuple[str, str | None]] = []
+        intent = uuid4()
+        message = replace(command(Hang()), intent=intent, undoes="bank:1")
+        store.send(message)
+        store.drain(gallery(lambda _, work: seen.append((work.idempotency_key, work.undoes))))
+        assert seen == [(f"gallery:{intent}", "bank:1")]

@@ -150,6 +150,7 @@ def test_a_compensation_knows_the_outcome_and_awaits_its_own_handler_only() -> N
         recipient="flights",
         sender="saga.fly",
         awaits=("saga.done",),
+        undoes=f"flights:{first.send[0].id}",
     )
 
 

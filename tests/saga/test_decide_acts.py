@@ -27,6 +27,12 @@ CANCEL = Cancelled(reason="ill")
 REPLAY = Replayed(reason="repaired")
 
 
+def taken_back(story: Story[Voyage]) -> list[str]:
+    """The steps whose commands are taken back, if nobody has started them."""
+    assert story.decision is not None
+    return [name for _, name in story.decision.revoke]
+
+
 def retried(story: Story[Voyage]) -> tuple[list[object], list[object]]:
     """What is parked and delivered again, and what a new message takes the place of."""
     assert story.decision is not None
@@ -36,9 +42,12 @@ def retried(story: Story[Voyage]) -> tuple[list[object], list[object]]:
 # Cancel
 
 
-def test_it_acts_when_the_step_in_flight_is_known() -> None:
+def test_it_takes_back_what_nobody_began_and_awaits_what_is_under_way() -> None:
     story = begin(FLIGHT, HOTEL, CAR).done("flight").cancelled("ill").expect_nothing()
-    assert (story.state.status, story.state.reason) == ("running", "cancelled: ill")
+    assert (story.state.status, story.state.reason) == ("compensating", "cancelled: ill")
+    assert taken_back(story) == ["hotel"]
+    story.revoked("hotel").expect(Undo(step="flight")).done("flight").expect_compensated()
+    story.not_revoked("hotel").done("hotel").expect(Undo(step="hotel"))
     undone = story.done("hotel").expect(Undo(step="hotel")).done("hotel").done("flight")
     undone.expect_compensated()
     story.rejected("hotel", "no").expect(Undo(step="flight"))
@@ -81,12 +90,37 @@ def test_a_wait_ends_at_once() -> None:
     story.expect(Undo(step="flight")).signal(Approved()).done("flight").expect_compensated()
 
 
-def test_a_stuck_saga_turns_back_when_it_is_settled() -> None:
-    story = begin(FLIGHT, HOTEL).done("flight").faulted("hotel", "boom").cancelled("ill")
-    story.expect_stuck("boom")
-    story.skipped("hotel", "not booked").expect(Undo(step="flight"))
-    story.done("hotel").expect(Undo(step="hotel"))
-    story.expect_refused(Replayed(reason="r", from_step="flight"), "it is cancelled")
+def test_a_stuck_saga_turns_back_at_once() -> None:
+    stuck = begin(FLIGHT, HOTEL).done("flight").faulted("hotel", "boom").expect_stuck("boom")
+    story = stuck.cancelled("ill").expect_nothing()
+    assert (story.state.status, taken_back(story)) == ("compensating", ["hotel"])
+    story.revoked("hotel").expect(Undo(step="flight")).done("flight").expect_compensated()
+    story.revoked("hotel", started=True).expect(Undo(step="hotel"))
+    story.not_revoked("hotel").done("hotel").expect(Undo(step="hotel"))  # somebody had retried it
+    story.expect_refused(Replayed(reason="r"), "it is compensating, and only a stuck saga")
+
+
+def test_of_a_stuck_one_what_was_done_before_it_failed_further_down_is_undone() -> None:
+    stuck = begin(FLIGHT, HOTEL).done("flight").faulted("hotel", "boom", downstream=True)
+    story = stuck.cancelled("ill").expect(Undo(step="hotel"))
+    assert retried(story) == ([], [stuck.consumed[-1].causation_id])
+    story.done("hotel").expect(Undo(step="flight")).done("flight").expect_compensated()
+
+
+def test_siblings_of_what_failed_are_taken_back_with_it() -> None:
+    stuck = begin(FLIGHT, Parallel(HOTEL, CAR)).done("flight").faulted("hotel", "boom")
+    story = stuck.cancelled("ill")
+    assert taken_back(story) == ["hotel", "car"]
+    story.revoked("hotel").expect_nothing().revoked("car").expect(Undo(step="flight"))
+
+
+def test_a_pivot_that_may_have_happened_is_not_undone_by_it() -> None:
+    stuck = begin(FLIGHT, PAYMENT).done("flight").faulted("payment", "cut", external=True)
+    story = stuck.cancelled("ill").revoked("payment", started=True).expect_nothing()
+    story.expect_stuck("its outcome is not known, and a pivot cannot be undone")
+    story.skipped("payment", "paid in cash").expect_completed()
+    below = begin(FLIGHT, PAYMENT).done("flight").faulted("payment", "boom", downstream=True)
+    below.cancelled("ill").expect_stuck("boom").replayed().done("payment").expect_completed()
 
 
 def test_with_the_pivot_in_flight_the_pivot_decides() -> None:
@@ -319,10 +353,53 @@ def test_only_what_failed_is_skipped() -> None:
     begin(FLIGHT).expect_refused(Skipped(step="boat", reason="r"), failed + "none")
 
 
-def test_what_is_being_taken_back_is_about_to_be_known() -> None:
+def test_what_is_out_still_when_it_is_skipped_is_taken_back() -> None:
+    stuck = begin(PAYMENT, TICKETS).done("payment").timed_out("tickets").expect_stuck("no outcome")
+    story = stuck.skipped("tickets", "by post").expect_completed()
+    assert taken_back(story) == ["tickets"]
+
+
+# A sibling that fails for good while the saga turns back
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_one_that_left_nothing_is_as_good_as_taken_back(asked: bool) -> None:
     story = begin(FLIGHT, Parallel(HOTEL, CAR)).done("flight").rejected("car", "no")
-    stuck = story.faulted("hotel", "boom").expect_stuck("boom")
-    stuck.expect_refused(Skipped(step="hotel", reason="r"), "is being taken back")
-    waiting = stuck.replayed().expect_nothing()
-    waiting.revoked("hotel").expect(Undo(step="flight"))
-    waiting.not_revoked("hotel").expect_stuck("boom").replayed().expect(Order(step="hotel"))
+    story = story.not_revoked("hotel") if asked else story
+    failed = story.faulted("hotel", "boom").expect_nothing()
+    assert (failed.state.status, taken_back(failed)) == ("compensating", ["hotel"])
+    failed.revoked("hotel").expect(Undo(step="flight")).done("flight").expect_compensated()
+    failed.not_revoked("hotel").done("hotel").expect(Undo(step="hotel"))  # somebody retried it
+
+
+def test_one_that_acts_outside_or_failed_further_down_is_undone() -> None:
+    story = begin(FLIGHT, Parallel(HOTEL, CAR)).done("flight").rejected("car", "no")
+    called = story.faulted("hotel", "cut", external=True).revoked("hotel", started=True)
+    called.expect(Undo(step="hotel")).done("hotel").expect(Undo(step="flight"))
+    below = story.faulted("hotel", "boom", downstream=True).expect(Undo(step="hotel"))
+    assert retried(below)[1] == [below.consumed[-1].causation_id]
+
+
+def test_a_run_that_was_under_way_when_it_was_given_up_tells_that_it_failed() -> None:
+    story = begin(FLIGHT, Parallel(HOTEL, CAR)).done("flight").rejected("car", "no")
+    under_way = story.not_revoked("hotel").expect_nothing()
+    failed = under_way.revoked("hotel").expect(Undo(step="flight"))
+    failed.done("flight").expect_compensated()
+    assert phase(failed, "hotel") == "revoked"
+    under_way.revoked("hotel", started=True).expect(Undo(step="hotel"))
+    overdue = under_way.timed_out("hotel").not_revoked("hotel").expect(Undo(step="hotel"))
+    late = overdue.revoked(
+        "hotel", order=story.orders[story.state.command_id("hotel", "commanded", 1)]
+    )
+    assert late.decision is not None
+    assert late.decision.verdict is Verdict.STALE
+
+
+def test_it_may_tell_so_before_the_answer_to_the_revocation() -> None:
+    story = begin(FLIGHT, Parallel(HOTEL, CAR)).done("flight").rejected("car", "no")
+    asked = story.orders[story.state.command_id("hotel", "commanded", 1)]
+    told = story.revoked("hotel").expect(Undo(step="flight"))
+    late = told.not_revoked("hotel", order=asked).expect_nothing()
+    assert late.decision is not None
+    assert late.decision.verdict is Verdict.STALE
+    late.done("flight").expect_compensated()

@@ -118,7 +118,8 @@ def test_one_of_an_old_generation_means_nothing() -> None:
 
 def test_a_parked_step_whose_deadline_passes_is_taken_back_too() -> None:
     story = begin(FLIGHT, HOTEL).done("flight").faulted("hotel", "boom").timed_out("hotel")
-    story.expect_stuck("boom").revoked("hotel").expect(Undo(step="flight"))
+    assert (phase(story, "hotel"), story.state.status) == ("revoking", "compensating")
+    story.revoked("hotel").expect(Undo(step="flight"))
     story.not_revoked("hotel").expect(Undo(step="hotel"))
 
 
@@ -211,9 +212,10 @@ def test_also_where_whether_it_is_taken_back_is_not_known_yet() -> None:
     story.not_revoked("flight").expect(Undo(step="flight")).done("flight").expect_compensated()
 
 
-def test_what_is_parked_then_still_needs_a_person() -> None:
-    story = hanging().faulted("flight", "boom").timed_out()
-    assert verdict(story.expect_stuck("boom")) is Verdict.STALE
+def test_what_fails_for_good_then_needs_nobody_either() -> None:
+    story = hanging().faulted("flight", "boom").timed_out().expect_nothing()
+    story.revoked("flight").expect_compensated()
+    story.not_revoked("flight").expect(Undo(step="flight"))
 
 
 def test_after_the_pivot_it_means_nothing() -> None:
@@ -225,9 +227,43 @@ def test_after_the_pivot_it_means_nothing() -> None:
 FLIGHT_ON = step("on", undo=False)
 
 
-def test_a_saga_that_is_stuck_stays_stuck_and_turns_back_then() -> None:
-    story = begin(FLIGHT, HOTEL, **LIMITED).done("flight").faulted("hotel", "boom").timed_out()
-    story.expect_stuck("boom").skipped("hotel", "not booked").expect(Undo(step="flight"))
+def test_a_saga_that_is_stuck_turns_back_as_by_the_deadline_of_the_step() -> None:
+    stuck = begin(FLIGHT, HOTEL, **LIMITED).done("flight").faulted("hotel", "boom")
+    story = stuck.expect_stuck("boom").timed_out()
+    assert decision(story)[0] == ["hotel"]
+    assert (story.state.status, story.state.reason) == (
+        "compensating",
+        "the deadline of the saga passed",
+    )
+    story.revoked("hotel").expect(Undo(step="flight")).done("flight").expect_compensated()
+    story.not_revoked("hotel").expect(Undo(step="hotel"))
+
+
+def test_what_failed_further_down_is_in_doubt_then_and_nobody_delivers_it_again() -> None:
+    stuck = begin(FLIGHT, HOTEL, **LIMITED).done("flight").faulted("hotel", "x", downstream=True)
+    story = stuck.timed_out().expect(Undo(step="hotel"))
+    assert story.decision is not None
+    assert story.decision.supersede == (stuck.consumed[-1].causation_id,)
+    story.done("hotel").expect(Undo(step="flight")).done("flight").expect_compensated()
+
+
+def test_one_that_is_stuck_with_a_compensation_or_after_the_pivot_stays_so() -> None:
+    undoing = begin(FLIGHT, HOTEL, **LIMITED).done("flight").rejected("hotel", "no")
+    undoing = undoing.faulted("flight", "jammed").timed_out().expect_stuck("jammed")
+    assert verdict(undoing) is Verdict.STALE
+    paid = begin(PAYMENT, FLIGHT_ON, **LIMITED).done("payment").faulted("on", "boom").timed_out()
+    assert verdict(paid.expect_stuck("boom")) is Verdict.STALE
+
+
+def test_a_pivot_that_failed_is_taken_back_unless_it_may_have_had_its_effect() -> None:
+    stuck = begin(FLIGHT, PAYMENT, **LIMITED).done("flight")
+    story = stuck.faulted("payment", "boom").timed_out()
+    story.revoked("payment").expect(Undo(step="flight")).done("flight").expect_compensated()
+    called = stuck.faulted("payment", "cut", external=True).timed_out()
+    called = called.revoked("payment", started=True).expect_stuck("a pivot cannot be undone")
+    anew = called.replayed().expect(Order(step="payment"))
+    assert anew.sent[0].intent == stuck.sent[0].id
+    anew.done("payment").expect_completed()
 
 
 # And the pivot

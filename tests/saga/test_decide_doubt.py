@@ -262,11 +262,11 @@ def test_even_if_all_of_them_are_refused() -> None:
     story.expect_stuck("its compensation was rejected: a").expect_stuck("rejected: b")
 
 
-def test_a_step_forward_that_is_stuck_stops_all_the_same() -> None:
+def test_a_step_forward_that_is_stuck_is_given_up_before_all_is_undone() -> None:
     story = begin(FLIGHT, Parallel(HOTEL, CAR), on_compensation_fault="go_on").done("flight")
-    story = story.faulted("hotel", "boom").rejected("car", "no").expect_nothing()
-    story.expect_stuck("boom")
-    assert story.state.direction is Direction.BACKWARD
+    story = story.faulted("hotel", "boom").expect_stuck("boom").rejected("car", "no")
+    assert story.expect_nothing().state.direction is Direction.BACKWARD
+    story.revoked("hotel").expect(Undo(step="flight")).done("flight").expect_compensated()
 
 
 # A pivot of which a part was done

@@ -91,9 +91,6 @@ def test_nobody_may_deliver_again_what_was_skipped() -> None:
     assert superseded(stuck.skipped("hotel", "by phone")) == (own_command(stuck, "hotel"),)
     below = parked_below(begin(HOTEL), "hotel", SEATS, MEALS)
     assert superseded(below.skipped("hotel", "by phone")) == (SEATS, MEALS)
-    assert superseded(stuck.cancelled("ill").skipped("hotel", "by phone")) == (
-        own_command(stuck, "hotel"),
-    )
 
 
 # What is awaited once more

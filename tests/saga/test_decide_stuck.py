@@ -144,13 +144,13 @@ def test_the_outcome_after_all_may_be_a_no(tell: Tell) -> None:
     )
 
 
-def test_a_no_waits_for_the_sibling_that_is_stuck(tell: Tell) -> None:
+def test_a_no_gives_up_the_sibling_that_is_stuck_and_waits_for_what_it_left(tell: Tell) -> None:
     tell(
         """
         start                 | flight      | running
         flight says yes       | hotel, car  | running
         hotel says fault      | -           | stuck
-        car says no           | -           | stuck
+        car says no           | -           | compensating
         hotel says yes        | undo hotel  | compensating
         undo hotel says done  | undo flight | compensating
         undo flight says done | -           | compensated
@@ -158,13 +158,13 @@ def test_a_no_waits_for_the_sibling_that_is_stuck(tell: Tell) -> None:
     )
 
 
-def test_a_sibling_that_gets_stuck_while_the_saga_compensates(tell: Tell) -> None:
+def test_a_sibling_that_fails_while_the_saga_compensates_is_given_up_too(tell: Tell) -> None:
     tell(
         """
         start            | flight     | running
         flight says yes  | hotel, car | running
         car says no      | -          | compensating
-        hotel says fault | -          | stuck
+        hotel says fault | -          | compensating
         hotel says yes   | undo hotel | compensating
         """,
     )

@@ -1,8 +1,10 @@
 """`decide` and the messages from outside that a saga waits for (rules 8 and 10)."""
 
+from dataclasses import replace
+
 import pytest
 
-from saga import Category, Parallel, Verdict
+from saga import Category, Event, Parallel, Verdict
 from saga.state import start_id
 from saga.testing import Story
 from tests.saga.voyage import (
@@ -21,6 +23,11 @@ from tests.saga.voyage import (
     sign,
     step,
 )
+
+
+class Audited(Event, kind="boss.audited"):
+    """Something else that comes from outside."""
+
 
 MILES = step("miles", undo=False)
 WAITING = begin(FLIGHT, sign(timeout=MINUTE), MILES).done("flight")
@@ -84,9 +91,9 @@ def test_the_deadline_of_the_saga_ends_it_too() -> None:
 
 def test_what_comes_early_is_kept() -> None:
     story = begin(FLIGHT, sign(timeout=MINUTE), MILES).signal(Approved(by="Bob")).expect_nothing()
-    assert [payload for _, payload in story.state.early["boss.approved"]] == ['{"by":"Bob"}']
+    assert [early.payload for early in story.state.early] == ['{"by":"Bob"}']
     story = story.again().done("flight").expect(Order(step="miles"))
-    assert (phase(story, "sign"), story.state.early) == ("done", {})
+    assert (phase(story, "sign"), story.state.early) == ("done", ())
     assert story.data.kept == ("flight", "signed by Bob")
     assert cleared(story) == ()
     story.done("miles").expect_completed()
@@ -108,13 +115,31 @@ def test_two_that_come_early_are_kept_both_and_taken_in_their_order() -> None:
     story = begin(FLIGHT, sign(), sign(name="countersign")).signal(Approved(by="Ann"))
     story = story.signal(Approved(by="Bob")).again().done("flight").expect_completed()
     assert story.data.kept == ("flight", "signed by Ann", "signed by Bob")
-    assert story.state.early == {}
+    assert story.state.early == ()
+
+
+@pytest.mark.parametrize("first", [Denied(), Approved()])
+def test_of_two_kinds_the_one_that_came_first_counts(first: Event) -> None:
+    second = Approved() if isinstance(first, Denied) else Denied()
+    late = begin(FLIGHT, sign(), MILES).done("flight").signal(first).signal(second)
+    early = begin(FLIGHT, sign(), MILES).signal(first).signal(second).done("flight")
+    for story in (early, late):
+        assert phase(story, "sign") == ("rejected" if isinstance(first, Denied) else "done")
+    assert [kept.kind for kept in early.state.early] == [second.kind]
+
+
+def test_each_wait_takes_the_first_of_its_kinds() -> None:
+    audit = replace(sign(name="audit"), until=Audited, rejected_by=(), on_success=None)
+    story = begin(FLIGHT, sign(), audit).signal(Audited()).signal(Approved(by="Bob"))
+    story = story.signal(Denied()).done("flight").expect_completed()
+    assert story.data.kept == ("flight", "signed by Bob")
+    assert [kept.kind for kept in story.state.early] == [Denied.kind]
 
 
 def test_one_that_is_not_taken_stays_for_the_next_wait() -> None:
     story = begin(FLIGHT, sign(), HOTEL, sign(name="countersign")).signal(Approved(by="Ann"))
     story = story.signal(Approved(by="Bob")).done("flight").expect(Order(step="hotel"))
-    assert [payload for _, payload in story.state.early["boss.approved"]] == ['{"by":"Bob"}']
+    assert [early.payload for early in story.state.early] == ['{"by":"Bob"}']
     assert story.done("hotel").expect_completed().data.kept[-1] == "signed by Bob"
 
 

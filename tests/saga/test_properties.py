@@ -197,6 +197,8 @@ class World:
     standing: set[str] = field(default_factory=set)
     learned: list[str] = field(default_factory=list)
     undone: list[str] = field(default_factory=list)
+    #: Commands below which a delivery was parked, by that delivery's message.
+    parked: dict[UUID, Envelope] = field(default_factory=dict)
 
     def start(self) -> None:
         self.consume(start_message(self.process.saga, SAGA_ID, Log()))
@@ -217,6 +219,7 @@ class World:
         if decision.verdict is Verdict.STALE:
             assert not decision.send
         self.learn(message)
+        self.supersede(message, decision)
         for order in decision.send:
             self.carry_out(order)
         for root, name in decision.revoke:
@@ -231,6 +234,18 @@ class World:
             self.under_way = [m for m in self.under_way if m.root_id != order.id]
             self.standing.discard(name)
         self.answer(order, Revoked(step=name, revoked=taken), parks=False)
+
+    def supersede(self, message: Envelope, decision: Decision[Log]) -> None:
+        """Nobody may deliver again what is superseded, so no answer comes of it; the saga knows
+        that hops before it had their effect."""
+        if message.kind == Faulted.kind and message.root_id in self.sent:
+            assert message.causation_id is not None
+            self.parked[message.causation_id] = self.sent[message.root_id]
+        for id in decision.supersede:
+            self.under_way = [m for m in self.under_way if m.causation_id != id]
+            name = Do.from_json(self.parked[id].payload).step
+            if name not in self.learned:
+                self.learned.append(name)
 
     def learn(self, message: Envelope) -> None:
         """Write down that the saga heard of an effect for the first time."""

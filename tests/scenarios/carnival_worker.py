@@ -14,12 +14,13 @@ runtime = make_runtime(Settings(), tuple(c for c in CONTEXTS if c.name in served
 ring = runtime.broker.ring
 
 
-def ring_twice(consumers: Iterable[str]) -> None:
+def ring_twice(consumers: Iterable[str]) -> frozenset[str]:
     """Ring without regard for what waits, which is what a repeated message in Redis does."""
     named = list(consumers)
-    ring(named)
+    unrung = ring(named)
     for name in named:
         runtime.broker.client.rpush(f"{runtime.settings.namespace}:doorbell:{name}", b"")
+    return unrung
 
 
 runtime.broker.ring = ring_twice  # type: ignore[method-assign]

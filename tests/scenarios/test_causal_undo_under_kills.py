@@ -37,7 +37,8 @@ ALL = {
 
 _SENT = """
 SELECT o.id, o.kind, o.category, o.payload::text, o.saga_id, o.saga, o.causation_id, o.root_id,
-       o.recipient, o.sender, o.awaits, o.retry::text, 0, 0, NULL
+       o.recipient, o.sender, o.awaits, o.retry::text, o.intent_id, o.undoes, o.depth, 0, 0, NULL,
+       0, NULL
 FROM outbox AS o
 WHERE o.kind NOT IN ('saga.started', 'saga.revoked')  -- what a saga tells itself
 ORDER BY o.seq DESC

@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from base64 import b64decode
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -82,6 +83,11 @@ runtime = Runtime(contexts=[pilots, IncomingBridge("sea", stream, events=[Docked
 """
 
 
+def _more(value: bytes) -> bytes:
+    """An event with a field that this release does not know."""
+    return b'{"ship": "Bo", "berth": 1, "more": %s}' % value
+
+
 def read_all(stream: Any, count: int) -> list[CloudEvent]:
     """Read from the beginning until so many different events were there; some come twice."""
     found: list[CloudEvent] = []
@@ -148,10 +154,11 @@ class TestOut:
     def test_a_worker_that_dies_before_its_commit_sends_it_again_under_the_same_id(
         self, harbour: Harbour, stream: Any
     ) -> None:
+        """When its lease has ended: it is claimed in a transaction of its own."""
         [id] = harbour.dock("Ellen", 4)
 
         def die(boundary: Boundary, moment: str) -> None:
-            if (boundary, moment) == (Boundary.HOP, "before"):
+            if (boundary, moment) == (Boundary.LEASED, "before"):
                 raise KeyboardInterrupt
 
         watch(die)
@@ -160,6 +167,7 @@ class TestOut:
                 harbour.send()
         finally:
             watch(None)
+        harbour.outside.execute("UPDATE inbox SET due_at = now()")
         harbour.send()
         harbour.dock("Ellen", 5)
         harbour.send()
@@ -353,6 +361,34 @@ class TestIn:
         assert says in error or "too large" in error
 
     @pytest.mark.parametrize("stream", ["redis"], indirect=True)
+    def test_what_a_partner_added_is_ignored_and_kept(self, station: Station, stream: Any) -> None:
+        put(stream, CloudEvent(_docked("Bo", 1).attributes, _more(b'{"tons": [7]}')))
+        put(stream, _docked("Ellen", 5))
+        station.hear(2)
+        assert station.noted() == [("Bo", 1), ("Ellen", 5)]
+        assert station.parked() == []
+        kept = station.outside.execute("SELECT payload FROM outbox ORDER BY seq").fetchall()
+        assert kept == [
+            ({"ship": "Bo", "berth": 1, "more": {"tons": [7]}},),
+            ({"ship": "Ellen", "berth": 5},),
+        ]
+
+    @pytest.mark.parametrize("stream", ["redis"], indirect=True)
+    @pytest.mark.parametrize("more", [b"NaN", b"1e999", b'"\\u0000"'])
+    def test_what_no_database_can_hold_of_it_stays_with_the_bridge(
+        self, station: Station, stream: Any, more: bytes
+    ) -> None:
+        put(stream, CloudEvent(_docked("Bo", 1).attributes, _more(more)))
+        put(stream, _docked("Ellen", 5))
+        station.hear(2)
+        assert sorted(station.noted()) == [("Bo", 1), ("Ellen", 5)]
+        assert station.parked() == []
+        [(unread,)] = station.outside.execute(
+            "SELECT payload FROM outbox WHERE kind = 'sea.unread'"
+        ).fetchall()
+        assert b64decode(unread["data"]) == _more(more)
+
+    @pytest.mark.parametrize("stream", ["redis"], indirect=True)
     def test_it_is_read_when_it_can_be(
         self, station: Station, stream: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -412,10 +448,32 @@ class Call(Command, kind="berths.call"):
     ship: str
 
 
-def _berths(call: Callable[[Call, Work], None] = lambda _, __: None) -> Context:
+def _berths() -> Context:
+    """Tells of each call, to whom an outgoing bridge takes it."""
     berths = Context("berths")
-    berths.handles(Call, emits=(Left,))(call)
+
+    @berths.handles(Call, emits=(Left,))
+    def tell(command: Call, work: Work) -> None:
+        work.publish(Left(ship=command.ship))
+
     return berths
+
+
+@pytest.fixture
+def out(elsewhere: Any) -> OutgoingBridge:
+    """Takes calls to those who answer them."""
+    calls = RedisStream(f"{elsewhere.namespace}:calls", elsewhere.redis_url.get_secret_value())
+    return OutgoingBridge("out", calls, events={Left: None})
+
+
+def _gone_out(station: Station) -> UUID:
+    """Have a call go out; returns its id, which is what those outside know of it."""
+    for name in ("saga.visit", "berths", "out"):
+        station.runtime.answer(name)
+    [(called,)] = station.outside.execute(
+        "SELECT id FROM outbox WHERE kind = 'harbour.left'"
+    ).fetchall()
+    return called
 
 
 def _visit(*, until: Any) -> Saga[Call]:
@@ -434,20 +492,13 @@ def _docked_because_of(cause: UUID) -> CloudEvent:
 
 class TestSagas:
     def test_a_context_elsewhere_answers_a_step(
-        self, elsewhere: Any, apart: Any, stream: Any
+        self, elsewhere: Any, apart: Any, stream: Any, out: OutgoingBridge
     ) -> None:
         """The pilot is called by an event; what the other side says of it ends the step."""
-
-        def tell(command: Call, work: Work) -> None:
-            work.publish(Left(ship=command.ship))
-
-        berths, visit = _berths(tell), _visit(until=Docked)
-        station = Station(elsewhere, apart, stream, [berths], [visit], joins_sagas=True)
+        visit = _visit(until=Docked)
+        station = Station(elsewhere, apart, stream, [_berths(), out], [visit], joins_sagas=True)
         id = _call(station, visit)
-        for name in ("saga.visit", "berths"):
-            station.runtime.answer(name)
-        [(cause,)] = apart.execute("SELECT id FROM outbox WHERE kind = 'harbour.left'").fetchall()
-        put(stream, _docked_because_of(cause))
+        put(stream, _docked_because_of(_gone_out(station)))
         station.hear(1)
         station.runtime.answer("saga.visit")
         assert _status(apart, id) == "completed"
@@ -456,16 +507,17 @@ class TestSagas:
 
     @pytest.mark.parametrize("stream", ["redis"], indirect=True)
     def test_what_the_stream_gives_again_is_not_waited_for_twice(
-        self, elsewhere: Any, apart: Any, stream: Any
+        self, elsewhere: Any, apart: Any, stream: Any, out: OutgoingBridge
     ) -> None:
         """A reader that died before it had confirmed an event is given it once more."""
-
-        berths, visit = _berths(), _visit(until=SETTLED)
-        station = Station(elsewhere, apart, stream, [berths], [visit], joins_sagas=True)
+        visit, watch = _visit(until=SETTLED), Context("watch")
+        watch.reacts_to(Left)(lambda _, __: None)
+        contexts = [_berths(), watch, out]
+        station = Station(elsewhere, apart, stream, contexts, [visit], joins_sagas=True)
         id = _call(station, visit)
-        [(cause,)] = apart.execute("SELECT id FROM outbox WHERE kind = 'berths.call'").fetchall()
+        called = _gone_out(station)
         for _ in range(2):
-            put(stream, _docked_because_of(cause))
+            put(stream, _docked_because_of(called))
             station.hear(1)
         assert station.noted() == [("Ellen", 4)]
         repeats = apart.execute(
@@ -473,22 +525,19 @@ class TestSagas:
         ).fetchall()
         assert repeats == [(1,)]
         assert apart.execute("SELECT open FROM settling").fetchall() == [(1,)]
-        station.runtime.answer("berths")
+        station.runtime.answer("watch")
         station.runtime.answer("saga.visit")
         assert _status(apart, id) == "completed"
         station.close()
 
     @pytest.mark.parametrize("stream", ["redis"], indirect=True)
     def test_nobody_answers_for_a_step_where_that_is_not_asked_for(
-        self, elsewhere: Any, apart: Any, stream: Any
+        self, elsewhere: Any, apart: Any, stream: Any, out: OutgoingBridge
     ) -> None:
-        berths, visit = _berths(), _visit(until=Docked)
-        station = Station(elsewhere, apart, stream, [berths], [visit])
+        visit = _visit(until=Docked)
+        station = Station(elsewhere, apart, stream, [_berths(), out], [visit])
         id = _call(station, visit)
-        for name in ("saga.visit", "berths"):
-            station.runtime.answer(name)
-        [(cause,)] = apart.execute("SELECT id FROM outbox WHERE kind = 'berths.call'").fetchall()
-        put(stream, _docked_because_of(cause))
+        put(stream, _docked_because_of(_gone_out(station)))
         station.hear(1)
         station.runtime.answer("saga.visit")
         assert _status(apart, id) == "running"

@@ -94,6 +94,24 @@ def test_the_list_shows_filters_and_finds(login, stuck: str) -> None:
         assert f"{count} result{'s' * (count != 1)}" in found, term
 
 
+def test_the_page_shows_every_phase_and_status(login, stuck: str, outside: Query) -> None:
+    from saga import Phase, Status
+
+    client = login(*EVERY)
+    for phase in Phase:
+        outside(
+            "UPDATE saga.saga SET steps = json_build_object('settle',"
+            " json_build_object('phase', %s::text, 'generation', 1)) RETURNING id",
+            phase.value,
+        )
+        shown = page(client, f"saga/{stuck}/change/")
+        assert phase.value in shown or phase.value.replace("_", " ") in shown
+    for status in Status:
+        outside("UPDATE saga.saga SET status = %s RETURNING id", status.value)
+        assert f"saga-status-{status.value}" in page(client, f"saga/{stuck}/change/")
+        assert f"saga-status-{status.value}" in page(client, "saga/")
+
+
 def test_the_list_stays_fast(login, stuck: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
@@ -158,6 +176,20 @@ def test_a_replay_is_done_with_a_reason_and_audited(
     assert "Refused: saga" in again
     assert "only a stuck saga can be replayed" in again
     assert "mended" in page(client, "act/")
+
+
+def test_who_knows_that_the_failed_call_had_no_effect_says_so(
+    login, stuck: str, outside: Query
+) -> None:
+    client = login(*EVERY)
+    path = f"/admin/saga/saga/{stuck}/act/replay/"
+    assert "The failed call had no effect" in page(client, f"saga/{stuck}/act/replay/")
+    said = {"reason": "asked them", "no_effect": "on"}
+    assert (
+        "with a new idempotency key" in client.post(path, said | {"preview": "1"}).content.decode()
+    )
+    client.post(path, said)
+    assert outside("SELECT detail ->> 'no_effect' FROM saga.audit") == [("true",)]
 
 
 def test_data_is_corrected_by_a_replay(login, stuck: str, outside: Query) -> None:

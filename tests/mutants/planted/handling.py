@@ -39,13 +39,14 @@ HANDLERS = (
         "        began = time.monotonic()\n        protected, careful",
         "        handler.message.from_json(delivery.message.payload)\n"
         "        began = time.monotonic()\n        protected, careful",
-        f"{_HOP}::TestBatch::test_a_payload_that_does_not_fit_its_message_is_the_delivery_s_fault",
+        f"{_HOP}::TestBatch::"
+        "test_a_payload_that_does_not_fit_its_message_is_left_for_a_worker_that_can_read_it",
     ),
     Plant(
         "unknown-kind-discarded",
         "during a deploy the old workers throw away what only the new ones know",
         _CONSUMER,
-        'batch.leave(delivery, f"no handler for {kind} in this worker")',
+        "batch.leave(delivery, reason, delay=left.delay(kind, reason))",
         "batch.succeed(delivery, [])",
         f"{_HOP}::TestUnknown::test_a_kind_that_this_worker_does_not_know_is_left_where_it_is",
     ),
@@ -53,9 +54,8 @@ HANDLERS = (
         "unknown-version-parked",
         "during a deploy the old workers park the outcomes of the new sagas",
         _ORCHESTRATOR,
-        "            batch.leave(delivery, str(error))\n            logger.warning(",
-        "            batch.park(delivery, str(error), attempts=delivery.attempts)\n"
-        "            logger.warning(",
+        "            batch.leave(delivery, str(error), delay=self._left.delay(message.kind, str(error)))\n",
+        "            batch.park(delivery, str(error), attempts=delivery.attempts)\n",
         "tests/boundary/test_orchestrator.py::TestUnknownVersion"
         "::test_it_is_left_where_it_is_visibly_until_a_worker_knows_it",
     ),

@@ -28,11 +28,11 @@ LEASES = (
     ),
     Plant(
         "lease-not-checked",
-        "a slow worker writes over one that took its lease: the receipt is there twice",
+        "a slow worker that failed ends the run of the one that took its lease",
         _STATEMENTS,
-        "  AND lease = %(lease)s\n",
-        "  AND %(lease)s IS NOT NULL\n",
-        f"{_LEASED}::TestExternal::test_also_while_the_other_is_still_at_it",
+        "SELECT message_id, lease IS NOT DISTINCT FROM %(lease)s FROM",
+        "SELECT message_id, %(lease)s IS NOT NULL FROM",
+        f"{_LEASED}::TestExternal::test_a_failure_of_whoever_lost_its_lease_is_nothing",
     ),
     Plant(
         "key-of-each-run",

@@ -69,7 +69,7 @@ SENDS = (
         "whoever clicks twice books two trips",
         "boundary/starting.py",
         "    if key is None and saga.key is not None:\n        key = saga.key(data)\n",
-        "",
+        "    if key is None and saga.key is None:\n",
         f"{_STARTING}::TestKey::test_the_same_key_with_the_same_data_is_the_same_saga",
     ),
     Plant(

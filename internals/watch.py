@@ -1,0 +1,316 @@
+"""Watch: ends the runs of handlers that take too long, so that nobody waits for one without end.
+
+One thread of a process looks at all runs.  When one has reached its limit:
+
+1. An exception is raised in its thread, and a statement that it waits for is cancelled.  Code in
+   Python ends by that.
+2. If it has not ended after a grace, since it hangs in a call of C or swallowed the exception, its
+   database session is ended: what it had locked is free, and when it wakes it can neither write nor
+   commit.  What becomes of its delivery is written down for it, and its thread counts as hung.
+
+A run is never taken for ended by its own words: once it was told to end, it failed.
+"""
+
+import ctypes
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from saga.envelope import Envelope
+from saga.errors import TookTooLong
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that a handler may run, if neither it nor the settings say otherwise.
+LIMIT = 60.0
+#: Seconds that a handler may hold up the others of its batch.
+BATCH_LIMIT = 3.0
+#: Seconds from the exception to the end of the session.
+GRACE = 1.0
+
+#: Seconds between two looks, at most, and for which it looks on where nothing runs.
+_INTERVAL = 0.25
+_LINGERING = 10.0
+#: Seconds that the cancelling of a statement may take.
+_CANCELLING = 5.0
+
+
+class OutOfTime(BaseException):
+    """Raised in a handler's thread: it has reached its limit.
+
+    Not an `Exception`, so that a handler's own ``except Exception`` does not keep it alive.
+    """
+
+
+class Run:
+    """One run of a handler.
+
+    Args:
+        consumer: Whose handler it is.
+        message: What it handles.
+        limit: Seconds that it may take.
+        session: Returns the driver's connection that it writes with; None where it has none.
+        give_up: Writes down what becomes of its delivery, for a thread that hangs.
+    """
+
+    __slots__ = (
+        "began",
+        "consumer",
+        "give_up",
+        "hung",
+        "late",
+        "limit",
+        "lock",
+        "message",
+        "over",
+        "session",
+        "thread",
+    )
+
+    def __init__(
+        self,
+        consumer: str,
+        message: Envelope,
+        limit: float,
+        session: Callable[[], Any],
+        give_up: Callable[["Run"], object],
+    ) -> None:
+        self.consumer = consumer
+        self.message = message
+        self.limit = limit
+        self.session = session
+        self.give_up = give_up
+        self.began = time.monotonic()
+        self.thread = threading.get_ident()
+        self.lock = threading.Lock()
+        #: Whether it was told to end.
+        self.late = False
+        #: Whether it has ended.
+        self.over = False
+        #: Whether its session was ended, since it did not end itself.
+        self.hung = False
+
+    @property
+    def name(self) -> str:
+        """What is run, for the log."""
+        return f"{self.consumer}: {self.message.kind} {self.message.id}"
+
+    @property
+    def took(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self.began
+
+
+class Watch:
+    """Watches the handlers that run in this process.  Safe to share between threads.
+
+    Args:
+        limit: Seconds that a handler may run which declares no limit.
+        batch_limit: Seconds that one may hold up the others of its batch.
+        grace: Seconds from the exception in its thread to the end of its session.
+        ring: Called with a consumer whose deliveries have become free by that.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit: float = LIMIT,
+        batch_limit: float = BATCH_LIMIT,
+        grace: float = GRACE,
+        ring: Callable[[frozenset[str]], None] = lambda _: None,
+    ) -> None:
+        self.limit = limit
+        self.batch_limit = batch_limit
+        self.grace = grace
+        #: Called, in a thread of its own, when one more thread hangs; with how many do.
+        self.on_hung: Callable[[int], None] = lambda _: None
+        self._ring = ring
+        self._interval = min(_INTERVAL, limit / 10, batch_limit / 10, grace / 4)
+        self._runs: dict[int, Run] = {}
+        self._awake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    @property
+    def hung(self) -> int:
+        """How many threads hang in a handler whose session was ended."""
+        return sum(run.hung for run in tuple(self._runs.values()))
+
+    @property
+    def running(self) -> int:
+        """How many handlers run that do not hang."""
+        return sum(not run.hung for run in tuple(self._runs.values()))
+
+    def over(self, run: Run, call: Callable[[], None]) -> None:
+        """Call a handler in this thread, as this run.
+
+        Raises what it raises, and `TookTooLong` once it was told to end, whatever it did then.  Its
+        session is closed in that case: nobody knows in the midst of what it was.
+        """
+        try:
+            self._enter(run)
+            try:
+                call()
+            finally:
+                self._leave(run)
+        except BaseException as error:
+            self._leave(run)  # the exception may have come while it was leaving
+            if not run.late:
+                raise
+            _close(run)
+            raise TookTooLong(run.limit) from error
+        if run.late:
+            _close(run)
+            raise TookTooLong(run.limit)
+
+    def _enter(self, run: Run) -> None:
+        self._runs[id(run)] = run
+        if not self._awake.is_set():
+            self._awake.set()
+        if self._thread is None or not self._thread.is_alive():
+            self._start()
+
+    def _leave(self, run: Run) -> None:
+        with run.lock:
+            run.over = True
+            if run.late:
+                _raise_in(run.thread, None)  # what was not raised yet must not be raised later
+        self._runs.pop(id(run), None)
+
+    def _start(self) -> None:
+        with self._starting:
+            if (
+                self._thread is None or not self._thread.is_alive()
+            ):  # a fork leaves its thread behind
+                self._thread = threading.Thread(
+                    target=self._look_on, name="saga-watch", daemon=True
+                )
+                self._thread.start()
+
+    def _look_on(self) -> None:
+        quiet_since = time.monotonic()
+        while True:
+            self._awake.wait()
+            runs = tuple(self._runs.values())
+            for run in runs:
+                try:
+                    self._look(run)
+                except Exception:
+                    logger.exception("%s cannot be watched", run.name)
+            now = time.monotonic()
+            if any(not run.hung for run in runs):
+                quiet_since = now
+            elif now - quiet_since > _LINGERING:
+                self._awake.clear()
+                if any(not run.hung for run in tuple(self._runs.values())):
+                    self._awake.set()  # it began just then
+                quiet_since = now
+            time.sleep(self._interval)
+
+    def _look(self, run: Run) -> None:
+        took = run.took
+        if took < run.limit or run.hung:
+            return
+        if not run.late:
+            self._tell(run)
+        elif took > run.limit + self.grace:
+            self._end(run)
+
+    def _tell(self, run: Run) -> None:
+        stack = _stack(run.thread)
+        with run.lock:
+            if run.over:
+                return
+            run.late = True
+            _raise_in(run.thread, OutOfTime)
+        logger.warning("%s has run for its limit of %g s, at\n%s", run.name, run.limit, stack)
+        # It may take a while to reach the server, and others are to be watched meanwhile.
+        threading.Thread(target=_cancel, args=(run,), name="saga-cancel", daemon=True).start()
+
+    def _end(self, run: Run) -> None:
+        stack = _stack(run.thread)
+        with run.lock:
+            if run.over:
+                return
+            run.hung = True
+            _cut(run)
+        logger.error(
+            "%s does not end: its database session is ended, and its thread %d hangs at\n%s",
+            run.name,
+            run.thread,
+            stack,
+        )
+        threading.Thread(target=self._settle, args=(run,), name="saga-give-up", daemon=True).start()
+
+    def _settle(self, run: Run) -> None:
+        try:
+            run.give_up(run)
+        except Exception:
+            # The delivery is free, and the next one who takes it finds out as this one did.
+            logger.warning("%s: what became of it is not written", run.name, exc_info=True)
+        self._ring(frozenset({run.consumer}))
+        self.on_hung(self.hung)
+
+
+def _raise_in(thread: int, error: type[BaseException] | None) -> None:
+    """Have a thread raise this as soon as it runs code in Python; None takes it back.
+
+    Nothing happens where the interpreter cannot do that: the session is ended in the end.
+    """
+    set_error = getattr(getattr(ctypes, "pythonapi", None), "PyThreadState_SetAsyncExc", None)
+    if set_error is not None:
+        set_error(ctypes.c_ulong(thread), None if error is None else ctypes.py_object(error))
+
+
+def _stack(thread: int) -> str:
+    """Return where a thread is: lines of source, and no values."""
+    frame = sys._current_frames().get(thread)
+    return "".join(traceback.format_stack(frame)[-12:]) if frame is not None else "(unknown)"
+
+
+def _session(run: Run) -> psycopg.Connection[Any] | None:
+    with suppress(Exception):  # it is being given back, or was lost
+        session = run.session()
+        if isinstance(session, psycopg.Connection) and not session.closed:
+            return session
+    return None
+
+
+def _cancel(run: Run) -> None:
+    """Cancel the statement that a run waits for, if it does."""
+    session = _session(run)
+    if session is None or run.over:
+        return
+    if session.pgconn.transaction_status == TransactionStatus.ACTIVE:
+        try:
+            session.cancel_safe(timeout=_CANCELLING)
+        except (OSError, psycopg.Error) as error:
+            logger.info("%s: its statement is not cancelled: %s", run.name, type(error).__name__)
+
+
+def _cut(run: Run) -> None:
+    """End a session under a thread that uses it: the server sees a client that has gone."""
+    session = _session(run)
+    if session is None:
+        return
+    try:
+        with socket.socket(fileno=os.dup(session.pgconn.socket)) as connected:
+            connected.shutdown(socket.SHUT_RDWR)
+    except (OSError, psycopg.Error) as error:
+        logger.warning("%s: its session is not ended: %s", run.name, type(error).__name__)
+
+
+def _close(run: Run) -> None:
+    session = _session(run)
+    if session is not None:
+        session.close()

@@ -1,0 +1,208 @@
+"""Leases are renewed while their run lives, and not longer: a slow call is made once."""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from internals import Context, Work
+from internals.heartbeat import Heartbeat, Held
+from internals.hop import hop
+from internals.transactions import Boundary, watch
+from saga import CAUSAL, SETTLED, Command, Done, Rejected, Retry, Saga, Step
+
+#: Seconds: long enough for a renewal on a machine that is busy, and short for a test.
+LEASE = 1.0
+
+
+class Dial(Command, kind="phone.dial"):
+    n: int = 0
+
+
+def phone(handle: Callable[[Dial, Work], None], **declared: Any) -> Context:
+    """A context whose one handler calls out."""
+    context = Context("phone")
+    declared = {"external": True, "lease": timedelta(seconds=LEASE), **declared}
+    context.handles(Dial, **declared)(handle)
+    return context
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for a condition; fails if it does not come."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def renewed(store: Any, message: Any, times: int) -> Callable[[], bool]:
+    """Whether the delivery's lease was moved so often since this was asked for."""
+    seen = {store.delivery(message)["due_at"]}
+
+    def look() -> bool:
+        seen.add(store.delivery(message)["due_at"])
+        return len(seen) > times
+
+    return look
+
+
+def test_a_call_that_takes_longer_than_its_lease_is_made_once(
+    store: Any, command: Any, note: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[str] = []
+
+    def handle(message: Dial, work: Work) -> None:
+        calls.append(work.idempotency_key)
+        first = store.delivery(sent)["due_at"]
+        moved = renewed(store, sent, 2)
+        until(lambda: moved() and store.clock() > first)
+        assert store.hop(context).claimed == 0  # nobody else may have it
+        work.begin()
+        note(work, message.n)
+
+    context, sent = (
+        phone(handle, retry=Retry(attempts=1)),
+        command(Dial(n=1), saga="trip", awaits=(Done.kind,)),
+    )
+    store.send(sent)
+    store.drain(context)
+    row = store.delivery(sent)
+    assert (row["state"], row["attempts"], len(calls)) == ("done", 0, 1)
+    assert row["last_error"].startswith("took longer than its lease: ")
+    assert "took longer than its lease" in caplog.text
+    assert store.effects() == [1]
+    assert len(store.sent(Done.kind)) == 1
+
+
+def test_so_is_a_suspects(
+    store: Any, command: Any, note: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("internals.context_consumer._SUSPECT_LEASE", LEASE)
+
+    def handle(message: Dial, work: Work) -> None:
+        note(work, message.n)
+        until(renewed(store, sent, 2))
+
+    sent = command(Dial(n=1))
+    store.send(sent)
+    store.suspect(sent)
+    store.drain(phone(handle, external=False))
+    assert store.delivery(sent)["state"] == "done"
+    assert store.effects() == [1]
+
+
+def test_all_leases_of_a_process_are_renewed_by_one_statement(store: Any, command: Any) -> None:
+    heartbeat, sent = Heartbeat(store.statements), [command(Dial(n=n)) for n in range(3)]
+    store.send(*sent)
+    context = phone(lambda _, __: None)
+    leased = [hop(store.database, store.consumer(context)).leased for _ in sent]
+    before = {row["due_at"] for row in store.deliveries("phone")}
+    left: list[int] = []
+
+    def seen(boundary: Boundary, moment: str) -> None:
+        if (boundary, moment) == (Boundary.RELAY, "after"):
+            left.append(len(before & {row["due_at"] for row in store.deliveries("phone")}))
+
+    watch(seen)
+    try:
+        with ExitStack() as stack:
+            for each in leased:
+                assert each is not None
+                held = Held("phone", (each.delivery.message.id,), each.lease, LEASE)
+                stack.enter_context(heartbeat.keep(store.database, held))
+            until(lambda: left)
+    finally:
+        watch(None)
+    assert left[0] == 0
+
+
+@pytest.mark.parametrize("why", ["over", "limit", "gone to another", "settled"])
+def test_nothing_is_renewed_for_a_run_that_does_not_live(
+    store: Any, command: Any, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heartbeat, sent, other = Heartbeat(store.statements), command(Dial(n=1)), command(Dial(n=2))
+    store.send(sent, other)
+    context = phone(lambda _, __: None)
+    first, second = [hop(store.database, store.consumer(context)).leased for _ in range(2)]
+    assert first is not None
+    assert second is not None
+    lease = uuid4() if why == "gone to another" else first.lease
+    limit = 0.0 if why == "limit" else 3600.0
+    if why == "settled":
+        store.rows(
+            "UPDATE inbox SET state = 'done' WHERE message_id = %s RETURNING 1 AS one",
+            first.delivery.message.id,
+        )
+    before = store.delivery(first.delivery.message)["due_at"]
+    held = Held("phone", (first.delivery.message.id,), lease, LEASE, limit=limit)
+    living = Held("phone", (second.delivery.message.id,), second.lease, LEASE)
+    moved = renewed(store, second.delivery.message, 2)
+    with heartbeat.keep(store.database, living):
+        with heartbeat.keep(store.database, held):
+            if why != "over":
+                until(moved)
+        if why == "over":
+            until(moved)
+    assert store.delivery(first.delivery.message)["due_at"] == before
+
+
+def test_a_renewal_that_fails_is_tried_again(store: Any, command: Any, strike: Any) -> None:
+    heartbeat, sent = Heartbeat(store.statements), command(Dial(n=1))
+    store.send(sent)
+    leased = store.hop(phone(lambda _, __: None)).leased
+    strike(Boundary.RELAY, "before", psycopg.OperationalError("the server is gone"))
+    moved = renewed(store, sent, 1)
+    with heartbeat.keep(store.database, Held("phone", (sent.id,), leased.lease, LEASE)):
+        until(moved)
+
+
+class Send(Command, kind="post.send"):
+    n: int
+
+
+class Fail(Command, kind="post.fail"):
+    n: int
+
+
+def test_what_took_longer_than_its_lease_is_undone_as_all_else(
+    runtime: Callable[..., Any], outside: Any
+) -> None:
+    """What is noted with the delivery does not make it look as if nothing had been done."""
+    undone: list[int] = []
+    post = Context("post")
+
+    def take_back(command: Send, _: Work) -> None:
+        undone.append(command.n)
+
+    @post.handles(Send, external=True, lease=timedelta(seconds=0.01), undo=take_back)
+    def send(command: Send, work: Work) -> None:
+        time.sleep(0.05)  # longer than its lease; nothing waits for it
+
+    @post.handles(Fail)
+    def fail(command: Fail, work: Work) -> None:
+        raise Rejected("the post is closed")
+
+    mailing: Saga[Send] = Saga(
+        "mailing",
+        Send,
+        steps=(
+            Step("send", lambda data: data, until=SETTLED, compensation=CAUSAL),
+            Step("fail", lambda data: Fail(n=data.n)),
+        ),
+    )
+    made = runtime([mailing], [post])
+    with made.engine.begin() as connection:
+        made.start(connection, mailing, Send(n=7))
+    while sum(made.answer(name) for name in made.consumers):
+        pass
+    [(error,)] = outside.execute(
+        "SELECT last_error FROM inbox JOIN outbox ON id = message_id WHERE kind = 'post.send'"
+    ).fetchall()
+    assert error.startswith("took longer than its lease")
+    assert outside.execute("SELECT status FROM saga").fetchall() == [("compensated",)]
+    assert undone == [7]
