@@ -22,7 +22,7 @@ WHERE consumer = ANY (:names)
 
 _OPEN = """
 SELECT consumer, state, count(*), min(last_error) FROM {schema}.inbox
-WHERE state <> 'done' AND NOT (state = 'parked' AND consumer = ANY (:names))
+WHERE state NOT IN ('done', 'revoked') AND NOT (state = 'parked' AND consumer = ANY (:names))
 GROUP BY consumer, state
 """
 
@@ -43,9 +43,9 @@ def disagreements(home: Connection, apart: Connection, schema: str) -> Iterator[
     )
     for key in here.keys() | there.keys():
         known, had = here.get(key), there.get(key)
-        # Taken back before it came there, or given up at home after it was parked there.
+        # Taken back before it came there, or given up after it was parked there.
         revoked = known is not None and known[0] == "revoked"
-        revoked = revoked and (had is None or had[0] == "parked")
+        revoked = revoked and (had is None or had[0] in ("parked", "revoked"))
         if known != had and not revoked:
             yield f"{key[1]} at {key[0]} is {had} there, and {known} at home"
     for consumer, state, count, error in apart.execute(text(_OPEN.format(schema=schema)), asked):

@@ -11,6 +11,7 @@ from sqlalchemy import create_engine, text
 from internals import Context, Work
 from internals.database import SqlAlchemyDatabase
 from internals.hop import drain
+from internals.inbox import Inbox
 from internals.transactions import Boundary
 from saga import Command, Retry
 
@@ -66,6 +67,36 @@ def test_a_connection_that_is_lost_at_its_commit_is_no_attempt_either(
     row = store.delivery(message)
     assert (row["state"], row["lease"]) == (left, None)
     assert row["attempts"] == 0
+    store.make_due()
+    store.drain(context)
+    assert store.delivery(message)["state"] == "done"
+    assert store.effects() == [1]
+    assert len(set(keys)) == 1
+
+
+def test_a_connection_that_is_lost_as_it_is_settled_is_no_attempt_either(
+    store: Any, command: Any, note: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys: list[str] = []
+    finish = Inbox.finish
+
+    def lost(*arguments: Any, **more: Any) -> Any:
+        monkeypatch.setattr(Inbox, "finish", finish)
+        raise psycopg.OperationalError("the connection is lost")
+
+    def handle(message: Dial, work: Work) -> None:
+        keys.append(work.idempotency_key)
+        if len(keys) == 1:
+            monkeypatch.setattr(Inbox, "finish", lost)
+        work.begin()
+        note(work, message.n)
+
+    context, message = phone(handle, retry=Retry(attempts=1)), command(Dial(n=1))
+    store.send(message)
+    store.drain(context)
+    row = store.delivery(message)
+    assert (row["state"], row["attempts"], row["lease"]) == ("pending", 0, None)
+    assert store.effects() == []
     store.make_due()
     store.drain(context)
     assert store.delivery(message)["state"] == "done"

@@ -41,9 +41,15 @@ def test_what_is_caused_belongs_to_the_same_tree_one_deeper() -> None:
     )
     assert (below.causation_id, below.root_id, below.depth) == (FIRST.id, FIRST.id, 1)
     assert below.idempotency_key("banks") == f"banks:{UUID(int=4)}"
+    assert (below.recipient, below.sender) == (None, "ports")
+    to = FIRST.caused(
+        Sailed(), id=UUID(int=5), category=Category.EVENT, recipient="banks", sender=None
+    )
+    assert (to.recipient, to.sender, to.intent) == ("banks", None, None)
 
 
 def test_how_deep_it_lies_is_no_part_of_what_it_says() -> None:
+    assert FIRST.depth == 0
     assert replace(FIRST, depth=7) == FIRST != AGAIN
 
 
