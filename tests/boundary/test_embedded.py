@@ -107,7 +107,7 @@ def test_both_servers_answer_with_the_promised_settings_and_keep_their_data(plac
             assert show(connection, "listen_addresses") == "127.0.0.1"
             assert show(connection, "unix_socket_directories") == ""
             assert show(connection, "max_connections") == "200"
-            assert row(connection, "SELECT current_user, current_database()") == ("saga", "saga")
+            assert row(connection, "SELECT current_user, current_database()") == ("app", "saga")
         with redis.Redis.from_url(servers.redis_url) as client:
             client.set("kept", "yes")
             assert client.config_get("appendonly") == {"appendonly": "yes"}

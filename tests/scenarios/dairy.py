@@ -5,6 +5,7 @@ Every effect is a line in a ledger without a constraint, so one that happened tw
 
 import os
 import signal
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,7 +93,8 @@ def freeze_if_told(at: str) -> None:
     """Stop this whole process, as a machine that is suspended does, if it was told to do so here."""
     if at == os.environ.get("FREEZE_AT"):
         os.environ.pop("FREEZE_AT")
-        os.kill(os.getpid(), signal.SIGSTOP)
+        # To this very thread: another one would leave it time to commit.
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
 def freeze_at_commits() -> None:
