@@ -48,7 +48,7 @@ def charge(command: Charge, work: Work) -> None:
             "refuse": command.refuse,
         }
     )
-    meet_outside()
+    meet_outside(work)
     work.begin()
     if not accepted:
         work.publish(ChargeDeclined(trip_id=command.trip_id, reason="the card is refused"))

@@ -24,6 +24,8 @@ _AWAKE = 2.0
 _LOOK = 0.1
 #: So many have to work for one of them to freeze.
 _AT_WORK = 2
+#: Seconds that their booting may take.
+_BOOT = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Frost:
         self._turn = threading.Lock()
         self._over = threading.Event()
         self.intervals: list[Interval] = []
+        self._await_work()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
@@ -68,6 +71,12 @@ class Frost:
         """Watch no more."""
         self._over.set()
         self._thread.join()
+
+    def _await_work(self) -> None:
+        """Wait until somebody works: to boot is no standstill."""
+        deadline = time.monotonic() + _BOOT
+        while self._crew.at_work < _AT_WORK and time.monotonic() < deadline:
+            time.sleep(_LOOK)
 
     def _watch(self) -> None:
         while not self._over.wait(_LOOK):

@@ -26,6 +26,9 @@ CALL_RATES: Mapping[str, float] = {CALL_FROZEN: 0.02}
 #: Seconds.
 HANG = 20.0
 
+#: Where the messages are written down whose handlers hung.
+_HUNG = "hung"
+
 #: How much sooner one strikes that did not strike yet.
 _SOON = 8.0
 
@@ -42,19 +45,20 @@ class Hangs:
     def meet(self, work: Work) -> None:
         """Called by a handler that is in its transaction."""
         self._meet(
+            work,
             {
                 LOOP: _loop,
                 SOCKET: _listen,
                 QUERY: lambda: work.connection.execute(text(f"SELECT pg_sleep({HANG})")),
                 FROZEN: None,
-            }
+            },
         )
 
-    def meet_outside(self) -> None:
+    def meet_outside(self, work: Work) -> None:
         """Called by a handler that calls out, between its call and its transaction."""
-        self._meet({CALL_FROZEN: None})
+        self._meet(work, {CALL_FROZEN: None})
 
-    def _meet(self, ways: Mapping[str, Callable[[], object] | None]) -> None:
+    def _meet(self, work: Work, ways: Mapping[str, Callable[[], object] | None]) -> None:
         if not self._tally.stormy or not self._rates:
             return
         for fault, hang in ways.items():
@@ -62,12 +66,20 @@ class Hangs:
             if rate and self._random.random() < rate * _SOON:
                 if fault in self._tally.read() and self._random.random() > 1 / _SOON:
                     continue
+                with (self._folder / _HUNG).open("a") as hung:
+                    hung.write(f"{work.message_id}\n")
                 if hang is None:
                     freeze(self._folder, fault, self._tally)
                 else:
                     self._tally.struck(fault)
                     hang()
                 return
+
+
+def read_hung(folder: Path) -> set[str]:
+    """Return the ids of the messages whose handlers hung."""
+    file = folder / _HUNG
+    return set(file.read_text().split()) if file.exists() else set()
 
 
 _hangs: Hangs | None = None
@@ -85,10 +97,10 @@ def meet(work: Work) -> None:
         _hangs.meet(work)
 
 
-def meet_outside() -> None:
+def meet_outside(work: Work) -> None:
     """Called by a handler that calls out: may hang."""
     if _hangs is not None:
-        _hangs.meet_outside()
+        _hangs.meet_outside(work)
 
 
 def _loop() -> None:

@@ -13,8 +13,9 @@ from sqlalchemy import Connection, text
 from examples.travel.checks import Check
 
 #: Seconds that anybody may stand still.  The bounds that the profile sets are two seconds, and who
-#: is frozen stays so for more than twice as long as this; the rest is for a slow machine.
-BOUND = 45.0
+#: is frozen stays so for much longer than this.  A suspect has a lease of up to 45 s, which nobody
+#: cuts short if its worker is frozen; the rest is for a slow machine.
+BOUND = 75.0
 
 # The time from one message that a saga consumed to the next, the longest first.
 _GAPS = """
