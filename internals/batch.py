@@ -40,7 +40,7 @@ class Outcome:
     took: float
     sent: Sequence[Envelope] = ()
     #: What it raised.
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 @dataclass(slots=True)
@@ -99,7 +99,7 @@ class Batch:
     def fail(
         self,
         delivery: Delivery,
-        error: Exception,
+        error: BaseException,
         retry: Retry,
         *,
         attempts: int,
@@ -167,7 +167,7 @@ class Batch:
             )
             self.messages.append(self._reply(message, fault))
 
-    def give_way(self, delivery: Delivery, error: Exception) -> None:
+    def give_way(self, delivery: Delivery, error: BaseException) -> None:
         """The database cannot now, or chose this one to give way: run it again, uncounted."""
         self.leave(delivery, describe(error), delay=_CONFLICT_DELAY * random.random())
         logger.info("%s: %s gave way and is run again", self.consumer, delivery.message.kind)

@@ -1,6 +1,6 @@
 """Consumer: whoever has an inbox, and what one hop of it did."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -10,10 +10,19 @@ from internals.unit_of_work import UnitOfWork
 
 
 class Unprotected(Exception):
-    """A handler that ran without a savepoint has written and then raised: the hop is run again.
+    """A handler failed in a way that undoes the whole hop, which is run again at once.
 
-    The consumer takes care from now on.
+    The consumer knows by now whose fault it was, or takes care from now on.
     """
+
+
+#: Called with an error of the commit; says whether the hop is to be run again at once.
+Refused = Callable[[Exception], bool]
+
+
+def nobodys(_: Exception) -> bool:
+    """The error is no delivery's fault."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,8 @@ class Handled:
     missed: bool = False
     #: What is to be finished after the commit, under a lease, by the consumer's `finish`.
     leased: object | None = None
+    #: Told if the commit fails.
+    refused: Refused = field(default=nobodys, compare=False, repr=False)
 
     def followed_by(self, name: str, other: "Handled") -> "Handled":
         """Return this hop, in whose transaction the consumer `name` then did `other`."""

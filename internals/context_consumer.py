@@ -6,7 +6,10 @@ import time
 from collections.abc import Container, Mapping
 from uuid import UUID
 
+import psycopg
+
 from internals.batch import NOBODY, Batch, Ending, Folder, Outcome, finish
+from internals.blame import PROVED_AFTER, Blame, Run, is_interrupt, is_too_slow
 from internals.consumer import Handled, Unprotected
 from internals.context import Context, Handler
 from internals.database import Database
@@ -77,10 +80,12 @@ class ContextConsumer:
         #: For so many deliveries more each handler has a savepoint.
         self._careful = 0
         self._undone = threading.local()
+        self._blame = Blame()
 
     def handle(
         self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
     ) -> Handled:
+        limit = self._blame.begin(1 if self._context.alone else limit)
         beside = 0 if self._pace >= limit else 1
         deliveries, size = self._inbox.claim(unit, min(limit, self._pace), beside=beside)
         if not size:
@@ -88,6 +93,7 @@ class ContextConsumer:
         full = len(deliveries) >= size
         batch = Batch(self.name, known=self._undone_outcomes())
         leased: Leased | None = None
+        returned: list[Run] = []
         left = 0
         alone = len(deliveries) == 1
         until = time.monotonic() + self._budget
@@ -102,16 +108,35 @@ class ContextConsumer:
             if handler is None:
                 continue
             if not handler.external and delivery.rings < SUSPECT_RINGS:
-                self._run(unit, delivery, handler, batch, alone=alone)
+                if self._run(unit, delivery, handler, batch, alone=alone):
+                    returned.append((delivery.message.id, delivery.attempts))
+                if unit.altered:
+                    # What holds for this transaction only is not for the next delivery.
+                    self._pace = position + 1
+                    left += len(deliveries) - self._pace
+                    break
             elif leased is None:
                 leased = self._lease(unit, delivery, handler, batch)
             else:
                 left += 1
         if full and not left:
             self._pace = min(2 * self._pace, _FASTEST)
-        woken = self._ending(unit, self._inbox, self._outbox, batch, folders=folders)
+        self._blame.finishing(returned, altered=unit.altered)
+        try:
+            woken = self._ending(unit, self._inbox, self._outbox, batch, folders=folders)
+        except Exception as error:
+            # With sagas in it the error may be theirs: it is run without them first.
+            if not folders and self._refused(error):
+                raise Unprotected from error
+            raise
+        self._blame.committing()
         return Handled(
-            len(deliveries), len(deliveries) - left, full or left > 0, woken, leased=leased
+            len(deliveries),
+            len(deliveries) - left,
+            full or left > 0,
+            woken,
+            leased=leased,
+            refused=self._refused,
         )
 
     def finish(self, database: Database, leased: Leased) -> frozenset[str]:
@@ -119,8 +144,11 @@ class ContextConsumer:
 
     def _run(
         self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch, *, alone: bool
-    ) -> None:
-        """Run one delivery, unless it raised in a run that was undone for that; note its outcome."""
+    ) -> bool:
+        """Run one delivery, unless it raised in a run that was undone for that; note its outcome.
+
+        Returns whether the handler returned.
+        """
         outcome = batch.known.get((delivery.message.id, delivery.attempts))
         if outcome is None:
             outcome = self._call(unit, delivery, handler, batch, alone=alone)
@@ -135,6 +163,7 @@ class ContextConsumer:
         else:
             attempts = delivery.attempts + 1
             batch.fail(delivery, error, handler.retry, attempts=attempts, took=took)
+        return error is None
 
     def _call(
         self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch, *, alone: bool
@@ -149,16 +178,29 @@ class ContextConsumer:
         work = Work(delivery.message, consumer=self.name, emits=handler.emits, unit=unit)
         began = time.monotonic()
         protected, careful = True, alone or self._careful > 0
+        if self._context.alone:
+            unit.expect_settings()
         try:
-            with unit.handling(careful=careful) as protected, self._around(work), work:
-                handler.run(delivery.message, work)
-                work.finish()
+            with unit.handling(careful=careful) as protected, work:
+                with self._around(work):
+                    handler.run(delivery.message, work)
+                    work.finish()
+                if time.monotonic() - began > PROVED_AFTER:
+                    unit.prove()
                 for sent in work.sent:
                     self._outbox.check(sent)
-        except Exception as error:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            outcome = Outcome(time.monotonic() - began, error=error)
+            if unit.lost and is_too_slow(error):
+                batch.known[delivery.message.id, delivery.attempts] = outcome
+                self._undone.outcomes = batch.known
+                raise Unprotected from error
+            if unit.lost and not isinstance(error, Exception):
+                raise psycopg.OperationalError("the connection is lost") from error
             if unit.lost or (is_transient(error) and not alone):
                 raise  # the batch is run again, one by one
-            outcome = Outcome(time.monotonic() - began, error=error)
             if not protected:
                 batch.known[delivery.message.id, delivery.attempts] = outcome
                 if work.touched:
@@ -167,6 +209,16 @@ class ContextConsumer:
                     raise Unprotected from error
             return outcome
         return Outcome(time.monotonic() - began, work.sent)
+
+    def _refused(self, error: Exception) -> bool:
+        """The database refused the hop.  Remember whose fault it was, or find out by another run.
+
+        Says whether the hop is to be run again at once.
+        """
+        again, run = self._blame.find(error)
+        if run is not None:
+            self._undone.outcomes = {run: Outcome(0.0, error=error)}
+        return again
 
     def _undone_outcomes(self) -> dict[tuple[UUID, int], Outcome]:
         """Return what raised in this thread's last run, if that was undone, and forget it."""
@@ -186,7 +238,7 @@ class ContextConsumer:
             logger.error("%s: %s %s: %s", self.name, delivery.message.kind, limit, error)
             return None
         seconds = handler.lease.total_seconds() if handler.external else _SUSPECT_LEASE
-        leased = Leased(delivery, handler)
+        leased = Leased(delivery, handler, seconds, self._context.alone)
         self._inbox.lease(
             unit, delivery.message.id, leased.lease, seconds, external=handler.external
         )

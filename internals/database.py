@@ -4,6 +4,7 @@ One implementation lies over a SQLAlchemy engine; a host framework with connecti
 brings another, so that its ORM writes, the claim and the sends share one transaction.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine
@@ -40,6 +41,13 @@ class Database(Protocol):
     def open(self) -> OpenedUnit:
         """Open a transaction of the framework's own, on a connection of this thread's."""
 
+    def outside(self) -> AbstractContextManager[None]:
+        """A handler runs inside that acts outside the database and has not begun to write.
+
+        What it writes with the host's own connections would be committed apart from its delivery,
+        so it is refused with `NoTransaction`, as far as the host's connections are known here.
+        """
+
     def joined(self, handle: Any) -> UnitOfWork:
         """Return the host's own open transaction; it is never committed by the framework.
 
@@ -58,6 +66,9 @@ class SqlAlchemyDatabase:
         connection = self._engine.connect()
         connection.begin()
         return _OpenedConnection(self._engine, connection)
+
+    def outside(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def joined(self, handle: Any) -> SqlAlchemyUnitOfWork:
         return joined(handle)
@@ -87,4 +98,6 @@ class _OpenedConnection:
             self._connection.invalidate()
             # The server may have gone, and with it every connection that waits in the pool.
             self._engine.dispose()
+        elif self.unit.spoilt:
+            self._connection.invalidate()
         self._connection.close()  # rolls back what was not committed

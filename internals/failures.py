@@ -24,17 +24,17 @@ _WORDLESS = (
 
 def is_transient(error: BaseException) -> bool:
     """Whether the hop should be run again: nothing is wrong with the handler."""
-    if any(getattr(link, "connection_invalidated", False) for link in _chain(error)):
+    if any(getattr(link, "connection_invalidated", False) for link in chain(error)):
         return True
-    state = _sqlstate(error)
+    state = sqlstate(error)
     if state is not None:
         return state in _TRANSIENT_STATES or state.startswith(_TRANSIENT_CLASSES)
-    return any(isinstance(link, _WORDLESS) for link in _chain(error))
+    return any(isinstance(link, _WORDLESS) for link in chain(error))
 
 
 def is_conflict(error: BaseException) -> bool:
     """Whether the database chose this transaction to give way: deadlock or serialization."""
-    return _sqlstate(error) in _CONFLICTS
+    return sqlstate(error) in _CONFLICTS
 
 
 def is_server_trouble(error: BaseException) -> bool:
@@ -43,7 +43,7 @@ def is_server_trouble(error: BaseException) -> bool:
     Other than a connection that failed wordlessly, this cannot be a handler's own remote system
     that is always out of reach.
     """
-    return _sqlstate(error) is not None and is_transient(error)
+    return sqlstate(error) is not None and is_transient(error)
 
 
 def is_lost(connection: Connection) -> bool:
@@ -73,16 +73,17 @@ def storable(text: str) -> str:
     return text.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _sqlstate(error: BaseException) -> str | None:
-    for link in _chain(error):
+def sqlstate(error: BaseException) -> str | None:
+    """Return the server's code of an error or of what caused it; None where there is none."""
+    for link in chain(error):
         state = getattr(link, "sqlstate", None)
         if isinstance(state, str):
             return state
     return None
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and its causes: SQLAlchemy and Django wrap the driver's errors."""
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error and its causes: SQLAlchemy and Django wrap the driver's errors."""
     link: BaseException | None = error
     while link is not None:
         yield link

@@ -72,7 +72,7 @@ def hop(
         try:
             return _hop(database, consumer, limit, colocated, boundary)
         except Unprotected as error:  # not from the next run, where it takes care
-            logger.debug("%s: run again with savepoints: %r", consumer.name, error.__cause__)
+            logger.debug("%s: run again with care: %r", consumer.name, error.__cause__)
 
 
 def _hop(
@@ -82,12 +82,19 @@ def _hop(
     colocated: Mapping[str, Colocated],
     boundary: Boundary,
 ) -> Handled:
-    with transaction(database, boundary) as unit:
-        done = consumer.handle(unit, limit, colocated)
-        # Those of other names, or that came while another hop held the saga.
-        for name in sorted(done.woken & colocated.keys()):
-            done = done.followed_by(name, colocated[name].handle(unit, limit))
-        return done
+    done, whole = Handled(), False
+    try:
+        with transaction(database, boundary) as unit:
+            done = consumer.handle(unit, limit, colocated)
+            # Those of other names, or that came while another hop held the saga.
+            for name in sorted(done.woken & colocated.keys()):
+                done = done.followed_by(name, colocated[name].handle(unit, limit))
+            whole = True
+    except Exception as error:
+        if whole and done.refused(error):
+            raise Unprotected from error
+        raise
+    return done
 
 
 def drain(

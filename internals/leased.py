@@ -12,12 +12,14 @@ idempotency key.
 """
 
 import logging
+import random
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 from internals.batch import Batch, Ending, finish
+from internals.blame import PROVED_AFTER, is_interrupt, is_refusal, is_too_slow
 from internals.context import Handler
 from internals.database import Database
 from internals.failures import is_server_trouble, is_transient
@@ -30,6 +32,10 @@ from saga.errors import Rejected
 
 logger = logging.getLogger(__name__)
 
+#: Seconds between two tries to settle what could not be done; it doubles up to the second.
+_SHORTEST_PAUSE = 0.05
+_LONGEST_PAUSE = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Leased:
@@ -37,6 +43,10 @@ class Leased:
 
     delivery: Delivery
     handler: Handler
+    #: How long others leave it alone, in seconds.
+    seconds: float
+    #: As the context says.
+    alone: bool = False
     lease: UUID = field(default_factory=uuid4)
 
 
@@ -54,38 +64,46 @@ def run_leased(
     """
     delivery, handler = leased.delivery, leased.handler
     batch = Batch(inbox.consumer)
-    attempts = delivery.attempts + 1
     opened = OpenTransaction(database, Boundary.LEASED)
-    handling = ExitStack()
+    handling, outside = ExitStack(), ExitStack()
 
     no_connection: list[Exception] = []
 
     def begin() -> UnitOfWork:
+        outside.close()
         try:
             unit = opened.begin()
         except Exception as error:  # the pool's trouble, or the server's, and not the handler's
             no_connection.append(error)
             raise
+        if leased.alone:
+            unit.expect_settings()
         # What it writes is all that there is in this transaction, which is rolled back whole.
         handling.enter_context(unit.handling(careful=False))
         return unit
 
+    returned = False
     began = time.monotonic()
     work = Work(delivery.message, consumer=inbox.consumer, emits=handler.emits, begin=begin)
     try:
-        with handling, around(work), work:
-            if not handler.external:
+        with handling, outside, work:
+            if handler.external:
+                outside.enter_context(database.outside())
+            else:
                 work.begin()
-            handler.run(delivery.message, work)
-            work.finish()
+            with around(work):
+                handler.run(delivery.message, work)
+                work.finish()
+            if time.monotonic() - began > PROVED_AFTER:
+                opened.prove()
             for sent in work.sent:
                 outbox.check(sent)
     except BaseException as error:
-        lost = opened.lost
+        lost = opened.lost and not is_too_slow(error)
         opened.roll_back()
         if isinstance(error, Rejected):
             batch.reject(delivery, error, took=time.monotonic() - began)
-        elif not isinstance(error, Exception):
+        elif is_interrupt(error):
             raise  # the worker is told to stop: the lease runs out
         elif lost or is_server_trouble(error) or (no_connection and is_transient(error)):
             batch.give_way(delivery, error)
@@ -94,22 +112,72 @@ def run_leased(
                 delivery,
                 error,
                 handler.retry,
-                attempts=attempts,
+                attempts=delivery.attempts + 1,
                 external=handler.external,
                 took=time.monotonic() - began,
             )
     else:
         batch.succeed(delivery, work.sent, took=time.monotonic() - began)
+        returned = True
+    return _settle_once(opened, database, leased, batch, inbox, outbox, ending, returned=returned)
+
+
+def _settle_once(
+    opened: OpenTransaction,
+    database: Database,
+    leased: Leased,
+    batch: Batch,
+    inbox: Inbox,
+    outbox: Outbox,
+    ending: Ending,
+    *,
+    returned: bool,
+) -> frozenset[str]:
+    """Settle the delivery; if the database refuses that, then as failed or as given way."""
+    delivery, handler = leased.delivery, leased.handler
     try:
         return _settle(opened, leased, batch, inbox, outbox, ending)
     except Exception as error:
-        if not is_transient(error):
-            raise
-        # Whether it was committed is found out by reading; if not, it is run again, uncounted.
         again = Batch(inbox.consumer)
-        again.give_way(delivery, error)
+        if returned and is_refusal(error):
+            # It is the handler's, since there is nothing else in the transaction.
+            again.fail(
+                delivery,
+                error,
+                handler.retry,
+                attempts=delivery.attempts + 1,
+                external=handler.external,
+            )
+        elif is_transient(error):
+            # Whether it was committed is found out by reading; if not, it is run again, uncounted.
+            again.give_way(delivery, error)
+        else:
+            raise
+    return _settle_anyhow(database, leased, again, inbox, outbox, ending)
+
+
+def _settle_anyhow(
+    database: Database,
+    leased: Leased,
+    batch: Batch,
+    inbox: Inbox,
+    outbox: Outbox,
+    ending: Ending,
+) -> frozenset[str]:
+    """Settle what is not done, for as long as the lease may be ours.
+
+    The start is counted by now, and would look like a death if this were lost in a conflict.
+    """
+    until, pause = time.monotonic() + leased.seconds, _SHORTEST_PAUSE
+    while True:
         opened = OpenTransaction(database, Boundary.LEASED)
-        return _settle(opened, leased, again, inbox, outbox, ending)
+        try:
+            return _settle(opened, leased, batch, inbox, outbox, ending)
+        except Exception as error:
+            if not is_transient(error) or time.monotonic() > until:
+                raise
+        time.sleep(random.uniform(0, pause))
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def _settle(

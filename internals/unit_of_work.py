@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from internals.failures import is_lost
+from internals.local_settings import LocalSettings
 from saga.errors import NoTransaction
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,16 @@ class UnitOfWork(Protocol):
         and the transaction is good for nothing then.
         """
 
+    def prove(self) -> None:
+        """Raise what the server has ended the connection for, if it has."""
+
+    def expect_settings(self) -> None:
+        """The handler may change settings of the transaction in ways that nobody sees."""
+
+    @property
+    def altered(self) -> bool:
+        """Whether a handler has changed settings that the next one must not have."""
+
     def on_commit(self, call: Callable[[], None]) -> None:
         """Call this after the commit.  It is a hint and may be lost: only doorbells use it."""
 
@@ -66,6 +77,17 @@ class SqlAlchemyUnitOfWork:
         self._handling = False
         #: Whether the last handler's savepoint is still there.
         self._kept = False
+        #: What handlers have set; None before there was one.
+        self._settings: LocalSettings | None = None
+
+    @property
+    def altered(self) -> bool:
+        return self._settings is not None and self._settings.altered
+
+    @property
+    def spoilt(self) -> bool:
+        """Whether the session may keep what a handler has set, so that nobody may use it again."""
+        return self._settings is not None and self._settings.kept
 
     @property
     def lost(self) -> bool:
@@ -77,6 +99,8 @@ class SqlAlchemyUnitOfWork:
             # multixact each.
             self._control(b"RELEASE SAVEPOINT saga_handler")
             self._kept = False
+        if self._settings is not None and not self._handling:
+            self._settings.put_back()
         # The driver's own cursor: the same transaction, without the cost of a result proxy.
         cursor = self._driver.cursor()
         try:
@@ -101,6 +125,8 @@ class SqlAlchemyUnitOfWork:
     def handling(self, *, careful: bool = True) -> Iterator[bool]:
         if careful:
             self._set_savepoint()
+        settings = self._watched()
+        settings.begin()
         self._handling = True
         connection: Any = self.connection
         info = connection.info  # cannot be asked for once the connection is lost
@@ -123,7 +149,20 @@ class SqlAlchemyUnitOfWork:
                 self._control(b"ROLLBACK TO SAVEPOINT saga_handler")
             raise
         finally:
+            settings.end()
             self._handling = False
+
+    def prove(self) -> None:
+        if self._driver.pgconn.transaction_status != TransactionStatus.INERROR:
+            self.run("SELECT 1", {})
+
+    def expect_settings(self) -> None:
+        self._watched().expect()
+
+    def _watched(self) -> LocalSettings:
+        if self._settings is None:
+            self._settings = LocalSettings(self._driver)
+        return self._settings
 
     def _set_savepoint(self) -> None:
         # Of many handlers in a row, each takes over from the last: one round trip a handler.

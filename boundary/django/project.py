@@ -33,9 +33,10 @@ class ProjectRuntime(Runtime):
         settings = read_settings()
         sagas, contexts = collect()
         alias = database_alias()
-        self.django = DjangoDatabase(alias)
         own = own_aliases(contexts)
-        self._own = {name: DjangoDatabase(name) for name in own}
+        ours = (alias, *own)
+        self.django = DjangoDatabase(alias, ours)
+        self._own = {name: DjangoDatabase(name, ours) for name in own}
         super().__init__(
             sagas=sagas,
             contexts=contexts,

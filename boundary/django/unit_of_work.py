@@ -6,7 +6,9 @@ from typing import Any, NoReturn
 
 from django.db import transaction
 from django.db.transaction import TransactionManagementError
+from psycopg.pq import TransactionStatus
 
+from internals.local_settings import LocalSettings
 from internals.unit_of_work import Row
 from saga.errors import NoTransaction
 
@@ -23,6 +25,18 @@ class DjangoUnitOfWork:
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
+        self._handling = False
+        #: What handlers have set; None before there was one.
+        self._settings: LocalSettings | None = None
+
+    @property
+    def altered(self) -> bool:
+        return self._settings is not None and self._settings.altered
+
+    @property
+    def spoilt(self) -> bool:
+        """Whether the session may keep what a handler has set, so that nobody may use it again."""
+        return self._settings is not None and self._settings.kept
 
     @property
     def lost(self) -> bool:
@@ -30,6 +44,8 @@ class DjangoUnitOfWork:
         return driver is None or driver.closed
 
     def run(self, statement: str, parameters: Mapping[str, object]) -> Sequence[Row]:
+        if self._settings is not None and not self._handling:
+            self._settings.put_back()
         # Django's own cursor: it refuses a transaction that is broken, and what an application
         # has put around its queries (logging, counting in tests) sees these too.
         with self.connection.cursor() as cursor:
@@ -44,7 +60,10 @@ class DjangoUnitOfWork:
     @contextmanager
     def handling(self, *, careful: bool = True) -> Iterator[bool]:
         with self.savepoint():
+            settings = self._watched()
             self._forbid_ending()
+            settings.begin()
+            self._handling = True
             try:
                 yield True
                 if self.connection.needs_rollback:
@@ -55,7 +74,24 @@ class DjangoUnitOfWork:
                         "set_rollback(); put transaction.atomic() around what may fail"
                     )
             finally:
+                settings.end()
+                self._handling = False
                 self._allow_ending()
+
+    def prove(self) -> None:
+        # Past Django's cursor: an application's logging and counting need not see it.
+        driver = self.connection.connection
+        if driver.info.transaction_status != TransactionStatus.INERROR:
+            with self.connection.wrap_database_errors:
+                driver.execute("SELECT 1")
+
+    def expect_settings(self) -> None:
+        self._watched().expect()
+
+    def _watched(self) -> LocalSettings:
+        if self._settings is None:
+            self._settings = LocalSettings(self.connection.connection)
+        return self._settings
 
     def on_commit(self, call: Callable[[], None]) -> None:
         transaction.on_commit(call, using=self.connection.alias, robust=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from dramatiq.middleware import Interrupt
 from mill import FORWARDED, FORWARDING, Grind, Mill, Sown, act_nothing, bread
 from psycopg import OperationalError
 from psycopg.errors import LockNotAvailable
@@ -24,7 +25,7 @@ from tests.conftest import make_engine
 GROUND, SPILT = ("ground", 1), ("spilt", 1)
 
 
-class Gone(BaseException):
+class Gone(Interrupt):
     """The worker is gone: no `except Exception` sees it."""
 
 
