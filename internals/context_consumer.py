@@ -158,7 +158,7 @@ class ContextConsumer:
             self._careful -= self._careful > 0
         elif isinstance(error, Rejected):
             batch.reject(delivery, error, took=took)
-        elif is_server_trouble(error):
+        elif is_server_trouble(error) and not is_too_slow(error):
             batch.give_way(delivery, error)
         else:
             attempts = delivery.attempts + 1
@@ -234,6 +234,9 @@ class ContextConsumer:
             limit = max(limit, self._suspect_starts)
         if delivery.attempts >= limit:
             error = f"its worker died, or its lease ended, in each of {limit} attempts"
+            if (known := self._inbox.last_error(unit, delivery.message.id)) is not None:
+                error = f"its worker died, or its lease ended, in the last of {limit} attempts; "
+                error += f"before that: {known}"
             batch.park(delivery, error, attempts=delivery.attempts, external=handler.external)
             logger.error("%s: %s %s: %s", self.name, delivery.message.kind, limit, error)
             return None

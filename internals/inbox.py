@@ -7,6 +7,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from internals.failures import storable
+from internals.ordering_keys import unfit
 from internals.outbox import retry_from_json
 from internals.records import Value, records
 from internals.statements import Statements
@@ -120,13 +121,20 @@ class Inbox:
             messages: `Outbox.parameters` of what is sent.
             sagas: `saga_rows.parameters` of the sagas to save, if any.
 
-        Returns the rows that `outbox.woken` reads.
+        Returns the rows that `outbox.woken` reads.  Raises `PayloadError` for a message with an
+        ordering key that is too long.
         """
-        statements = self._statements
+        statement = self._statements.finish
         parameters = {**self._parameters(settlements), **messages}
-        if sagas is None:
-            return unit.run(statements.finish, parameters)
-        return unit.run(statements.finish_sagas, {**parameters, **sagas})
+        if sagas is not None:
+            statement = self._statements.finish_sagas
+            parameters |= sagas
+        try:
+            return unit.run(statement, parameters)
+        except Exception as error:
+            if (refused := unfit(error)) is not None:
+                raise refused from error
+            raise
 
     def _parameters(self, settlements: Iterable[Settlement]) -> dict[str, object]:
         settled = records(_record(settlement, self.consumer) for settlement in settlements)
@@ -146,6 +154,11 @@ class Inbox:
                 "external": external,
             },
         )
+
+    def last_error(self, unit: UnitOfWork, message_id: UUID) -> str | None:
+        """Return what a delivery last failed with; None if nothing is known."""
+        found = unit.run(self._statements.last_error, {"consumer": self.consumer, "id": message_id})
+        return found[0][0] if found else None
 
     def hold(self, unit: UnitOfWork, message_id: UUID, lease: UUID) -> bool:
         """Lock a leased delivery to settle it; False if the lease went to someone else."""

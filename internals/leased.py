@@ -99,13 +99,15 @@ def run_leased(
             for sent in work.sent:
                 outbox.check(sent)
     except BaseException as error:
-        lost = opened.lost and not is_too_slow(error)
+        slow, lost = is_too_slow(error), opened.lost
         opened.roll_back()
         if isinstance(error, Rejected):
             batch.reject(delivery, error, took=time.monotonic() - began)
         elif is_interrupt(error):
             raise  # the worker is told to stop: the lease runs out
-        elif lost or is_server_trouble(error) or (no_connection and is_transient(error)):
+        elif not slow and (
+            lost or is_server_trouble(error) or (no_connection and is_transient(error))
+        ):
             batch.give_way(delivery, error)
         else:
             batch.fail(

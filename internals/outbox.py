@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
+from internals.ordering_keys import unfit
 from internals.records import Raw, Value, records
 from internals.settling import Settling
 from internals.statements import Statements
@@ -61,11 +62,17 @@ class Outbox:
 
         Returns the consumers that got something due now; their doorbells are to be rung after
         the commit.  A message whose id was sent before is dropped, and that noted with it.  Raises
-        `PayloadError` for one that is too large; nothing is written then.
+        `PayloadError` for one that is too large, or has too long an ordering key; nothing is written
+        then.
         """
         if not messages:
             return set()
-        rows = unit.run(self._statements.send, self.parameters(messages, heard))
+        try:
+            rows = unit.run(self._statements.send, self.parameters(messages, heard))
+        except Exception as error:
+            if (refused := unfit(error)) is not None:
+                raise refused from error
+            raise
         new = {id for _, id in rows if id is not None}
         repeats = Counter(message.id for message in messages) - Counter(new)
         for id, times in sorted(repeats.items()):  # two who send the same again wait in one order

@@ -35,6 +35,10 @@ WHERE message_id = %(id)s AND consumer = %(consumer)s AND coalesce(state = 'pend
 FOR UPDATE
 """
 
+_LAST_ERROR = """
+SELECT last_error FROM {schema}.inbox WHERE message_id = %(id)s AND consumer = %(consumer)s
+"""
+
 # The commands of given-up steps, where they were not started or failed without leaving anything.
 # A handler that acts outside the database and was started may have had its effect.
 _REVOKE = """
@@ -216,6 +220,7 @@ class Statements:
     finish_sagas: str = hop_sql.FINISH_SAGAS
     lease: str = _LEASE
     hold_lease: str = _HOLD_LEASE
+    last_error: str = _LAST_ERROR
     revoke: str = _REVOKE
     clear: str = _CLEAR
     retry_parked: str = _RETRY_PARKED

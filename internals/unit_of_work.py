@@ -145,7 +145,7 @@ class SqlAlchemyUnitOfWork:
                     "around what may fail"
                 )
         except BaseException:
-            if careful:
+            if careful and not self._driver.closed:
                 self._control(b"ROLLBACK TO SAVEPOINT saga_handler")
             raise
         finally:
