@@ -4,6 +4,7 @@ One implementation lies over a SQLAlchemy engine; a host framework with connecti
 brings another, so that its ORM writes, the claim and the sends share one transaction.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -41,8 +42,8 @@ class Database(Protocol):
     def open(self) -> OpenedUnit:
         """Open a transaction of the framework's own, on a connection of this thread's."""
 
-    def outside(self) -> AbstractContextManager[None]:
-        """A handler runs inside that acts outside the database and has not begun to write.
+    def outside(self) -> AbstractContextManager[Callable[[], None]]:
+        """A handler runs inside that acts outside the database; gives what ends it as it begins.
 
         What it writes with the host's own connections would be committed apart from its delivery,
         so it is refused with `NoTransaction`, as far as the host's connections are known here.
@@ -67,8 +68,8 @@ class SqlAlchemyDatabase:
         connection.begin()
         return _OpenedConnection(self._engine, connection)
 
-    def outside(self) -> AbstractContextManager[None]:
-        return nullcontext()
+    def outside(self) -> AbstractContextManager[Callable[[], None]]:
+        return nullcontext(lambda: None)
 
     def joined(self, handle: Any) -> SqlAlchemyUnitOfWork:
         return joined(handle)

@@ -14,6 +14,7 @@ idempotency key.
 import logging
 import random
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
@@ -66,11 +67,13 @@ def run_leased(
     batch = Batch(inbox.consumer)
     opened = OpenTransaction(database, Boundary.LEASED)
     handling, outside = ExitStack(), ExitStack()
+    lifts: list[Callable[[], None]] = []
 
     no_connection: list[Exception] = []
 
     def begin() -> UnitOfWork:
-        outside.close()
+        for lift in lifts:
+            lift()
         try:
             unit = opened.begin()
         except Exception as error:  # the pool's trouble, or the server's, and not the handler's
@@ -88,7 +91,7 @@ def run_leased(
     try:
         with handling, outside, work:
             if handler.external:
-                outside.enter_context(database.outside())
+                lifts.append(outside.enter_context(database.outside()))
             else:
                 work.begin()
             with around(work):

@@ -6,6 +6,7 @@ all other contexts.  So once one could not connect, the others do not try for a 
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -63,7 +64,7 @@ class Reach:
         self._tell(trying, None)
         return opened
 
-    def outside(self) -> AbstractContextManager[None]:
+    def outside(self) -> AbstractContextManager[Callable[[], None]]:
         return self._database.outside()
 
     def joined(self, handle: Any) -> UnitOfWork:

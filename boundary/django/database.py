@@ -5,7 +5,7 @@ claim and the sends commit together.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -49,7 +49,7 @@ class DjangoDatabase:
             )
         return _OpenedAtomic(self, nested=inside)
 
-    def outside(self) -> AbstractContextManager[None]:
+    def outside(self) -> AbstractContextManager[Callable[[], None]]:
         """Within this the thread's connections to the framework's databases only read."""
         return reading_only(self._guarded)
 

@@ -25,35 +25,67 @@ _READ_ONLY_HERE = "SET LOCAL transaction_read_only = on"
 #: The SQLSTATE of a write that is refused for it.
 _REFUSED = "25006"
 
+#: Ends it early.
+Lift = Callable[[], None]
+
 _here = threading.local()
 
 
 @contextmanager
-def reading_only(aliases: Sequence[str]) -> Iterator[None]:
-    """Refuse writes on this thread's connections to these databases with `NoTransaction`."""
+def reading_only(aliases: Sequence[str]) -> Iterator[Lift]:
+    """Refuse writes on this thread's connections to these databases with `NoTransaction`.
+
+    Yields what ends it early; that raises `NoTransaction` inside a block of the handler's own.
+    """
+    guards = [_Guard(alias) for alias in aliases]
+
+    def lift() -> None:
+        for guard in reversed(guards):
+            guard.lift()
+
     with ExitStack() as stack:
-        for alias in aliases:
-            stack.enter_context(_reading_only(alias))
-        yield
+        for guard in guards:
+            guard.put()
+            stack.callback(guard.lift)
+        yield lift
 
 
-@contextmanager
-def _reading_only(alias: str) -> Iterator[None]:
-    connection = connections[alias]
-    with connection.execute_wrapper(_refuse):
+class _Guard:
+    """One connection of this thread's, which reads only from `put` to `lift`."""
+
+    def __init__(self, alias: str) -> None:
+        self._connection = connections[alias]
+        self._savepoint: transaction.Atomic | None = None
+        self._there = False
+
+    def put(self) -> None:
+        connection = self._connection
         if connection.in_atomic_block:  # a test's
-            with transaction.atomic(using=alias):
-                _set(connection, _READ_ONLY_HERE)
-                yield
+            self._savepoint = transaction.atomic(using=connection.alias)
+            self._savepoint.__enter__()
+            _set(connection, _READ_ONLY_HERE)
+        else:
+            _guarded().add(connection.alias)
+            if connection.connection is not None:
+                _set(connection, _READ_ONLY)
+        connection.execute_wrappers.append(_refuse)
+        self._there = True
+
+    def lift(self) -> None:
+        connection = self._connection
+        if not self._there:
             return
-        guarded = _guarded()
-        guarded.add(alias)
-        if connection.connection is not None:
-            _set(connection, _READ_ONLY)
-        try:
-            yield
-        finally:
-            guarded.discard(alias)
+        if self._savepoint is None and connection.in_atomic_block:
+            raise NoTransaction(
+                "work.begin() opens the transaction of the delivery, and this thread is in a block "
+                "of the handler's own; leave transaction.atomic() before work.begin()"
+            )
+        self._there = False
+        connection.execute_wrappers.remove(_refuse)
+        if self._savepoint is not None:
+            self._savepoint.__exit__(None, None, None)
+        else:
+            _guarded().discard(connection.alias)
             _give_back(connection)
 
 
@@ -61,9 +93,8 @@ def _give_back(connection: Any) -> None:
     """Leave the connection as it was, whatever the handler has done with it."""
     if connection.connection is None:
         return
-    if connection.in_atomic_block or not connection.get_autocommit():
-        # A transaction that the handler has left open: it can hold nothing but what it has read.
-        connection.close()
+    if not connection.get_autocommit():
+        connection.close()  # with what the handler has read
         return
     try:
         _set(connection, _READ_WRITE)

@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+from django.conf import settings
 from django.db import transaction
 from django.db.transaction import TransactionManagementError
 from psycopg.pq import TransactionStatus
+from psycopg.types.datetime import TimestamptzBinaryLoader, TimestamptzLoader
 
 from internals.local_settings import LocalSettings
 from internals.unit_of_work import Row
@@ -49,6 +51,10 @@ class DjangoUnitOfWork:
         # Django's own cursor: it refuses a transaction that is broken, and what an application
         # has put around its queries (logging, counting in tests) sees these too.
         with self.connection.cursor() as cursor:
+            if not settings.USE_TZ:
+                # Django would take the time zone off, and leave times that cannot be compared.
+                for loader in (TimestamptzLoader, TimestamptzBinaryLoader):
+                    cursor.adapters.register_loader("timestamptz", loader)
             cursor.execute(statement, parameters)
             return cursor.fetchall() if cursor.description else ()
 
@@ -60,9 +66,9 @@ class DjangoUnitOfWork:
     @contextmanager
     def handling(self, *, careful: bool = True) -> Iterator[bool]:
         with self.savepoint():
-            settings = self._watched()
+            watched = self._watched()
             self._forbid_ending()
-            settings.begin()
+            watched.begin()
             self._handling = True
             try:
                 yield True
@@ -74,7 +80,7 @@ class DjangoUnitOfWork:
                         "set_rollback(); put transaction.atomic() around what may fail"
                     )
             finally:
-                settings.end()
+                watched.end()
                 self._handling = False
                 self._allow_ending()
 

@@ -5,7 +5,7 @@ import secrets
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -87,8 +87,7 @@ class TestNoException:
     def test_the_policy_may_name_it(self, store: Any, command: Any) -> None:
         message = command(Load())
         store.send(message)
-        handle = lambda _, work: sys.exit(3)  # noqa: E731
-        store.drain(ship(handle, retry=Retry(attempts=9, never=(SystemExit,))))
+        store.drain(ship(lambda *_: sys.exit(3), retry=Retry(attempts=9, never=(SystemExit,))))
         assert store.delivery(message)["state"] == "parked"
 
     def test_a_keyboard_interrupt_that_code_raises_in_a_workers_thread(
@@ -233,7 +232,7 @@ class TestRefusedWhenSent:
         self, store: Any, command: Any
     ) -> None:
         dock = Context("dock")
-        dock.reacts_to(Loaded, ordered_by="berth")(lambda _, work: None)
+        dock.reacts_to(Loaded, ordered_by="berth")(lambda *_: None)
         store.subscribe(dock)
 
         def handle(message: Load, work: Work) -> None:
@@ -311,10 +310,8 @@ class TestTheLastError:
         store.send(message)
         context = ship(handle, external=True, retry=Retry(attempts=3, backoff=timedelta(0)))
         for _ in range(4):
-            try:
+            with suppress(Shutdown):
                 store.drain(context)
-            except Shutdown:
-                pass
             dying.append(True)
             store.make_due()
         row = store.delivery(message)
