@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID, uuid4
 
 from internals.batch import Batch, Ending, finish
@@ -36,6 +37,10 @@ logger = logging.getLogger(__name__)
 #: Seconds between two tries to settle what could not be done; it doubles up to the second.
 _SHORTEST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
+
+
+#: Writes a batch in a transaction and commits it; returns the consumers to ring.
+_Settle = Callable[[OpenTransaction, Batch], frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,8 @@ def run_leased(
     else:
         batch.succeed(delivery, work.sent, took=time.monotonic() - began)
         returned = True
-    return _settle_once(opened, database, leased, batch, inbox, outbox, ending, returned=returned)
+    settle = partial(_settle, leased=leased, inbox=inbox, outbox=outbox, ending=ending)
+    return _settle_once(opened, database, leased, batch, settle, returned=returned)
 
 
 def _settle_once(
@@ -132,18 +138,16 @@ def _settle_once(
     database: Database,
     leased: Leased,
     batch: Batch,
-    inbox: Inbox,
-    outbox: Outbox,
-    ending: Ending,
+    settle: _Settle,
     *,
     returned: bool,
 ) -> frozenset[str]:
     """Settle the delivery; if the database refuses that, then as failed or as given way."""
     delivery, handler = leased.delivery, leased.handler
     try:
-        return _settle(opened, leased, batch, inbox, outbox, ending)
+        return settle(opened, batch)
     except Exception as error:
-        again = Batch(inbox.consumer)
+        again = Batch(batch.consumer)
         if returned and is_refusal(error):
             # It is the handler's, since there is nothing else in the transaction.
             again.fail(
@@ -153,21 +157,18 @@ def _settle_once(
                 attempts=delivery.attempts + 1,
                 external=handler.external,
             )
-        elif is_transient(error):
+        elif not is_transient(error):
+            raise
+        elif returned:
             # Whether it was committed is found out by reading; if not, it is run again, uncounted.
             again.give_way(delivery, error)
         else:
-            raise
-    return _settle_anyhow(database, leased, again, inbox, outbox, ending)
+            again = batch  # what it failed with is known, and nothing of it was written
+    return _settle_anyhow(database, leased, again, settle)
 
 
 def _settle_anyhow(
-    database: Database,
-    leased: Leased,
-    batch: Batch,
-    inbox: Inbox,
-    outbox: Outbox,
-    ending: Ending,
+    database: Database, leased: Leased, batch: Batch, settle: _Settle
 ) -> frozenset[str]:
     """Settle what is not done, for as long as the lease may be ours.
 
@@ -177,7 +178,7 @@ def _settle_anyhow(
     while True:
         opened = OpenTransaction(database, Boundary.LEASED)
         try:
-            return _settle(opened, leased, batch, inbox, outbox, ending)
+            return settle(opened, batch)
         except Exception as error:
             if not is_transient(error) or time.monotonic() > until:
                 raise
@@ -187,8 +188,9 @@ def _settle_anyhow(
 
 def _settle(
     opened: OpenTransaction,
-    leased: Leased,
     batch: Batch,
+    *,
+    leased: Leased,
     inbox: Inbox,
     outbox: Outbox,
     ending: Ending,

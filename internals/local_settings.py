@@ -100,6 +100,27 @@ class LocalSettings:
                 self.expect()
 
 
+class Watching:
+    """What a unit of work knows of its handlers' settings."""
+
+    #: None before there was a handler.
+    _settings: LocalSettings | None = None
+
+    @property
+    def altered(self) -> bool:
+        return self._settings is not None and self._settings.altered
+
+    @property
+    def spoilt(self) -> bool:
+        """Whether the session may keep what a handler has set, so that nobody may use it again."""
+        return self._settings is not None and self._settings.kept
+
+    def _watched(self, driver: psycopg.Connection[Any]) -> LocalSettings:
+        if self._settings is None:
+            self._settings = LocalSettings(driver)
+        return self._settings
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     """Places of a statement's text that set something that outlives the statement."""

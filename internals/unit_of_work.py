@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from internals.failures import is_lost
-from internals.local_settings import LocalSettings
+from internals.local_settings import Watching
 from saga.errors import NoTransaction
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class UnitOfWork(Protocol):
         """Call this after the commit.  It is a hint and may be lost: only doorbells use it."""
 
 
-class SqlAlchemyUnitOfWork:
+class SqlAlchemyUnitOfWork(Watching):
     """A transaction on a SQLAlchemy connection, the framework's own or a caller's."""
 
     def __init__(self, connection: Connection) -> None:
@@ -77,17 +77,6 @@ class SqlAlchemyUnitOfWork:
         self._handling = False
         #: Whether the last handler's savepoint is still there.
         self._kept = False
-        #: What handlers have set; None before there was one.
-        self._settings: LocalSettings | None = None
-
-    @property
-    def altered(self) -> bool:
-        return self._settings is not None and self._settings.altered
-
-    @property
-    def spoilt(self) -> bool:
-        """Whether the session may keep what a handler has set, so that nobody may use it again."""
-        return self._settings is not None and self._settings.kept
 
     @property
     def lost(self) -> bool:
@@ -125,7 +114,7 @@ class SqlAlchemyUnitOfWork:
     def handling(self, *, careful: bool = True) -> Iterator[bool]:
         if careful:
             self._set_savepoint()
-        settings = self._watched()
+        settings = self._watched(self._driver)
         settings.begin()
         self._handling = True
         connection: Any = self.connection
@@ -157,12 +146,7 @@ class SqlAlchemyUnitOfWork:
             self.run("SELECT 1", {})
 
     def expect_settings(self) -> None:
-        self._watched().expect()
-
-    def _watched(self) -> LocalSettings:
-        if self._settings is None:
-            self._settings = LocalSettings(self._driver)
-        return self._settings
+        self._watched(self._driver).expect()
 
     def _set_savepoint(self) -> None:
         # Of many handlers in a row, each takes over from the last: one round trip a handler.

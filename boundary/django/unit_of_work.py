@@ -10,7 +10,7 @@ from django.db.transaction import TransactionManagementError
 from psycopg.pq import TransactionStatus
 from psycopg.types.datetime import TimestamptzBinaryLoader, TimestamptzLoader
 
-from internals.local_settings import LocalSettings
+from internals.local_settings import Watching
 from internals.unit_of_work import Row
 from saga.errors import NoTransaction
 
@@ -18,7 +18,7 @@ from saga.errors import NoTransaction
 _ENDINGS = ("commit", "rollback", "set_autocommit", "close")
 
 
-class DjangoUnitOfWork:
+class DjangoUnitOfWork(Watching):
     """The transaction that a Django connection is in.
 
     Args:
@@ -28,17 +28,6 @@ class DjangoUnitOfWork:
     def __init__(self, connection: Any) -> None:
         self.connection = connection
         self._handling = False
-        #: What handlers have set; None before there was one.
-        self._settings: LocalSettings | None = None
-
-    @property
-    def altered(self) -> bool:
-        return self._settings is not None and self._settings.altered
-
-    @property
-    def spoilt(self) -> bool:
-        """Whether the session may keep what a handler has set, so that nobody may use it again."""
-        return self._settings is not None and self._settings.kept
 
     @property
     def lost(self) -> bool:
@@ -66,7 +55,7 @@ class DjangoUnitOfWork:
     @contextmanager
     def handling(self, *, careful: bool = True) -> Iterator[bool]:
         with self.savepoint():
-            watched = self._watched()
+            watched = self._watched(self.connection.connection)
             self._forbid_ending()
             watched.begin()
             self._handling = True
@@ -92,12 +81,7 @@ class DjangoUnitOfWork:
                 driver.execute("SELECT 1")
 
     def expect_settings(self) -> None:
-        self._watched().expect()
-
-    def _watched(self) -> LocalSettings:
-        if self._settings is None:
-            self._settings = LocalSettings(self.connection.connection)
-        return self._settings
+        self._watched(self.connection.connection).expect()
 
     def on_commit(self, call: Callable[[], None]) -> None:
         transaction.on_commit(call, using=self.connection.alias, robust=True)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -74,31 +75,60 @@ def test_a_storm_of_them_counts_nothing(
     assert sum(row["sold"] for row in store.rows("SELECT sold FROM till")) == DELIVERIES
 
 
+@pytest.fixture
+def conflicting() -> Iterator[Callable[[int], None]]:
+    """Have the next commits of leased deliveries lose against another transaction."""
+
+    def set_up(times: int) -> None:
+        left = iter(range(times))
+
+        def conflict(boundary: Boundary, moment: str) -> None:
+            if (boundary, moment) == (Boundary.LEASED, "before") and next(left, None) is not None:
+                raise psycopg.errors.SerializationFailure("could not serialize access")
+
+        watch(conflict)
+
+    yield set_up
+    watch(None)
+
+
 @pytest.mark.parametrize("external", [False, True])
 def test_a_start_that_ended_in_conflicts_is_uncounted_again(
-    store: Any, command: Any, external: bool
+    store: Any, command: Any, conflicting: Callable[[int], None], external: bool
 ) -> None:
     """However often the database refuses to take that down."""
-    left = [5]
-
-    def conflict(boundary: Boundary, moment: str) -> None:
-        if (boundary, moment) == (Boundary.LEASED, "before") and left[0]:
-            left[0] -= 1
-            raise psycopg.errors.SerializationFailure("could not serialize access")
-
     context = Context("till")
     context.handles(Book, external=external, retry=Retry(attempts=1))(lambda *_: None)
     message = command(Book())
     store.send(message)
     store.suspect(message)
-    watch(conflict)
-    try:
-        store.drain(context)
-    finally:
-        watch(None)
+    conflicting(5)
+    store.drain(context)
     row = store.delivery(message)
-    assert (left, row["state"], row["attempts"], row["lease"]) == ([0], "pending", 0, None)
+    assert (row["state"], row["attempts"], row["lease"]) == ("pending", 0, None)
     assert "could not serialize access" in row["last_error"]
     store.make_due()
     store.drain(context)
     assert store.delivery(message)["state"] == "done"
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_a_failure_that_meets_conflicts_is_counted_with_its_own_words(
+    store: Any, command: Any, conflicting: Callable[[int], None], external: bool
+) -> None:
+    runs: list[int] = []
+
+    def handle(message: Book, work: Work) -> None:
+        runs.append(message.n)
+        raise ValueError("no change")
+
+    context = Context("till")
+    context.handles(Book, external=external, retry=Retry(attempts=1))(handle)
+    message = command(Book())
+    store.send(message)
+    store.suspect(message)
+    conflicting(5)
+    store.drain(context)
+    row = store.delivery(message)
+    assert (row["state"], row["attempts"], runs) == ("parked", 1, [0])
+    assert row["last_error"] == "ValueError: no change"

@@ -35,13 +35,16 @@ BLAMES = (
         "::test_they_run_as_if_nothing_had_been_set[SET LOCAL ROLE {clerk}-False]",
     ),
     Plant(
-        "commit-refused-is-a-conflict",
-        "what breaks a foreign key at its commit is run for ever, and nobody is told why",
+        "commit-refused-asks-no-policy",
+        "a call whose row breaks a foreign key at its commit is made again and again",
         _LEASED,
-        "if returned and is_refusal(error):",
-        "if returned and is_refusal(error) and is_transient(error):",
+        "                error,\n                handler.retry,\n                attempts=delivery.attempts + 1,\n"
+        "                external=handler.external,\n            )\n        elif",
+        "                error,\n                Retry(attempts=99),\n                attempts=1,\n"
+        "                external=handler.external,\n            )\n        elif",
         f"{_BLAMES}::TestRefusedAtTheCommit"
         "::test_under_a_lease_it_is_counted_and_nothing_is_called_again[True]",
+        imports="from saga.retry import Retry",
     ),
     Plant(
         "commit-refused-blames-the-first",
@@ -56,9 +59,9 @@ BLAMES = (
         "slow-handler-is-nobodys",
         "a handler that is slower than the server allows runs again for ever",
         _CONSUMER,
-        "if unit.lost and is_too_slow(error):",
-        "if unit.lost and is_too_slow(error) and alone:",
-        f"{_BLAMES}::TestSlowHandlers::test_it_is_counted_and_named[False-before]",
+        "        elif is_server_trouble(error) and not is_too_slow(error):\n",
+        "        elif is_server_trouble(error):\n",
+        f"{_BLAMES}::TestSlowHandlers::test_it_is_counted_and_named[False-after]",
     ),
     Plant(
         "external-writes-in-autocommit",
