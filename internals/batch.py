@@ -37,7 +37,7 @@ class Outcome:
     took: float
     sent: Sequence[Envelope] = ()
     #: What it raised.
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Failed:
     """A run that failed; the fields are the arguments of `Batch.fail`."""
 
     delivery: Delivery
-    error: Exception
+    error: BaseException
     retry: Retry
     attempts: int
     external: bool = False
@@ -150,7 +150,7 @@ class Batch:
         self.failed.clear()
 
     def give_up(
-        self, delivery: Delivery, error: Exception | None = None, *, took: float | None = None
+        self, delivery: Delivery, error: BaseException | None = None, *, took: float | None = None
     ) -> None:
         """Its saga gave the command up, so no run of it is started any more, nor once more."""
         why = "revoked: its step was given up"
@@ -164,7 +164,7 @@ class Batch:
     def fail(
         self,
         delivery: Delivery,
-        error: Exception,
+        error: BaseException,
         retry: Retry,
         *,
         attempts: int,
@@ -263,7 +263,7 @@ class Batch:
             self.messages.append(self._reply(message, fault))
 
     def give_way(
-        self, delivery: Delivery, error: Exception, retry: Retry, *, external: bool = False
+        self, delivery: Delivery, error: BaseException, retry: Retry, *, external: bool = False
     ) -> None:
         """The database cannot now, or chose this one to give way: it is run again.
 

@@ -9,14 +9,10 @@ from internals.database import Database
 from internals.unit_of_work import UnitOfWork
 
 
-class RunAgain(Exception):
-    """The hop cannot be committed; the consumer knows why, and does better when it is run again."""
+class Unprotected(Exception):
+    """A handler failed in a way that undoes the whole hop, which is run again at once.
 
-
-class Unprotected(RunAgain):
-    """A handler that ran without a savepoint has written and then raised: the hop is run again.
-
-    The consumer takes care from now on.
+    The consumer knows by now whose fault it was, or takes care from now on.
     """
 
 
@@ -31,6 +27,15 @@ class Overran(Exception):
     def __init__(self, outcome: Callable[[], frozenset[str]]) -> None:
         super().__init__()
         self.outcome = outcome
+
+
+#: Called with an error of the commit; says whether the hop is to be run again at once.
+Refused = Callable[[Exception], bool]
+
+
+def nobodys(_: Exception) -> bool:
+    """The error is no delivery's fault."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,8 @@ class Handled:
     missed: bool = False
     #: What is to be finished after the commit, under a lease, by the consumer's `finish`.
     leased: object | None = None
+    #: Told if the commit fails.
+    refused: Refused = field(default=nobodys, compare=False, repr=False)
 
     def followed_by(self, name: str, other: "Handled") -> "Handled":
         """Return this hop, in whose transaction the consumer `name` then did `other`."""

@@ -71,6 +71,11 @@ class Handler:
                 returned, f"the handler of {self.message.kind}, {name_of(self.function)},"
             )
 
+    def handle(self, work: Work) -> None:
+        """Run it on what `work` is for, and write out what it has pending; raises as `run` does."""
+        self.run(work.message, work)
+        work.finish()
+
     def _payload(self, message: Envelope) -> str:
         return message.payload
 
@@ -89,9 +94,12 @@ class Context:
         name: A lower-case word; commands whose kind starts with it come here.
         database: The name of the database that has its tables, if that is not the one that has the
             sagas'; the runtime is told where that is.
+        alone: Each delivery has a transaction of its own, where several would share one.  For
+            handlers that change settings of their transaction by way of a function in the database,
+            which nobody sees; of those that do it themselves the next delivery sees nothing anyway.
     """
 
-    def __init__(self, name: str, *, database: str | None = None) -> None:
+    def __init__(self, name: str, *, database: str | None = None, alone: bool = False) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise DefinitionError(
                 f"Context {name!r}: a context's name must be a lower-case word such as 'flights'"
@@ -105,6 +113,7 @@ class Context:
             )
         self.name = name
         self.database = database
+        self.alone = alone
         self.handlers: dict[str, Handler] = {}
         #: How the handlers' work is undone, by the kind of what they handled.
         self.undos: dict[str, Handler | NoUndo] = {}

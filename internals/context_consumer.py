@@ -7,7 +7,10 @@ from collections.abc import Container, Mapping
 from functools import partial
 from uuid import UUID
 
+import psycopg
+
 from internals.batch import NOBODY, Batch, Ending, Failed, Folder, Outcome, finish
+from internals.blame import PROVED_AFTER, Attempt, Blame, is_interrupt, is_too_slow
 from internals.consumer import Handled, Overran, Unprotected
 from internals.context import Context, Handler, Unreadable
 from internals.database import Database
@@ -15,10 +18,9 @@ from internals.failures import is_passing, is_server_trouble
 from internals.giving_way import YIELDS
 from internals.heartbeat import Heartbeat, Held
 from internals.inbox import SUSPECT_RINGS, Delivery, Inbox
-from internals.leased import Leased, run_leased, seconds_of
+from internals.leased import Leased, LeasedRunner, seconds_of
 from internals.left import UNHANDLED, UNREADABLE, Left
 from internals.outbox import Outbox
-from internals.taken import TakenIds
 from internals.transactions import Boundary, transaction
 from internals.undo import NoUndo
 from internals.unit_of_work import UnitOfWork
@@ -95,13 +97,14 @@ class ContextConsumer:
         #: For so many deliveries more each handler has a savepoint.
         self._careful = 0
         self._undone = threading.local()
-        self._taken = TakenIds()
+        self._blame = Blame()
         self._left = Left(self.name)
         self._heartbeat = heartbeat or Heartbeat(inbox.statements)
 
     def handle(
         self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
     ) -> Handled:
+        limit = self._blame.begin(1 if self._context.alone else limit)
         beside = 0 if self._pace >= limit else 1
         deliveries, size = self._inbox.claim(unit, min(limit, self._pace), beside=beside)
         if not size:
@@ -109,6 +112,7 @@ class ContextConsumer:
         full = len(deliveries) >= size
         batch = Batch(self.name, self._yields, known=self._undone_outcomes())
         leased: Leased | None = None
+        returned: list[Attempt] = []
         left = 0
         alone = len(deliveries) == 1
         until = time.monotonic() + self._budget
@@ -123,37 +127,58 @@ class ContextConsumer:
             if handler is None:
                 continue
             if not handler.external and delivery.rings < SUSPECT_RINGS:
-                self._run(unit, delivery, handler, batch, alone=alone)
+                if self._run(unit, delivery, handler, batch, alone=alone):
+                    returned.append((delivery.message.id, delivery.attempts))
+                if unit.altered:
+                    # What holds for this transaction only is not for the next delivery.
+                    self._pace = position + 1
+                    left += len(deliveries) - self._pace
+                    break
             elif leased is None:
                 leased = self._lease(unit, delivery, handler, batch)
             else:
                 left += 1
         if full and not left:
             self._pace = min(2 * self._pace, _FASTEST)
-        with self._taken.writing(batch.messages):
+        self._blame.finishing(returned, altered=unit.altered)
+        try:
             woken = self._ending(unit, self._inbox, self._outbox, batch, folders=folders)
+        except Exception as error:
+            # With sagas in it the error may be theirs: it is run without them first.
+            if not folders and self._refused(error):
+                raise Unprotected from error
+            raise
+        self._blame.committing()
         return Handled(
-            len(deliveries), len(deliveries) - left, full or left > 0, woken, leased=leased
+            len(deliveries),
+            len(deliveries) - left,
+            full or left > 0,
+            woken,
+            leased=leased,
+            refused=self._refused,
         )
 
     def finish(self, database: Database, leased: Leased) -> frozenset[str]:
         held = Held(self.name, (leased.delivery.message.id,), leased.lease, leased.seconds)
+        runner = LeasedRunner(
+            database,
+            self._inbox,
+            self._outbox,
+            self._watch,
+            around=self._around,
+            ending=self._ending,
+            yields=self._yields,
+        )
         with self._heartbeat.keep(database, held):
-            return run_leased(
-                database,
-                leased,
-                self._inbox,
-                self._outbox,
-                self._around,
-                self._ending,
-                yields=self._yields,
-                watch=self._watch,
-            )
+            return runner.run(leased)
 
     def _run(
         self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch, *, alone: bool
-    ) -> None:
-        """Run one delivery, unless it raised in a run that was undone for that; note its outcome."""
+    ) -> bool:
+        """Run one delivery, unless it raised in a run that was undone for that; note its outcome.
+
+        Returns whether the handler returned.
+        """
         outcome = batch.known.get((delivery.message.id, delivery.attempts))
         if outcome is None:
             outcome = self._call(unit, delivery, handler, batch, alone=alone)
@@ -165,11 +190,12 @@ class ContextConsumer:
             batch.reject(delivery, error, took=took)
         elif isinstance(error, Unreadable):
             leave_unread(delivery, error, batch, self._left)
-        elif is_server_trouble(error):
+        elif is_server_trouble(error) and not is_too_slow(error):
             batch.give_way(delivery, error, handler.retry)
         else:
             attempts = delivery.attempts + 1
             batch.note_failed(Failed(delivery, error, handler.retry, attempts, took=took))
+        return error is None
 
     def _call(
         self, unit: UnitOfWork, delivery: Delivery, handler: Handler, batch: Batch, *, alone: bool
@@ -186,20 +212,30 @@ class ContextConsumer:
         give_up = partial(self._give_up, delivery, handler, held_up=held_up)
         run = Run(self.name, delivery.message, limit, unit.driver, give_up, locked=True)
         protected, careful = True, alone or self._careful > 0
+        if self._context.alone:
+            unit.expect_settings()
         try:
-            with unit.handling(careful=careful) as protected, self._around(work), work:
-                self._watch.over(run, partial(_handle, handler, delivery, work))
+            with unit.handling(careful=careful) as protected, work:
+                with self._around(work):
+                    self._watch.over(run, partial(handler.handle, work))
+                if run.took > PROVED_AFTER:
+                    unit.prove()
                 self._outbox.admit(work.sent)
-                self._taken.check(work.sent)
         except BaseException as error:
             if run.late:
                 self._pace = 1
                 raise Overran(run.outcome) from error
-            if not isinstance(error, Exception):
+            if is_interrupt(error):
                 raise
+            outcome = Outcome(run.took, error=error)
+            if unit.lost and is_too_slow(error):
+                batch.known[delivery.message.id, delivery.attempts] = outcome
+                self._undone.outcomes = batch.known
+                raise Unprotected from error
+            if unit.lost and not isinstance(error, Exception):
+                raise psycopg.OperationalError("the connection is lost") from error
             if unit.lost or (is_passing(error) and not alone):
                 raise  # the batch is run again, one by one
-            outcome = Outcome(run.took, error=error)
             if not protected:
                 batch.known[delivery.message.id, delivery.attempts] = outcome
                 if work.touched:
@@ -242,6 +278,16 @@ class ContextConsumer:
             batch.fail(delivery, error, handler.retry, attempts=attempts, took=run.took, alone=True)
         return batch
 
+    def _refused(self, error: Exception) -> bool:
+        """The database refused the hop.  Remember whose fault it was, or find out by another run.
+
+        Says whether the hop is to be run again at once.
+        """
+        again, attempt = self._blame.find(error)
+        if attempt is not None:
+            self._undone.outcomes = {attempt: Outcome(0.0, error=error)}
+        return again
+
     def _undone_outcomes(self) -> dict[tuple[UUID, int], Outcome]:
         """Return what raised in this thread's last run, if that was undone, and forget it."""
         outcomes: dict[tuple[UUID, int], Outcome] = self._undone.__dict__.pop("outcomes", {})
@@ -261,20 +307,18 @@ class ContextConsumer:
             limit = max(limit, self._suspect_starts)
         if delivery.attempts >= limit:
             error = f"its worker died, or its lease ended, in each of {limit} attempts"
+            if (known := self._inbox.last_error(unit, delivery.message.id)) is not None:
+                error = f"its worker died, or its lease ended, in the last of {limit} attempts; "
+                error += f"before that: {known}"
             batch.park(delivery, error, attempts=delivery.attempts, external=handler.external)
             logger.error("%s: %s %s: %s", self.name, delivery.message.kind, limit, error)
             return None
         seconds = handler.lease.total_seconds() if handler.external else _SUSPECT_LEASE
-        leased = Leased(delivery, handler, seconds)
+        leased = Leased(delivery, handler, seconds, self._context.alone)
         self._inbox.lease(
             unit, delivery.message.id, leased.lease, seconds, external=handler.external
         )
         return leased
-
-
-def _handle(handler: Handler, delivery: Delivery, work: Work) -> None:
-    handler.run(delivery.message, work)
-    work.finish()
 
 
 def to_run(

@@ -4,6 +4,8 @@ One implementation lies over a SQLAlchemy engine; a host framework with connecti
 brings another, so that its ORM writes, the claim and the sends share one transaction.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import psycopg
@@ -43,6 +45,13 @@ class Database(Protocol):
     def open(self) -> OpenedUnit:
         """Open a transaction of the framework's own, on a connection of this thread's."""
 
+    def outside(self) -> AbstractContextManager[Callable[[], None]]:
+        """A handler runs inside that acts outside the database; gives what ends it as it begins.
+
+        What it writes with the host's own connections would be committed apart from its delivery,
+        so it is refused with `NoTransaction`, as far as the host's connections are known here.
+        """
+
     def joined(self, handle: Any) -> UnitOfWork:
         """Return the host's own open transaction; it is never committed by the framework.
 
@@ -69,6 +78,9 @@ class SqlAlchemyDatabase:
         except psycopg.OperationalError:
             # One from the pool had died, and those that were beside it are forgotten by now.
             return self._open()
+
+    def outside(self) -> AbstractContextManager[Callable[[], None]]:
+        return nullcontext(lambda: None)
 
     def joined(self, handle: Any) -> SqlAlchemyUnitOfWork:
         return joined(handle)
@@ -112,4 +124,6 @@ class _OpenedConnection:
             if self.unit.stale or not was_ended(self._session):
                 # The server may have gone, and with it every connection that waits in the pool.
                 self._engine.dispose()
+        elif self.unit.spoilt:
+            self._connection.invalidate()
         self._connection.close()  # rolls back what was not committed

@@ -42,23 +42,23 @@ _WORDLESS = (
 
 def is_transient(error: BaseException) -> bool:
     """Whether the hop should be run again: nothing is wrong with the handler."""
-    if any(getattr(link, "connection_invalidated", False) for link in _chain(error)):
+    if any(getattr(link, "connection_invalidated", False) for link in chain(error)):
         return True
-    state = _sqlstate(error)
+    state = sqlstate(error)
     if state is not None:
         known = state in _TRANSIENT_STATES or state.startswith(_TRANSIENT_CLASSES)
         return known or is_stale(error)
-    return any(isinstance(link, _WORDLESS) for link in _chain(error))
+    return any(isinstance(link, _WORDLESS) for link in chain(error))
 
 
 def is_conflict(error: BaseException) -> bool:
     """Whether the database chose this transaction to give way: deadlock or serialization."""
-    return _sqlstate(error) in _CONFLICTS
+    return sqlstate(error) in _CONFLICTS
 
 
 def is_lost_conflict(error: BaseException) -> bool:
     """Whether the transaction was chosen to give way to another one, which will soon be over."""
-    return is_conflict(error) and _sqlstate(error) != _NO_LOCK
+    return is_conflict(error) and sqlstate(error) != _NO_LOCK
 
 
 def is_of_its_statement(error: BaseException) -> bool:
@@ -68,7 +68,7 @@ def is_of_its_statement(error: BaseException) -> bool:
     function or a trigger that raised this very SQLSTATE.  Run again it may fail for ever, so it is
     a failure of whoever ran it.
     """
-    for link in _chain(error):
+    for link in chain(error):
         state, told = getattr(link, "sqlstate", None), getattr(link, "diag", None)
         if not isinstance(state, str) or told is None:
             continue
@@ -80,23 +80,23 @@ def is_of_its_statement(error: BaseException) -> bool:
 
 def is_lock_timeout(error: BaseException) -> bool:
     """Whether a lock was waited for as long as was allowed."""
-    return _sqlstate(error) == "55P03"
+    return sqlstate(error) == "55P03"
 
 
 def is_frozen(error: BaseException) -> bool:
     """Whether the database ended the transaction since it heard nothing of it for too long."""
     # Of a connection that was closed meanwhile the driver has the server's last words alone.
-    return _sqlstate(error) == _FROZEN or any(_IDLE in str(link) for link in _chain(error))
+    return sqlstate(error) == _FROZEN or any(_IDLE in str(link) for link in chain(error))
 
 
 def is_stale(error: BaseException) -> bool:
     """Whether the connection is to be replaced, though it lives."""
-    return _sqlstate(error) in _STALE_STATES or any(_plan_is_old(link) for link in _chain(error))
+    return sqlstate(error) in _STALE_STATES or any(_plan_is_old(link) for link in chain(error))
 
 
 def prepared_elsewhere(error: BaseException) -> bool:
     """Whether prepared statements went to another server connection than the one that has them."""
-    return _sqlstate(error) in {"26000", "42P05"}
+    return sqlstate(error) in {"26000", "42P05"}
 
 
 def is_server_trouble(error: BaseException) -> bool:
@@ -105,7 +105,7 @@ def is_server_trouble(error: BaseException) -> bool:
     Other than a connection that failed wordlessly, this cannot be a handler's own remote system
     that is always out of reach.
     """
-    return _sqlstate(error) is not None and is_passing(error)
+    return sqlstate(error) is not None and is_passing(error)
 
 
 def is_passing(error: BaseException) -> bool:
@@ -115,7 +115,7 @@ def is_passing(error: BaseException) -> bool:
 
 def is_no_room(error: BaseException) -> bool:
     """Whether the database said that it has no room: disk, memory, locks or connections."""
-    return (_sqlstate(error) or "").startswith("53")
+    return (sqlstate(error) or "").startswith("53")
 
 
 def is_lost(connection: Connection) -> bool:
@@ -145,8 +145,9 @@ def storable(text: str) -> str:
     return text.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _sqlstate(error: BaseException) -> str | None:
-    for link in _chain(error):
+def sqlstate(error: BaseException) -> str | None:
+    """Return the server's code of an error or of what caused it; None where there is none."""
+    for link in chain(error):
         state = getattr(link, "sqlstate", None)
         if isinstance(state, str):
             return state
@@ -160,8 +161,8 @@ def _plan_is_old(error: BaseException) -> bool:
     )
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and its causes: SQLAlchemy and Django wrap the driver's errors."""
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error and its causes: SQLAlchemy and Django wrap the driver's errors."""
     link: BaseException | None = error
     while link is not None:
         yield link

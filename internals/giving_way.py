@@ -33,7 +33,7 @@ _CONFLICT = _Course(5.0, 12)
 _TROUBLE = _Course(120.0, 1)
 
 
-def wait(yields: int, error: Exception, jitter: float) -> float:
+def wait(yields: int, error: BaseException, jitter: float) -> float:
     """Return the seconds until the next run, after `yields` runs in a row gave way.
 
     `jitter` is drawn by the caller from [0, 1).  No wait is shorter than the one before it could
@@ -43,7 +43,7 @@ def wait(yields: int, error: Exception, jitter: float) -> float:
     return longest * (1 + jitter) / 2
 
 
-def is_over(yields: int, error: Exception, limit: int) -> bool:
+def is_over(yields: int, error: BaseException, limit: int) -> bool:
     """Whether the last of `yields` runs in a row is to be counted as an attempt.
 
     Args:
@@ -54,5 +54,5 @@ def is_over(yields: int, error: Exception, limit: int) -> bool:
     return yields > limit * _course(error).times
 
 
-def _course(error: Exception) -> _Course:
+def _course(error: BaseException) -> _Course:
     return _CONFLICT if is_lost_conflict(error) else _TROUBLE

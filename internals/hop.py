@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from internals.batch import Folder
-from internals.consumer import Consumer, Handled, Overran, RunAgain
+from internals.consumer import Consumer, Handled, Overran, Unprotected
 from internals.database import Database
 from internals.failures import is_conflict, is_frozen, is_transient, prepared_elsewhere
 from internals.lock_waits import GaveWay
@@ -81,8 +81,8 @@ def hop(
     while True:
         try:
             return _hop(database, consumer, limit, colocated, boundary)
-        except RunAgain as error:  # not for the same reason from the next run
-            logger.debug("%s: run again: %r", consumer.name, error.__cause__)
+        except Unprotected as error:  # not from the next run, where it takes care
+            logger.debug("%s: run again with care: %r", consumer.name, error.__cause__)
         except Overran as overran:
             return Handled(claimed=1, settled=1, more=True, woken=overran.outcome())
 
@@ -94,12 +94,19 @@ def _hop(
     colocated: Mapping[str, Colocated],
     boundary: Boundary,
 ) -> Handled:
-    with transaction(database, boundary) as unit:
-        done = consumer.handle(unit, limit, colocated)
-        # Those of other names, or that came while another hop held the saga.
-        for name in sorted(done.woken & colocated.keys()):
-            done = done.followed_by(name, colocated[name].handle(unit, limit))
-        return done
+    done, whole = Handled(), False
+    try:
+        with transaction(database, boundary) as unit:
+            done = consumer.handle(unit, limit, colocated)
+            # Those of other names, or that came while another hop held the saga.
+            for name in sorted(done.woken & colocated.keys()):
+                done = done.followed_by(name, colocated[name].handle(unit, limit))
+            whole = True
+    except Exception as error:
+        if whole and done.refused(error):
+            raise Unprotected from error
+        raise
+    return done
 
 
 def drain(

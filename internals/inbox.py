@@ -9,6 +9,7 @@ from uuid import UUID
 from internals.causal_sql import OVERRAN
 from internals.failures import storable
 from internals.lock_waits import giving_way
+from internals.ordering_keys import unfit
 from internals.outbox import retry_from_json
 from internals.records import Value, records
 from internals.statements import Statements
@@ -136,14 +137,21 @@ class Inbox:
             messages: `Outbox.parameters` of what is sent.
             sagas: `saga_rows.parameters` of the sagas to save, if any.
 
-        Returns the rows that `outbox.woken` reads.
+        Returns the rows that `outbox.woken` reads.  Raises `PayloadError` for a message with an
+        ordering key that is too long.
         """
-        statements = self.statements
+        statement = self.statements.finish
         parameters = {**self._parameters(settlements), **messages}
-        with giving_way():
-            if sagas is None:
-                return unit.run(statements.finish, parameters)
-            return unit.run(statements.finish_sagas, {**parameters, **sagas})
+        if sagas is not None:
+            statement = self.statements.finish_sagas
+            parameters |= sagas
+        try:
+            with giving_way():
+                return unit.run(statement, parameters)
+        except Exception as error:
+            if (refused := unfit(error)) is not None:
+                raise refused from error
+            raise
 
     def given_up(self, unit: UnitOfWork, ids: Iterable[UUID]) -> dict[UUID, bool]:
         """Return which of these commands their sagas gave up, though a run was under way.
@@ -177,6 +185,11 @@ class Inbox:
                 "unsettled": f"its worker died, or it {OVERRAN}",
             },
         )
+
+    def last_error(self, unit: UnitOfWork, message_id: UUID) -> str | None:
+        """Return what a delivery last failed with; None if nothing is known."""
+        found = unit.run(self.statements.last_error, {"consumer": self.consumer, "id": message_id})
+        return found[0][0] if found else None
 
     def lease_all(
         self, unit: UnitOfWork, message_ids: Sequence[UUID], lease: UUID, seconds: float

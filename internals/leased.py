@@ -4,20 +4,26 @@ A handler that acts outside the database must not hold a transaction open over i
 that has killed its worker must be counted before it is run once more.  For both:
 
 1. The claim commits a lease: a random id, and the time until which nobody else takes the delivery.
+   While the handler runs the lease is renewed (`internals.heartbeat`).
 2. The handler runs.
-3. One transaction, if the lease is still ours: effects, sends and settlement.
+3. One transaction: effects, sends and settlement.
 
-While the handler runs, its lease is renewed (`internals.heartbeat`).  Cut anywhere, the delivery is
-due again when the lease ends; the handler is then given the same idempotency key.  Whoever has a
-result first settles it, though its lease may have gone to another by then.
+Cut anywhere, the delivery is due again when the lease ends; the handler is then given the same
+idempotency key.  A process that was frozen meanwhile comes too late to renew it: then whoever has a
+result first settles it, though its lease may have ended.
 """
 
 import logging
+import random
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID, uuid4
 
 from internals.batch import Batch, Ending, Failed, finish
+from internals.blame import PROVED_AFTER, is_interrupt, is_refusal, is_too_slow
 from internals.causal_sql import OVERRAN
 from internals.context import Handler
 from internals.database import Database
@@ -29,13 +35,17 @@ from internals.outbox import Outbox
 from internals.transactions import Boundary, OpenTransaction
 from internals.unit_of_work import UnitOfWork
 from internals.watch import Run, Watch
-from internals.work import Around, Work
-from saga.errors import IdConflict, Rejected, TookTooLong
+from internals.work import Around, Work, nothing_around
+from saga.errors import Rejected, TookTooLong
 
 logger = logging.getLogger(__name__)
 
 #: So many of its leases an external handler may take that declares no limit.
 _LEASES = 10
+
+#: Seconds between two tries to settle what could not be done; it doubles up to the second.
+_SHORTEST_PAUSE = 0.05
+_LONGEST_PAUSE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,109 +54,235 @@ class Leased:
 
     delivery: Delivery
     handler: Handler
-    #: Seconds.
+    #: How long others leave it alone, in seconds.
     seconds: float
+    #: As the context says.
+    alone: bool = False
     lease: UUID = field(default_factory=uuid4)
 
+    def failed(self, error: BaseException, took: float) -> Failed:
+        """Return this run as one that failed."""
+        delivery, handler = self.delivery, self.handler
+        return Failed(delivery, error, handler.retry, delivery.attempts + 1, handler.external, took)
 
-def run_leased(
-    database: Database,
-    leased: Leased,
-    inbox: Inbox,
-    outbox: Outbox,
-    around: Around,
-    ending: Ending = finish,
-    *,
-    watch: Watch,
-    yields: int = YIELDS,
-) -> frozenset[str]:
-    """Run the handler and settle the delivery; returns the consumers to ring.
 
-    If the lease has gone to another, a failure is nothing: whoever has it does the work.  A result
-    counts all the same, unless there is one by now.
+class LeasedRunner:
+    """Runs the handlers of one consumer's leased deliveries.
+
+    Args:
+        database: Where they write.
+        inbox: Their deliveries.
+        outbox: Where what they send is written.
+        watch: Ends those that take too long.
+        around: Entered around each run of a handler.
+        ending: How batches are written.
+        yields: Runs of a delivery in a row that may give way to the database before they count.
     """
-    delivery, handler = leased.delivery, leased.handler
-    # A call that was made is not to be made again for a lock that is held a little longer.
-    key_wait = None if handler.external else KEY_WAIT
-    batch = Batch(inbox.consumer, yields, key_wait=key_wait)
-    opened = OpenTransaction(database, Boundary.LEASED)
-    handling = ExitStack()
 
-    no_connection: list[Exception] = []
+    def __init__(
+        self,
+        database: Database,
+        inbox: Inbox,
+        outbox: Outbox,
+        watch: Watch,
+        *,
+        around: Around = nothing_around,
+        ending: Ending = finish,
+        yields: int = YIELDS,
+    ) -> None:
+        self._database = database
+        self._inbox = inbox
+        self._outbox = outbox
+        self._watch = watch
+        self._around = around
+        self._ending = ending
+        self._yields = yields
 
-    def begin() -> UnitOfWork:
+    def run(self, leased: Leased) -> frozenset[str]:
+        """Run the handler and settle the delivery; returns the consumers to ring.
+
+        If the lease has gone to another, a failure is nothing: whoever has it does the work.  A
+        result counts all the same, unless there is one by now.
+        """
+        opened = OpenTransaction(self._database, Boundary.LEASED)
+        work_of = _Handling(opened, self._database, leased)
+        work = Work(
+            leased.delivery.message,
+            consumer=self._inbox.consumer,
+            emits=leased.handler.emits,
+            begin=work_of.begin,
+        )
+        run = Run(
+            self._inbox.consumer,
+            leased.delivery.message,
+            seconds_of(leased.handler, self._watch.limit),
+            opened.driver,
+            lambda run: self._give_up(leased, run),
+            locked=False,
+        )
+        batch = self._batch(leased)
         try:
-            unit = opened.begin()
-        except Exception as error:  # the pool's trouble, or the server's, and not the handler's
-            no_connection.append(error)
-            raise
-        # What it writes is all that there is in this transaction, which is rolled back whole.
-        handling.enter_context(unit.handling(careful=False))
-        return unit
+            with work_of, work:
+                if not leased.handler.external:
+                    work.begin()
+                with self._around(work):
+                    self._watch.over(run, partial(leased.handler.handle, work))
+                if run.took > PROVED_AFTER:
+                    opened.prove()
+                self._outbox.admit(work.sent)
+        except BaseException as error:
+            lost = opened.lost
+            opened.roll_back()
+            if is_interrupt(error):
+                raise  # the worker is told to stop: the lease runs out
+            self._note(batch, leased, run, error, no_database=lost or work_of.no_connection(error))
+            return self._settle_failed(opened, leased, batch)
+        batch.succeed(leased.delivery, work.sent, took=run.took, note=_overran(leased, run.took))
+        return self._settle_returned(opened, leased, batch, run)
 
-    work = Work(delivery.message, consumer=inbox.consumer, emits=handler.emits, begin=begin)
+    def _batch(self, leased: Leased) -> Batch:
+        # A call that was made is not to be made again for a lock that is held a little longer.
+        key_wait = None if leased.handler.external else KEY_WAIT
+        return Batch(self._inbox.consumer, self._yields, key_wait=key_wait)
 
-    def handle() -> None:
-        if not handler.external:
-            work.begin()
-        handler.run(delivery.message, work)
-        work.finish()
-
-    def give_up(run: Run) -> frozenset[str]:
-        other = OpenTransaction(database, Boundary.LEASED)
-        return _settle(other, leased, _took_too_long(run, leased), inbox, outbox, ending)
-
-    run = Run(
-        inbox.consumer,
-        delivery.message,
-        seconds_of(handler, watch.limit),
-        opened.driver,
-        give_up,
-        locked=False,
-    )
-    try:
-        with handling, around(work), work:
-            watch.over(run, handle)
-            outbox.admit(work.sent)
-    except BaseException as error:
-        lost = opened.lost
-        opened.roll_back()
+    def _note(
+        self, batch: Batch, leased: Leased, run: Run, error: BaseException, *, no_database: bool
+    ) -> None:
+        """Note how a run ended that raised."""
+        delivery, handler = leased.delivery, leased.handler
         if run.late:
-            batch = _took_too_long(run, leased)
+            self._note_late(batch, leased, run)
         elif isinstance(error, Rejected):
             batch.reject(delivery, error, took=run.took)
-        elif not isinstance(error, Exception):
-            raise  # the worker is told to stop: the lease runs out
-        elif lost or is_server_trouble(error) or (no_connection and is_transient(error)):
+        elif not is_too_slow(error) and (no_database or is_server_trouble(error)):
             batch.give_way(delivery, error, handler.retry, external=handler.external)
         else:
-            batch.note_failed(_failed(leased, error, run.took))
-    else:
-        batch.succeed(delivery, work.sent, took=run.took, note=_overran(leased, run.took))
-    try:
-        return _settle(opened, leased, batch, inbox, outbox, ending)
-    except Exception as error:
-        again = _not_settled(leased, error, run.took, Batch(inbox.consumer, yields))
-        if again is None:
+            batch.note_failed(leased.failed(error, run.took))
+
+    def _note_late(self, batch: Batch, leased: Leased, run: Run) -> None:
+        """Note that a handler was ended: it is tried again, and not among others."""
+        delivery, handler = leased.delivery, leased.handler
+        batch.fail(
+            delivery,
+            TookTooLong(run.limit),
+            handler.retry,
+            attempts=delivery.attempts + 1,
+            external=handler.external,
+            took=run.took,
+            alone=True,
+        )
+
+    def _give_up(self, leased: Leased, run: Run) -> frozenset[str]:
+        """Settle a delivery whose handler is ended, in another thread."""
+        batch = self._batch(leased)
+        self._note_late(batch, leased, run)
+        return self._settle(OpenTransaction(self._database, Boundary.LEASED), leased, batch)
+
+    def _settle_returned(
+        self, opened: OpenTransaction, leased: Leased, batch: Batch, run: Run
+    ) -> frozenset[str]:
+        """Settle what the handler returned from; if that is refused, as failed or given way."""
+        try:
+            return self._settle(opened, leased, batch)
+        except Exception as error:
+            again, handler = self._batch(leased), leased.handler
+            if is_refusal(error):
+                # It is the handler's, since there is nothing else in the transaction.
+                again.note_failed(leased.failed(error, run.took))
+            elif is_transient(error):
+                # Whether it was committed is found out by reading; if not, it is run again.
+                again.give_way(leased.delivery, error, handler.retry, external=handler.external)
+            else:
+                raise
+        return self._settle_anyhow(leased, again)
+
+    def _settle_failed(
+        self, opened: OpenTransaction, leased: Leased, batch: Batch
+    ) -> frozenset[str]:
+        try:
+            return self._settle(opened, leased, batch)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+        # What it failed with is known, and nothing of it was written.
+        return self._settle_anyhow(leased, batch)
+
+    def _settle_anyhow(self, leased: Leased, batch: Batch) -> frozenset[str]:
+        """Settle what is not done, for as long as the lease may be ours.
+
+        The start is counted by now, and would look like a death if this were lost in a conflict.
+        """
+        until, pause = time.monotonic() + leased.seconds, _SHORTEST_PAUSE
+        while True:
+            opened = OpenTransaction(self._database, Boundary.LEASED)
+            try:
+                return self._settle(opened, leased, batch)
+            except Exception as error:
+                if not is_transient(error) or time.monotonic() > until:
+                    raise
+            time.sleep(random.uniform(0, pause))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _settle(self, opened: OpenTransaction, leased: Leased, batch: Batch) -> frozenset[str]:
+        unit = opened.begin()
+        try:
+            message = leased.delivery.message
+            ours = self._inbox.hold(unit, message.id, leased.lease)
+            if ours is None or not (ours or batch.has_result):
+                opened.roll_back()
+                why = "has a result by now" if ours is None else "is run elsewhere by now"
+                logger.warning(
+                    "%s: %s %s %s, and %s", batch.consumer, message.kind, message.id, OVERRAN, why
+                )
+                return frozenset()
+            woken = self._ending(unit, self._inbox, self._outbox, batch)
+        except BaseException:
+            opened.roll_back()
             raise
-        opened = OpenTransaction(database, Boundary.LEASED)
-        return _settle(opened, leased, again, inbox, outbox, ending)
+        opened.commit()
+        return woken
 
 
-def _took_too_long(run: Run, leased: Leased) -> Batch:
-    """Return the batch of a handler that was ended: it is tried again, and not among others."""
-    delivery, handler = leased.delivery, leased.handler
-    batch = Batch(run.consumer)
-    batch.fail(
-        delivery,
-        TookTooLong(run.limit),
-        handler.retry,
-        attempts=delivery.attempts + 1,
-        external=handler.external,
-        took=run.took,
-        alone=True,
-    )
-    return batch
+class _Handling:
+    """A handler's transaction, which it may begin itself: before that it may not write."""
+
+    def __init__(self, opened: OpenTransaction, database: Database, leased: Leased) -> None:
+        self._opened = opened
+        self._database = database
+        self._leased = leased
+        self._entered = ExitStack()
+        self._outside = ExitStack()
+        self._lift: Callable[[], None] | None = None
+        self._refused: Exception | None = None
+
+    def __enter__(self) -> None:
+        if self._leased.handler.external:
+            self._lift = self._outside.enter_context(self._database.outside())
+
+    def __exit__(self, *raised: object) -> None:
+        try:
+            self._outside.__exit__(*raised)  # type: ignore[arg-type]
+        finally:
+            self._entered.__exit__(*raised)  # type: ignore[arg-type]
+
+    def begin(self) -> UnitOfWork:
+        """Open the transaction."""
+        if self._lift is not None:
+            self._lift()
+        try:
+            unit = self._opened.begin()
+        except Exception as error:  # the pool's trouble, or the server's, and not the handler's
+            self._refused = error
+            raise
+        if self._leased.alone:
+            unit.expect_settings()
+        # What it writes is all that there is in this transaction, which is rolled back whole.
+        self._entered.enter_context(unit.handling(careful=False))
+        return unit
+
+    def no_connection(self, error: BaseException) -> bool:
+        """Whether an error may be that there was no connection."""
+        return self._refused is not None and is_transient(error)
 
 
 def seconds_of(handler: Handler, default: float) -> float:
@@ -160,58 +296,11 @@ def seconds_of(handler: Handler, default: float) -> float:
     return _LEASES * handler.lease.total_seconds() if handler.external else default
 
 
-def _settle(
-    opened: OpenTransaction,
-    leased: Leased,
-    batch: Batch,
-    inbox: Inbox,
-    outbox: Outbox,
-    ending: Ending,
-) -> frozenset[str]:
-    unit = opened.begin()
-    try:
-        message = leased.delivery.message
-        ours = inbox.hold(unit, message.id, leased.lease)
-        if ours is None or not (ours or batch.has_result):
-            opened.roll_back()
-            why = "has a result by now" if ours is None else "is run elsewhere by now"
-            logger.warning(
-                "%s: %s %s %s, and %s", inbox.consumer, message.kind, message.id, OVERRAN, why
-            )
-            return frozenset()
-        woken = ending(unit, inbox, outbox, batch)
-    except BaseException:
-        opened.roll_back()
-        raise
-    opened.commit()
-    return woken
-
-
-def _not_settled(leased: Leased, error: Exception, took: float, batch: Batch) -> Batch | None:
-    """Return what is written instead of a settlement that failed; None if nobody can say."""
-    if isinstance(error, IdConflict):
-        batch.note_failed(_failed(leased, error, took))
-    elif is_transient(error):
-        # Whether it was committed is found out by reading; if not, it is run again, uncounted.
-        batch.give_way(
-            leased.delivery, error, leased.handler.retry, external=leased.handler.external
-        )
-    else:
-        return None
-    return batch
-
-
-def _failed(leased: Leased, error: Exception, took: float) -> Failed:
-    delivery, handler = leased.delivery, leased.handler
-    return Failed(delivery, error, handler.retry, delivery.attempts + 1, handler.external, took)
-
-
 def _overran(leased: Leased, took: float) -> str | None:
     """Return what is to be noted of a run that took this long, if anything is."""
     if took <= leased.seconds:
         return None
     note = f"{OVERRAN}: {took:.1f} s, and the lease is of {leased.seconds:g} s"
-    logger.warning(
-        "the handler of %s %s %s", leased.delivery.message.kind, leased.delivery.message.id, note
-    )
+    message = leased.delivery.message
+    logger.warning("the handler of %s %s %s", message.kind, message.id, note)
     return note

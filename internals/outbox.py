@@ -9,6 +9,7 @@ from uuid import UUID
 
 from internals.identity import by_id, conflict, identity, refuse_others
 from internals.lock_waits import KEY_WAIT
+from internals.ordering_keys import unfit
 from internals.records import Raw, Value, records
 from internals.settling import Settling
 from internals.statements import Statements
@@ -71,12 +72,17 @@ class Outbox:
 
         Returns the consumers that got something due now; their doorbells are to be rung after
         the commit.  A message whose id was sent before is dropped, and that noted with it.  Raises
-        `PayloadError` for one that is too large, when nothing is written, and `IdConflict` for one
-        whose id another message has.
+        `PayloadError` for one that is too large, or has too long an ordering key, when nothing is
+        written, and `IdConflict` for one whose id another message has.
         """
         if not messages:
             return set()
-        rows = unit.run(self._statements.send, self.parameters(messages, heard, key_wait=None))
+        try:
+            rows = unit.run(self._statements.send, self.parameters(messages, heard, key_wait=None))
+        except Exception as error:
+            if (refused := unfit(error)) is not None:
+                raise refused from error
+            raise
         new = {id for *_, id in rows if id is not None}
         repeats = Counter(message.id for message in messages) - Counter(new)
         if repeats:

@@ -6,6 +6,8 @@ all other contexts.  So once one could not connect, the others do not try for a 
 
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import psycopg
@@ -61,6 +63,9 @@ class Reach:
             raise
         self._tell(trying, None)
         return opened
+
+    def outside(self) -> AbstractContextManager[Callable[[], None]]:
+        return self._database.outside()
 
     def joined(self, handle: Any) -> UnitOfWork:
         return self._database.joined(handle)

@@ -38,6 +38,10 @@ WHERE message_id = %(id)s AND consumer = %(consumer)s AND coalesce(state = 'pend
 FOR UPDATE
 """
 
+_LAST_ERROR = """
+SELECT last_error FROM {schema}.inbox WHERE message_id = %(id)s AND consumer = %(consumer)s
+"""
+
 _HOLD_LEASES = """
 SELECT message_id, lease IS NOT DISTINCT FROM %(lease)s FROM {schema}.inbox
 WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s
@@ -298,6 +302,7 @@ class Statements:
     hold_claimed: str = _HOLD_CLAIMED
     lease_all: str = _LEASE_ALL
     renew: str = _RENEW
+    last_error: str = _LAST_ERROR
     revoke: str = _REVOKE
     clear: str = _CLEAR
     retry_parked: str = _RETRY_PARKED

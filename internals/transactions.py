@@ -78,6 +78,11 @@ class OpenTransaction:
             self._opened = self._database.open()
         return self._opened.unit
 
+    def prove(self) -> None:
+        """Raise what the server has ended the connection for, if it was begun and that happened."""
+        if self._opened is not None:
+            self._opened.unit.prove()
+
     def commit(self) -> None:
         """Commit and give the connection back; harmless if nothing was begun."""
         if self._opened is None:

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, scoped_session
 from internals.after_commit import call_after_commit
 from internals.driver import begin, control, is_idle
 from internals.failures import is_lost, is_stale
+from internals.local_settings import Watching
 from internals.lock_waits import as_before, shorter
 from saga.errors import NoTransaction
 
@@ -60,11 +61,21 @@ class UnitOfWork(Protocol):
         and the transaction is good for nothing then.
         """
 
+    def prove(self) -> None:
+        """Raise what the server has ended the connection for, if it has."""
+
+    def expect_settings(self) -> None:
+        """The handler may change settings of the transaction in ways that nobody sees."""
+
+    @property
+    def altered(self) -> bool:
+        """Whether a handler has changed settings that the next one must not have."""
+
     def on_commit(self, call: Callable[[], None]) -> None:
         """Call this after the commit.  It is a hint and may be lost: only doorbells use it."""
 
 
-class SqlAlchemyUnitOfWork:
+class SqlAlchemyUnitOfWork(Watching):
     """A transaction on a SQLAlchemy connection, the framework's own or a caller's."""
 
     def __init__(self, connection: Connection) -> None:
@@ -85,6 +96,8 @@ class SqlAlchemyUnitOfWork:
             # multixact each.
             self._control(b"RELEASE SAVEPOINT saga_handler")
             self._kept = False
+        if self._settings is not None and not self._handling:
+            self._settings.put_back()
         # The driver's own cursor: the same transaction, without the cost of a result proxy.
         cursor = self._driver.cursor()
         try:
@@ -130,6 +143,8 @@ class SqlAlchemyUnitOfWork:
     def handling(self, *, careful: bool = True) -> Iterator[bool]:
         if careful:
             self._set_savepoint()
+        settings = self._watched(self._driver)
+        settings.begin()
         self._handling = True
         connection: Any = self.connection
         info = connection.info  # cannot be asked for once the connection is lost
@@ -148,11 +163,19 @@ class SqlAlchemyUnitOfWork:
                     "around what may fail"
                 )
         except BaseException:
-            if careful:
+            if careful and not self._driver.closed:
                 self._control(b"ROLLBACK TO SAVEPOINT saga_handler")
             raise
         finally:
+            settings.end()
             self._handling = False
+
+    def prove(self) -> None:
+        if self._driver.pgconn.transaction_status != TransactionStatus.INERROR:
+            self.run("SELECT 1", {})
+
+    def expect_settings(self) -> None:
+        self._watched(self._driver).expect()
 
     def _set_savepoint(self) -> None:
         # Of many handlers in a row, each takes over from the last: one round trip a handler.

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar, Token
+from threading import RLock
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -44,7 +45,8 @@ class Work:
     """One run of one handler, inside the transaction that settles its delivery.
 
     Whatever is written with `connection` or `session` and whatever is sent commits together
-    with the delivery, or not at all.  The handler never commits.
+    with the delivery, or not at all.  The handler never commits.  When it ends, its work is closed:
+    from then on all that writes or sends raises `NoTransaction`.
     """
 
     def __init__(
@@ -67,6 +69,9 @@ class Work:
         self._counts: Counter[str] = Counter()
         self._session: Session | None = None
         self._entered: Token[Work | None] | None = None
+        self._closed = False
+        #: Held while the transaction is used, so that none of it is under way when the handler ends.
+        self._using = RLock()
         #: Whether the handler may have written anything.
         self.touched = False
 
@@ -77,13 +82,18 @@ class Work:
         Raises `NoTransaction` in a handler that acts outside the database, until it is done with
         that and says `begin()`.
         """
+        return self._open.connection
+
+    @property
+    def _open(self) -> UnitOfWork:
+        self._refuse_if_closed()
         if self._unit is None:
             raise NoTransaction(
                 f"the handler of {self.message.kind} is external, so no transaction is open while "
                 "it calls out; call work.begin() after the call, then write"
             )
         self.touched = True
-        return self._unit.connection
+        return self._unit
 
     def writes_with(self, connection: object) -> bool:
         """Whether this is the connection that is in this transaction."""
@@ -92,11 +102,14 @@ class Work:
     @property
     def session(self) -> Session:
         """An ORM session on that connection; flushed when the handler returns."""
+        self._refuse_if_closed()
         if self._session is None:
             connection = self.connection
             if not isinstance(connection, Connection):
                 raise TypeError("work.session needs SQLAlchemy; this transaction is not its own")
-            self._session = Session(connection, join_transaction_mode="create_savepoint")
+            self._session = Session(
+                connection, join_transaction_mode="create_savepoint", close_resets_only=False
+            )
         return self._session
 
     def execute(self, statement: str, parameters: Mapping[str, object] | None = None) -> list[Row]:
@@ -109,18 +122,19 @@ class Work:
         Returns the rows, if it has any.  Raises what the driver raises, and `NoTransaction` as
         `connection` does.
         """
-        _ = self.connection
-        assert self._unit is not None
-        return list(self._unit.run(statement, parameters or {}))
+        with self._using:
+            return list(self._open.run(statement, parameters or {}))
 
     def begin(self) -> None:
         """Open the transaction, in a handler that acts outside the database: call out first.
 
         What is written from here on commits together with the delivery and what is sent.
         """
-        if self._unit is None:
-            assert self._begin is not None
-            self._unit = self._begin()
+        with self._using:
+            self._refuse_if_closed()
+            if self._unit is None:
+                assert self._begin is not None
+                self._unit = self._begin()
 
     @property
     def message_id(self) -> UUID:
@@ -195,10 +209,35 @@ class Work:
     ) -> None:
         if self._entered is not None:
             _handling.reset(self._entered)
-        if self._session is not None:
-            self._session.close()
+        self._close()
+
+    def _close(self) -> None:
+        """Let nobody use it any more: a thread of the handler's, or who has kept it.
+
+        The transaction goes on with other deliveries, and the connection with other transactions.
+        A statement that is under way is waited for: it began while the handler ran.
+        """
+        with self._using:
+            self._closed = True
+            self._unit = self._begin = None
+            if self._session is not None:
+                self._session.close()
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise NoTransaction(
+                f"the handler of {self.message.kind} has ended, and its work with it; do all of it "
+                "before the handler returns, and wait there for threads that take part in it"
+            )
 
     def _add(
+        self, message: Message, category: Category, recipient: str | None, element: str | None
+    ) -> None:
+        with self._using:
+            self._refuse_if_closed()
+            self._send(message, category, recipient, element)
+
+    def _send(
         self, message: Message, category: Category, recipient: str | None, element: str | None
     ) -> None:
         if type(message) not in self._emits:

@@ -19,9 +19,9 @@ class Retry:
     cap: timedelta = timedelta(minutes=5)
     #: Exceptions after which it is given up at once: classes, or their names, module and all.
     #: A subclass counts; of `never` and `always`, the class that is nearer to the exception wins.
-    never: tuple[type[Exception] | str, ...] = ()
+    never: tuple[type[BaseException] | str, ...] = ()
     #: Exceptions after which it is tried again however often it was: a partner's rate limit.
-    always: tuple[type[Exception] | str, ...] = ()
+    always: tuple[type[BaseException] | str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.attempts, int) or self.attempts < 1:
@@ -50,7 +50,9 @@ class Retry:
         always = tuple(dict.fromkeys((*step.always, *(n for n in self.always if n not in never))))
         return replace(step, never=never, always=always)
 
-    def delay(self, attempt: int, jitter: float, error: Exception | None = None) -> float | None:
+    def delay(
+        self, attempt: int, jitter: float, error: BaseException | None = None
+    ) -> float | None:
         """Return the seconds to wait after run number `attempt` failed, or None to give up.
 
         `jitter` is drawn by the caller from [0, 1): full jitter, so that what failed together
@@ -69,7 +71,7 @@ def _names(field: str, classes: object) -> tuple[str, ...]:
         raise DefinitionError(f"Retry: {field} must be a tuple of exception classes or their names")
     for each in classes:
         if not isinstance(each, str) and not (
-            isinstance(each, type) and issubclass(each, Exception)
+            isinstance(each, type) and issubclass(each, BaseException)
         ):
             raise DefinitionError(
                 f"Retry: {field} takes exception classes or their names, not {each!r}"

@@ -5,14 +5,15 @@ claim and the sends commit together.
 """
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from django.db import connections, transaction
 from django.db.transaction import TransactionManagementError
 
 from boundary.django.joining import joined
+from boundary.django.reading_only import reading_only
 from boundary.django.unit_of_work import DjangoUnitOfWork
 from internals.bounds import Bounds
 from saga.errors import NoTransaction
@@ -26,11 +27,16 @@ class DjangoDatabase:
     Args:
         alias: As in ``DATABASES``.
         bounds: Of each transaction that is opened; none if not given.
+        guarded: The aliases on which an external handler may not write before `begin()`; this one
+            if not given.
     """
 
-    def __init__(self, alias: str, bounds: Bounds | None = None) -> None:
+    def __init__(
+        self, alias: str, bounds: Bounds | None = None, guarded: Sequence[str] = ()
+    ) -> None:
         self.alias = alias
         self.bounds = bounds
+        self._guarded = guarded or (alias,)
         self._here = threading.local()
 
     def open(self) -> "_OpenedAtomic":
@@ -47,6 +53,10 @@ class DjangoDatabase:
                 "boundary.django.testing"
             )
         return _OpenedAtomic(self, nested=inside)
+
+    def outside(self) -> AbstractContextManager[Callable[[], None]]:
+        """Within this the thread's connections to the framework's databases only read."""
+        return reading_only(self._guarded)
 
     def joined(self, handle: Any) -> DjangoUnitOfWork:
         """Return the caller's `atomic()` on this database; the handle is an alias or None."""
@@ -145,7 +155,8 @@ class _OpenedAtomic:
             self._give_back()
 
     def _give_back(self) -> None:
-        if (self.unit.lost or self.unit.stale) and not self._connection.in_atomic_block:
+        done = not self._connection.in_atomic_block
+        if done and (self.unit.lost or self.unit.stale or self.unit.spoilt):
             # Others of this process may be lost too: Django finds out when it next uses them.
             if self._connection.connection is not None:
                 self._connection.connection.close()  # or a pool would give it out again

@@ -35,9 +35,10 @@ class ProjectRuntime(Runtime):
         sagas, contexts = collect()
         alias = database_alias()
         bounds = Bounds(settings.frozen_after)
-        self.django = DjangoDatabase(alias, bounds)
         own = own_aliases(contexts)
-        self._own = {name: DjangoDatabase(name, bounds) for name in own}
+        ours = (alias, *own)
+        self.django = DjangoDatabase(alias, bounds, ours)
+        self._own = {name: DjangoDatabase(name, bounds, ours) for name in own}
         super().__init__(
             sagas=sagas,
             contexts=contexts,

@@ -1,7 +1,8 @@
 """Testing: run what is due in a test's own transaction, in process, in the same order each time.
 
 In a `TestCase` nothing is ever committed, so no worker would see anything.  Here the hops become
-savepoints of the test's transaction instead; with a `TransactionTestCase` they are transactions.
+savepoints of the test's transaction instead; with a `TransactionTestCase` they are transactions, and
+the `flush` at its end removes what they left (see `boundary.django.emptying`).
 
     order = place("teapot")
     run_due()

@@ -4,10 +4,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+from django.conf import settings
 from django.db import DatabaseError, transaction
 from django.db.transaction import TransactionManagementError
+from psycopg.pq import TransactionStatus
+from psycopg.types.datetime import TimestamptzBinaryLoader, TimestamptzLoader
 
 from internals.failures import is_stale
+from internals.local_settings import Watching
 from internals.lock_waits import as_before, shorter
 from internals.unit_of_work import Row
 from saga.errors import NoTransaction
@@ -16,7 +20,7 @@ from saga.errors import NoTransaction
 _ENDINGS = ("commit", "rollback", "set_autocommit", "close")
 
 
-class DjangoUnitOfWork:
+class DjangoUnitOfWork(Watching):
     """The transaction that a Django connection is in.
 
     Args:
@@ -27,6 +31,7 @@ class DjangoUnitOfWork:
         self.connection = connection
         #: Whether the connection is good for nothing, though it lives.
         self.stale = False
+        self._handling = False
 
     @property
     def lost(self) -> bool:
@@ -34,10 +39,16 @@ class DjangoUnitOfWork:
         return driver is None or driver.closed
 
     def run(self, statement: str, parameters: Mapping[str, object]) -> Sequence[Row]:
+        if self._settings is not None and not self._handling:
+            self._settings.put_back()
         # Django's own cursor: it refuses a transaction that is broken, and what an application
         # has put around its queries (logging, counting in tests) sees these too.
         try:
             with self.connection.cursor() as cursor:
+                if not settings.USE_TZ:
+                    # Django would take the time zone off, and leave times that cannot be compared.
+                    for loader in (TimestamptzLoader, TimestamptzBinaryLoader):
+                        cursor.adapters.register_loader("timestamptz", loader)
                 cursor.execute(statement, parameters)
                 return cursor.fetchall() if cursor.description else ()
         except DatabaseError as error:
@@ -62,7 +73,10 @@ class DjangoUnitOfWork:
     @contextmanager
     def handling(self, *, careful: bool = True) -> Iterator[bool]:
         with self.savepoint():
+            watched = self._watched(self.connection.connection)
             self._forbid_ending()
+            watched.begin()
+            self._handling = True
             try:
                 yield True
                 if self.connection.needs_rollback:
@@ -73,7 +87,19 @@ class DjangoUnitOfWork:
                         "set_rollback(); put transaction.atomic() around what may fail"
                     )
             finally:
+                watched.end()
+                self._handling = False
                 self._allow_ending()
+
+    def prove(self) -> None:
+        # Past Django's cursor: an application's logging and counting need not see it.
+        driver = self.connection.connection
+        if driver.info.transaction_status != TransactionStatus.INERROR:
+            with self.connection.wrap_database_errors:
+                driver.execute("SELECT 1")
+
+    def expect_settings(self) -> None:
+        self._watched(self.connection.connection).expect()
 
     def on_commit(self, call: Callable[[], None]) -> None:
         transaction.on_commit(call, using=self.connection.alias, robust=True)

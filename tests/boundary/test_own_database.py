@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from dramatiq.middleware import Interrupt
 from mill import FORWARDED, FORWARDING, Grind, Mill, Sown, act_nothing, bread
 from psycopg import OperationalError
 from psycopg.errors import LockNotAvailable
@@ -28,7 +29,7 @@ IN_TIME = bread(timeout=timedelta(hours=1))
 HOURLY = Retry(attempts=9, backoff=timedelta(hours=1))
 
 
-class Gone(BaseException):
+class Gone(Interrupt):
     """The worker is gone: no `except Exception` sees it."""
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from dramatiq.middleware import Interrupt
 
 from internals import Context, Work
 from internals.context_consumer import SUSPECT_STARTS
@@ -17,7 +18,7 @@ class Dial(Command, kind="phone.dial"):
     n: int = 0
 
 
-class Gone(BaseException):
+class Gone(Interrupt):
     """The worker is gone: no `except Exception` sees it."""
 
 

@@ -1,7 +1,8 @@
 """Work: what a handler is given, inside the transaction that settles its delivery."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -13,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from internals import Context, Work
 from internals.hop import drain
 from internals.unit_of_work import SqlAlchemyUnitOfWork
-from saga import Command, Done, Event, Retry, UndeclaredEmission
+from saga import Command, Done, Event, NoTransaction, Retry, UndeclaredEmission
 
 
 class Hang(Command, kind="gallery.hang"):
@@ -345,3 +346,113 @@ class TestIds:
         store.send(message)
         store.drain(gallery(lambda _, work: seen.append((work.idempotency_key, work.undoes))))
         assert seen == [(f"gallery:{intent}", "bank:1")]
+
+
+def _execute(work: Work) -> None:
+    work.execute("INSERT INTO effect VALUES (9)")
+
+
+def _connection(work: Work) -> None:
+    work.connection.execute(text("INSERT INTO effect VALUES (9)"))
+
+
+def _session(work: Work) -> None:
+    work.session.add(Effect(n=9))
+
+
+#: What a handler can do with its work that writes or sends.
+USES: dict[str, Callable[[Work], object]] = {
+    "execute": _execute,
+    "connection": _connection,
+    "session": _session,
+    "begin": Work.begin,
+    "publish": lambda work: work.publish(Hung()),
+    "send": lambda work: work.send(Hang()),
+}
+
+
+class TestClosed:
+    """When its handler has ended a work writes and sends no more: the transaction is others'."""
+
+    @pytest.mark.parametrize("use", USES)
+    @pytest.mark.parametrize("ended", ["returned", "raised", "external", "external that began"])
+    def test_it_is_refused_from_a_stored_reference(
+        self, store: Any, command: Any, use: str, ended: str
+    ) -> None:
+        works: list[Work] = []
+        refused: list[BaseException] = []
+
+        def handle(message: Hang, work: Work) -> None:
+            if works:  # the next delivery's handler, in the same transaction
+                with pytest.raises(NoTransaction, match="has ended, and its work with it") as info:
+                    USES[use](works[0])
+                refused.append(info.value)
+                return
+            works.append(work)
+            if "began" in ended:
+                work.begin()
+            if ended == "raised":
+                raise ValueError("no nail")
+
+        external = ended.startswith("external")
+        context = gallery(handle, external=external, emits=(Hung, Hang), retry=Retry(attempts=1))
+        store.send(command(Hang(n=1)), command(Hang(n=2)))
+        store.drain(context)
+        assert len(refused) == 1
+        with pytest.raises(NoTransaction, match=r"gallery\.hang has ended"):  # and after the commit
+            USES[use](works[0])
+        assert store.effects() == []
+        assert store.sent(Hung.kind) == []
+        assert len(store.deliveries("gallery")) == 2
+
+    def test_a_session_that_was_kept_is_closed_for_good(self, store: Any, command: Any) -> None:
+        kept: list[Any] = []
+
+        def handle(message: Hang, work: Work) -> None:
+            if kept:
+                with pytest.raises(Exception, match="permanently closed"):
+                    kept[0].execute(text("INSERT INTO effect VALUES (9)"))
+            kept.append(work.session)
+
+        store.send(command(Hang(n=1)), command(Hang(n=2)))
+        store.drain(gallery(handle, retry=Retry(attempts=1)))
+        assert store.effects() == []
+        assert len(kept) == 2
+
+    def test_a_threads_statement_that_is_under_way_is_in_the_handlers_transaction(
+        self, store: Any, command: Any
+    ) -> None:
+        begun, refused = threading.Event(), threading.Event()
+
+        def write(work: Work) -> None:
+            begun.set()
+            work.execute("INSERT INTO effect SELECT 1 FROM pg_sleep(0.2)")
+            with suppress(NoTransaction):
+                while True:  # until the handler has ended
+                    work.execute("SELECT 1")
+            refused.set()
+
+        def handle(message: Hang, work: Work) -> None:
+            thread = threading.Thread(target=write, args=(work,))
+            threads.append(thread)
+            thread.start()
+            assert begun.wait(20)
+            while not work.touched:
+                begun.wait(0.001)
+
+        threads: list[threading.Thread] = []
+        message = command(Hang(n=1))
+        store.send(message)
+        store.drain(gallery(handle))
+        threads[0].join(30)
+        assert refused.is_set()
+        assert store.delivery(message)["state"] == "done"
+        assert store.effects() == [1]
+
+    def test_what_is_kept_is_read_all_the_same(self, store: Any, command: Any) -> None:
+        works: list[Work] = []
+        message = command(Hang(n=1))
+        store.send(message)
+        store.drain(gallery(lambda _, work: works.append(work)))
+        assert works[0].message_id == message.id
+        assert works[0].idempotency_key

@@ -2,6 +2,7 @@
 
 from tests.mutants.plant import Plant
 from tests.mutants.planted.acting import ACTS
+from tests.mutants.planted.blaming import BLAMES
 from tests.mutants.planted.bridging import BRIDGES
 from tests.mutants.planted.causal import CAUSAL
 from tests.mutants.planted.claiming import CLAIMS
@@ -19,6 +20,7 @@ PLANTS: tuple[Plant, ...] = (
     *SENDS,
     *HANDLERS,
     *LEASES,
+    *BLAMES,
     *RELAY,
     *SAGAS,
     *ACTS,

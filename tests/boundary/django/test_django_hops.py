@@ -400,3 +400,68 @@ def test_what_a_host_calls_waits_for_a_while_and_leaves_its_block_usable(
         assert unit.run("SELECT current_setting('lock_timeout')", {}) == [("0",)]
     outside("SELECT pg_advisory_unlock(77)")
     assert [entry.text for entry in Entry.objects.all()] == ["before"]
+
+
+def test_a_foreign_key_that_the_commit_finds_broken_is_its_handlers_failure(
+    trick, outside: Query
+) -> None:
+    """Django's foreign keys are checked at the commit."""
+    from django.db import transaction
+    from ledger.sagas import KEEP, Text
+
+    from boundary.django import runtime, start_many
+
+    def break_it(work: Any) -> None:
+        work.execute(
+            "INSERT INTO auth_permission (name, content_type_id, codename) VALUES ('a', -1, 'a')"
+        )
+
+    trick("broken", break_it)
+    with transaction.atomic():
+        texts = ["good 0", "good 1", "broken", "good 2", "good 3"]
+        start_many(KEEP, [Text(text=text) for text in texts])
+    runtime().answer("ledger")
+    found = outside(
+        "SELECT o.payload ->> 'text', i.state, i.attempts, i.last_error FROM saga.inbox AS i "
+        "JOIN saga.outbox AS o ON o.id = i.message_id WHERE o.kind = 'ledger.write'"
+    )
+    by_text = {text: rest for text, *rest in found}
+    state, attempts, error = by_text.pop("broken")
+    assert (state, attempts) == ("pending", 1)
+    assert "violates foreign key constraint" in error
+    assert {tuple(rest) for rest in by_text.values()} == {("done", 0, None)}
+    entries = [text for (text,) in outside("SELECT text FROM ledger_entry ORDER BY id")]
+    assert sorted(entries) == [f"good {n}" for n in range(4)]
+
+
+def test_what_one_sets_for_its_transaction_is_not_the_next_ones(trick, outside: Query) -> None:
+    from django.db import connection, transaction
+    from ledger.sagas import KEEP, Text
+
+    from boundary.django import runtime, start_many
+
+    seen: list[Any] = []
+
+    def tenant() -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT nullif(current_setting('app.tenant', true), '')")
+            return cursor.fetchone()[0]
+
+    def locally(_: Any) -> None:
+        seen.append(tenant())
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('app.tenant', %s, true)", ["acme"])
+
+    def for_good(_: Any) -> None:
+        seen.append(tenant())
+        with connection.cursor() as cursor:
+            cursor.execute("SET app.tenant = 'acme'")
+
+    for n in range(6):
+        trick(f"n{n}", locally if n % 2 else for_good)
+    with transaction.atomic():
+        start_many(KEEP, [Text(text=f"n{n}") for n in range(6)])
+    runtime().answer("ledger")
+    assert seen == [None] * 6
+    assert tenant() is None
+    assert outside("SELECT count(*) FROM ledger_entry") == [(6,)]

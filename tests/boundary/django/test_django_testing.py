@@ -192,3 +192,85 @@ def test_in_a_transaction_test_case_hops_commit(outside: Query) -> None:
         start(KEEP, Text(text="one"))
     run_due()
     assert outside("SELECT status FROM saga.saga") == [("completed",)]
+
+
+@pytest.fixture
+def in_transaction_test_cases(outside: Query) -> Callable[..., None]:
+    """Run functions as tests of Django's `TransactionTestCase`, one after the other."""
+    from django.test import TransactionTestCase
+
+    def run(*tests: Callable[[], None]) -> None:
+        for each in tests:
+
+            class OfTheHost(TransactionTestCase):
+                def test_it(self, each: Callable[[], None] = each) -> None:
+                    each()
+
+            result = unittest.TestResult()
+            unittest.TestSuite([OfTheHost("test_it")]).run(result)
+            assert (result.testsRun, result.errors, result.failures) == (1, [], [])
+
+    return run
+
+
+def test_a_transaction_test_case_leaves_no_saga_to_the_next(
+    in_transaction_test_cases, outside: Query
+) -> None:
+    def test() -> None:
+        from django.db import transaction
+        from ledger.sagas import KEEP, Text
+        from ledger.words import Noted
+
+        from boundary.django import publish, start
+        from boundary.django.testing import run_due
+
+        with transaction.atomic():
+            id = start(KEEP, Text(text="the same order"))
+            publish(Noted(text="the same word"))
+        assert status(id) == "running"
+        assert run_due() > 0
+        assert status(id) == "completed"
+        assert len(entries()) == 2
+
+    in_transaction_test_cases(test, test)
+    for table in ("saga", "outbox", "inbox", "settling", "audit"):
+        assert outside(f"SELECT count(*) FROM saga.{table}") == [(0,)]
+    assert outside("SELECT count(*) > 0 FROM saga.subscription") == [(True,)]
+
+
+def test_flush_empties_the_audit_too_and_it_is_append_only_again(outside: Query) -> None:
+    import psycopg
+    from django.core.management import call_command
+    from django.db import transaction
+    from ledger.sagas import KEEP, Text
+
+    from boundary.django import runtime, start
+
+    with transaction.atomic():
+        id = start(KEEP, Text(text="one"))
+    with transaction.atomic():
+        runtime().cancel(None, id, reason="a test", actor="ann")
+    assert outside("SELECT count(*) FROM saga.audit") == [(1,)]
+    call_command("flush", interactive=False, verbosity=0)
+    assert outside("SELECT count(*) FROM saga.audit") == [(0,)]
+    with transaction.atomic():
+        id = start(KEEP, Text(text="one"))
+        runtime().cancel(None, id, reason="a test", actor="ann")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
+        outside("DELETE FROM saga.audit")
+
+
+def test_a_flush_that_is_not_confirmed_removes_nothing(
+    outside: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.core.management import call_command
+    from django.db import transaction
+    from ledger.sagas import KEEP, Text
+
+    from boundary.django import start
+
+    with transaction.atomic():
+        start(KEEP, Text(text="one"))
+    monkeypatch.setattr("builtins.input", lambda _: "no")
+    call_command("flush", verbosity=0)
+    assert outside("SELECT count(*) FROM saga.saga") == [(1,)]

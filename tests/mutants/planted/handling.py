@@ -27,7 +27,7 @@ HANDLERS = (
         "conflict-alone-is-counted",
         "a delivery that loses against another transaction uses up its attempts",
         _CONSUMER,
-        "        elif is_server_trouble(error):\n",
+        "        elif is_server_trouble(error) and not is_too_slow(error):\n",
         "        elif is_server_trouble(error) and delivery.attempts:\n",
         f"{_HOP}::TestConflicts"
         "::test_one_that_gives_way_alone_is_run_again_and_no_failure_is_counted",

@@ -91,7 +91,7 @@ LEASES = (
         "stop-is-a-failure",
         "a deploy counts the calls that it cuts as failed, and parks them",
         "internals/leased.py",
-        "        elif not isinstance(error, Exception):\n"
+        "        elif is_interrupt(error):\n"
         "            raise  # the worker is told to stop: the lease runs out\n",
         "",
         f"{_LEASED}::TestExternal"
