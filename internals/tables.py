@@ -87,7 +87,7 @@ outbox = Table(
         postgresql_using="brin",
         postgresql_with={"autosummarize": "on"},
     ),
-    comment="Every message ever sent: the event log; of a row nothing changes but its repeats, and that it is given up",
+    comment="Every message ever sent: the event log; of a row nothing changes but its repeats",
 )
 
 inbox = Table(

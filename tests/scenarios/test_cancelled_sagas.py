@@ -35,7 +35,7 @@ def test_a_cancelled_saga_turns_back_when_the_step_in_flight_is_known(clinic: An
     ]
     (other,) = clinic.visit(VISIT, 2)
     clinic.wait_until(lambda: clinic.status(other) == "completed", "another visit")
-    assert clinic.status(id) == "running"
+    assert clinic.status(id) == "compensating"
     assert clinic.chart(1) == ("admitted",)
 
     clinic.let_go(1, "charge")
