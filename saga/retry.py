@@ -70,8 +70,11 @@ def _names(field: str, classes: object) -> tuple[str, ...]:
     if not isinstance(classes, tuple):
         raise DefinitionError(f"Retry: {field} must be a tuple of exception classes or their names")
     for each in classes:
+        # `SystemExit` of a library is a failure like another; an interrupt is none.
         if not isinstance(each, str) and not (
-            isinstance(each, type) and issubclass(each, BaseException)
+            isinstance(each, type)
+            and issubclass(each, BaseException)
+            and not issubclass(each, KeyboardInterrupt)
         ):
             raise DefinitionError(
                 f"Retry: {field} takes exception classes or their names, not {each!r}"
