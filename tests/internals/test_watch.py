@@ -180,6 +180,17 @@ class TestLimit:
         assert (store.effects(), runs) == ([7], [7, 7])
         assert store.delivery(sent)["attempts"] == 1
 
+    def test_one_that_swallows_its_end_has_failed(
+        self, store: Any, command: Any, watch: Watch, note: Any, released: Any
+    ) -> None:
+        def handle(message: Dig, work: Work) -> None:
+            note(work, message.n)
+            swallow_and_return(work, released)
+
+        store.send(sent := command(Dig(n=1)))
+        store.drain_with(mine(handle, retry=Retry(attempts=1)), watch=watch)
+        assert (store.delivery(sent)["state"], store.effects()) == ("parked", [])
+
     def test_the_policy_is_asked_and_later_runs_are_in_no_batch(
         self, store: Any, command: Any, watch: Watch, note: Any, released: Any
     ) -> None:

@@ -102,4 +102,48 @@ HANDLERS = (
         "        if message.saga is None:\n            self.messages.append(self._reply(message, Ref",
         f"{_HOP}::TestAnswers::test_a_rejection_undoes_the_handler_and_tells_the_saga",
     ),
+    Plant(
+        "own-fault-is-free",
+        "a handler whose statement always fails is run again for ever, and never parked",
+        "internals/failures.py",
+        "return is_transient(error) and not is_of_its_statement(error)",
+        "return is_transient(error)",
+        "tests/internals/test_giving_way.py::TestOwnFault"
+        "::test_what_a_statement_brings_upon_itself_is_counted",
+    ),
+    Plant(
+        "gives-way-for-ever",
+        "a saga whose command finds no room is running for ever",
+        "internals/batch.py",
+        "        if is_over(yields, error, self.yields):\n",
+        "        if is_over(0, error, self.yields):\n",
+        "tests/internals/test_giving_way.py::TestTrouble"
+        "::test_it_ends_with_the_database_s_own_words",
+    ),
+    Plant(
+        "refused-saga-is-left",
+        "what the database refuses of one saga is tried for ever, and nobody is told",
+        _ORCHESTRATOR,
+        "folding.batch.park(each, describe(error), attempts=each.attempts + 1)",
+        "folding.batch.leave(each, describe(error))",
+        "tests/boundary/test_refused_sagas.py"
+        "::test_its_delivery_is_parked_with_the_database_s_words_and_the_others_go_on",
+    ),
+    Plant(
+        "batch-waits-for-its-slowest",
+        "one slow handler holds up everybody of its batch until their steps time out",
+        _CONSUMER,
+        "        return self._watch.batch_limit, True\n",
+        "        return limit, False\n",
+        "tests/internals/test_watch.py::TestBatch"
+        "::test_a_slow_handler_within_its_limit_is_run_again_alone_and_not_counted",
+    ),
+    Plant(
+        "too-late-is-done",
+        "a handler that swallows its end commits after others were told that it had failed",
+        "internals/watch.py",
+        "        if run.late:\n            _close(run)\n            raise TookTooLong(run.limit)\n",
+        "        if run.late:\n            return\n",
+        "tests/internals/test_watch.py::TestLimit::test_one_that_swallows_its_end_has_failed",
+    ),
 )
