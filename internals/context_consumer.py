@@ -17,7 +17,7 @@ from internals.database import Database
 from internals.failures import is_passing, is_server_trouble
 from internals.giving_way import YIELDS
 from internals.heartbeat import Heartbeat, Held
-from internals.inbox import SUSPECT_RINGS, Delivery, Inbox
+from internals.inbox import SUSPECT_RINGS, UNSETTLED, Delivery, Inbox
 from internals.leased import Leased, LeasedRunner, seconds_of
 from internals.left import UNHANDLED, UNREADABLE, Left
 from internals.outbox import Outbox
@@ -307,7 +307,8 @@ class ContextConsumer:
             limit = max(limit, self._suspect_starts)
         if delivery.attempts >= limit:
             error = f"its worker died, or its lease ended, in each of {limit} attempts"
-            if (known := self._inbox.last_error(unit, delivery.message.id)) is not None:
+            known = self._inbox.last_error(unit, delivery.message.id)
+            if known is not None and known != UNSETTLED:
                 error = f"its worker died, or its lease ended, in the last of {limit} attempts; "
                 error += f"before that: {known}"
             batch.park(delivery, error, attempts=delivery.attempts, external=handler.external)

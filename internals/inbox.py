@@ -23,6 +23,9 @@ DELIVERY_COLUMNS = 20
 #: it.  It is then started alone, and each start is counted before it is run.
 SUSPECT_RINGS = 3
 
+#: What a delivery is said to have failed with whose lease ended before it was settled.
+UNSETTLED = f"its worker died, or it {OVERRAN}"
+
 #: Longest error text that is kept with a delivery.
 _MAX_ERROR = 2000
 
@@ -182,7 +185,7 @@ class Inbox:
                 "lease": lease,
                 "seconds": seconds,
                 "external": external,
-                "unsettled": f"its worker died, or it {OVERRAN}",
+                "unsettled": UNSETTLED,
             },
         )
 

@@ -24,7 +24,8 @@ UPDATE {schema}.inbox
 SET lease = %(lease)s, attempts = attempts + 1,
     claimed_at = now(), ready_at = due_at,
     -- Nobody has settled it since it was leased before.
-    last_error = CASE WHEN lease IS NULL THEN last_error ELSE %(unsettled)s END,
+    last_error = CASE WHEN lease IS NULL THEN last_error
+        ELSE coalesce(last_error, %(unsettled)s) END,
     started_at = CASE WHEN %(external)s THEN clock_timestamp() ELSE started_at END,
     due_at = clock_timestamp() + ends.after, ring_at = clock_timestamp() + ends.after
 FROM (SELECT %(seconds)s * (1 + random() / 2) * interval '1 second' AS after) AS ends

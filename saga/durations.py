@@ -9,14 +9,14 @@ LONGEST = timedelta(days=365_250)
 
 
 def check_duration(duration: object, of: str) -> None:
-    """Raise `DefinitionError` for what is not longer than nothing, up to a thousand years.
+    """Raise `DefinitionError` for what is no positive timedelta of a thousand years at most.
 
     Args:
         duration: What is declared.
         of: What it is declared for, to begin a sentence with.
     """
     if not isinstance(duration, timedelta) or duration <= timedelta(0):
-        raise DefinitionError(f"{of} must be a timedelta that is longer than nothing")
+        raise DefinitionError(f"{of} must be a positive timedelta")
     check_not_too_long(duration, of)
 
 

@@ -241,7 +241,9 @@ class TestLimit:
 
     @pytest.mark.parametrize("limit", [timedelta(0), timedelta(seconds=-1), 5, "1 s"])
     def test_a_limit_that_cannot_be_is_refused(self, limit: Any) -> None:
-        with pytest.raises(DefinitionError, match="limit of 'refused' must be a timedelta above"):
+        with pytest.raises(
+            DefinitionError, match="limit of 'refused' must be a positive timedelta"
+        ):
             mine(refused, limit=limit)
 
     def test_where_it_hangs_is_told_without_what_it_handles(

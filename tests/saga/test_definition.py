@@ -197,7 +197,7 @@ def test_a_wait_cannot_end_and_be_rejected_by_the_same() -> None:
 
 @pytest.mark.parametrize("wrong", [5, timedelta(0), timedelta(seconds=-1)])
 def test_a_timeout_is_longer_than_nothing(wrong: Any) -> None:
-    text = "a timeout or deadline must be a timedelta that is longer than nothing"
+    text = "a timeout or deadline must be a positive timedelta"
     assert error_of(lambda: Wait("sign", until=Ordered, timeout=wrong)) == f"'sign': {text}"
     assert error_of(lambda: Step("flight", order, timeout=wrong)) == f"'flight': {text}"
     assert error_of(lambda: saga(step("flight"), deadline=wrong)) == f"'book_trip': {text}"
