@@ -48,7 +48,8 @@ class Hanging:
         lock = threading.Lock()
         lock.acquire()
         self._locks.append(lock)
-        lock.acquire()
+        if not self._over.is_set():
+            lock.acquire()
 
     def set(self) -> None:
         self._over.set()
@@ -69,15 +70,19 @@ def watch() -> Watch:
 
 
 @pytest.fixture
-def run(store: Any, watch: Watch) -> Iterator[Callable[[Context], Any]]:
-    """Let a thread of its own handle what is due; it may never come back."""
+def run(store: Any, watch: Watch, released: Hanging) -> Iterator[Callable[[Context], Any]]:
+    """Let a thread of its own handle what is due; it comes back when it is let go."""
     pool = ThreadPoolExecutor(8)
 
     def drain(context: Context) -> Any:
         return pool.submit(store.drain_with, context, watch=watch)
 
     yield drain
-    pool.shutdown(wait=False, cancel_futures=True)
+    released.set()
+    pool.shutdown(wait=True)
+    for thread in threading.enumerate():
+        if thread.name == "saga-watch-one":
+            thread.join(PATIENCE)
 
 
 def sleep_on(_: Work, released: Hanging) -> None:
@@ -171,7 +176,6 @@ class TestLimit:
         store.send(sent)
         first = run(mine(handle))
         eventually(lambda: store.delivery(sent)["attempts"] == 1, PATIENCE)
-        store.make_due()
         second = run(mine(handle))
         eventually(lambda: store.delivery(sent)["state"] == "done", PATIENCE)
         released.set()
