@@ -22,6 +22,7 @@ KEYS: Mapping[str, str] = {
     "BATCH_LIMIT": "batch_limit",
     "GRACE": "grace",
     "MAX_PAYLOAD": "max_payload",
+    "MAX_DEPTH": "max_depth",
     "SUSPECT_STARTS": "suspect_starts",
     "YIELDS": "yields",
     "COLOCATE": "colocate",
