@@ -101,7 +101,9 @@ class DoorbellBroker(RedisBroker):
             answers = _twice(lambda: self._push(tried))
         except redis.RedisError as error:
             if self._ringing.failed(_SERVER):
-                logger.warning("doorbells cannot be rung: %s", said(error))
+                logger.warning(
+                    "Redis cannot be used (%s); workers find what is due by themselves", said(error)
+                )
             return asked
         self._ringing.worked(_SERVER)
         rung = set()

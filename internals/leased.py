@@ -27,7 +27,7 @@ from internals.blame import PROVED_AFTER, is_interrupt, is_refusal, is_too_slow
 from internals.causal_sql import OVERRAN
 from internals.context import Handler
 from internals.database import Database
-from internals.failures import is_server_trouble, is_transient
+from internals.failures import is_server_trouble, is_transient, sqlstate
 from internals.giving_way import YIELDS
 from internals.inbox import Delivery, Inbox
 from internals.lock_waits import KEY_WAIT
@@ -42,6 +42,9 @@ logger = logging.getLogger(__name__)
 
 #: So many of its leases an external handler may take that declares no limit.
 _LEASES = 10
+
+#: The SQLSTATE of a write in a transaction that only reads.
+_READS_ONLY = "25006"
 
 #: Seconds between two tries to settle what could not be done; it doubles up to the second.
 _SHORTEST_PAUSE = 0.05
@@ -135,7 +138,8 @@ class LeasedRunner:
             opened.roll_back()
             if is_interrupt(error):
                 raise  # the worker is told to stop: the lease runs out
-            self._note(batch, leased, run, error, no_database=lost or work_of.no_connection(error))
+            no_database = lost or work_of.no_connection(error)
+            self._note(batch, leased, run, error, no_database=no_database or work_of.passes(error))
             return self._settle_failed(opened, leased, batch)
         batch.succeed(leased.delivery, work.sent, took=run.took, note=_overran(leased, run.took))
         return self._settle_returned(opened, leased, batch, run)
@@ -154,7 +158,7 @@ class LeasedRunner:
             self._note_late(batch, leased, run)
         elif isinstance(error, Rejected):
             batch.reject(delivery, error, took=run.took)
-        elif not is_too_slow(error) and (no_database or is_server_trouble(error)):
+        elif no_database and not is_too_slow(error):
             batch.give_way(delivery, error, handler.retry, external=handler.external)
         else:
             batch.note_failed(leased.failed(error, run.took))
@@ -254,6 +258,7 @@ class _Handling:
         self._outside = ExitStack()
         self._lift: Callable[[], None] | None = None
         self._refused: Exception | None = None
+        self._begun = False
 
     def __enter__(self) -> None:
         if self._leased.handler.external:
@@ -274,11 +279,20 @@ class _Handling:
         except Exception as error:  # the pool's trouble, or the server's, and not the handler's
             self._refused = error
             raise
+        self._begun = True
         if self._leased.alone:
             unit.expect_settings()
         # What it writes is all that there is in this transaction, which is rolled back whole.
         self._entered.enter_context(unit.handling(careful=False))
         return unit
+
+    def passes(self, error: BaseException) -> bool:
+        """Whether the database is in trouble that passes.
+
+        That it only reads before the handler begins is no trouble: the handler may not write there.
+        """
+        refused = self._lift is not None and not self._begun and sqlstate(error) == _READS_ONLY
+        return is_server_trouble(error) and not refused
 
     def no_connection(self, error: BaseException) -> bool:
         """Whether an error may be that there was no connection."""

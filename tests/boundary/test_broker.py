@@ -105,7 +105,7 @@ class TestRing:
                 assert broker.waiting(["bakery"]) is None
         (told,) = caplog.records  # once
         assert told.levelname == "WARNING"
-        assert "doorbells cannot be rung: ConnectionError: " in told.message
+        assert "Redis cannot be used (ConnectionError: " in told.message
 
     def test_namespaces_share_nothing(self, make_broker: Any, settings: Settings) -> None:
         one = make_broker()

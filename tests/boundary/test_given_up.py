@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from dramatiq.middleware import Interrupt
 from ferry import ONCE, Port
 
 from internals import Work
@@ -137,7 +138,7 @@ def test_a_call_under_a_lease_may_finish_and_is_undone(port: Port) -> None:
 
 
 def test_one_whose_worker_died_under_a_lease_is_not_started_again(port: Port) -> None:
-    class Gone(BaseException):
+    class Gone(Interrupt):
         """The worker is gone."""
 
     runs: list[int] = []

@@ -54,7 +54,7 @@ def deep(levels: int) -> CloudEvent:
 
 #: What Postgres, or the reader, cannot take; each with a word of the reason.
 POISON = {
-    "long key": (docked(noise(9000), 1), "index row"),
+    "long key": (docked(noise(9000), 1), "ordering key is too long"),
     "NUL": (CloudEvent(docked("N", 1).attributes, b'{"ship": "\\u0000", "berth": 1}'), ""),
     "too deep": (deep(100_000), ""),
     "long id": (docked("L", 1, id="x" * 2000), "more than 1,000 characters"),

@@ -172,7 +172,7 @@ class TestStarting:
         with Session(db.engine) as session, session.begin():
             id = sagas.start(SALE, Sale(number=1), session=session)
             sagas.cancel(id, reason="a mistake", actor="ann", session=session)
-        assert statuses(outside) == ["running"]
+        assert statuses(outside) == ["compensating"]
 
     def test_a_request_that_fails_starts_nothing_and_keeps_no_connection(
         self, app: Flask, outside: Any

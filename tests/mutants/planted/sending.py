@@ -82,7 +82,9 @@ SENDS = (
         "redis-is-needed",
         "while Redis is away each batch of work ends in an error",
         "boundary/broker.py",
-        '                logger.warning("doorbells cannot be rung: %s", said(error))\n',
+        "                logger.warning(\n"
+        '                    "Redis cannot be used (%s); workers find what is due by themselves", said(error)\n'
+        "                )\n",
         "                raise ConnectionError(said(error)) from error\n",
         "tests/boundary/test_broker.py::TestRing"
         "::test_a_redis_that_is_away_is_not_the_caller_s_trouble",
