@@ -203,7 +203,7 @@ def _given_up(state: SagaState[D], name: str, *, no_effect: bool) -> SagaState[D
     """
     if no_effect:
         intent = state.steps[name].generation + 1
-        state = state.with_step(name, intent=intent, doubt=False)
+        state = state.with_step(name, intent=intent, doubt=False, failures=())
     if state.steps[name].doubt:
         return state.with_step(
             name, phase=Phase.IN_DOUBT, position=state.consumed, fault=None, parked=()
@@ -233,7 +233,7 @@ def _anew(
     if no_effect and known.phase is Phase.COMPENSATING:
         state = state.with_step(name, undo_intent=known.generation + 1)
     elif no_effect:
-        state = state.with_step(name, intent=known.generation + 1, doubt=False)
+        state = state.with_step(name, intent=known.generation + 1, doubt=False, failures=())
     if make is CAUSAL:
         course.order_undo(state, name)
         return state

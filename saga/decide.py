@@ -21,9 +21,10 @@ Rules, each a row of the table-driven test:
     have happened a person must say what became of it.
 8.  A deadline that passes makes the outcome unknown.  Taken back unstarted: it did not happen.
     Otherwise the step is in doubt and compensated too; a success that comes late is compensated
-    when it comes, and so is what a late rejection from further down left; any other late
-    rejection is only recorded.  The deadline of the saga turns a stuck one back too, unless it is
-    past its pivot or stuck on its way back.
+    when it comes, and so is what a late rejection from further down left, or a late failure may
+    have left, once each; any other late rejection is only recorded.  Final sagas open again for
+    these only.  The deadline of the saga turns a stuck one back too, unless it is past its pivot
+    or stuck on its way back.
 9.  A cancelled saga turns back at once, stuck or not, unless it is past its pivot: what nobody
     started is taken back, what is being handled is awaited.  A pivot in flight decides.
 10. An outside message that comes before its step waits for it is kept.  A wait takes the first one
