@@ -51,7 +51,10 @@ def act(saga: Saga[D], state: SagaState[D], message: Envelope, course: Course[D]
     match ACTS[message.kind].from_json(message.payload):
         case Cancelled(reason=reason):
             why = state.cancelled or f"{_CANCELLED}{reason}"  # said twice, the first reason stays
-            return replace(state, cancelled=why, rewind_to=None, direction=Direction.BACKWARD)
+            rewinding = state.rewind_to is not None
+            state = replace(state, cancelled=why, rewind_to=None, direction=Direction.BACKWARD)
+            # What waits for its outcome, since it was to be done again, waits for it no longer.
+            return course.give_up(state, overdue=False) if rewinding else state
         case Skipped(step=step):
             return _skip(saga, state, step, course)
         case Replayed(from_step=first, data=data, no_effect=no_effect):

@@ -26,13 +26,15 @@ Rules, each a row of the table-driven test:
     these only.  The deadline of the saga turns a stuck one back too, unless it is past its pivot
     or stuck on its way back.
 9.  A cancelled saga turns back at once, stuck or not, unless it is past its pivot: what nobody
-    started is taken back, what is being handled is awaited.  A pivot in flight decides.
+    started is taken back, what is being handled is awaited.  A pivot in flight decides: its success
+    comes too late to turn back, however late it is, and the saga goes on forward from there.
 10. An outside message that comes before its step waits for it is kept.  A wait takes the first one
     that came of those it takes, whichever kind they are.
 11. A replay lets go on what failed and no more: finished results stay.  No command is ever sent
     under an id of before, but it means what it meant before: it keeps its intent until its effect
     is known to be undone, or the operator says that there was none.  A compensation keeps its own,
-    and says which intent it undoes.
+    and says which intent it undoes.  What is to be done again is not left in doubt by a deadline:
+    the saga is stuck until its outcome is known, or a person says what became of it.
 12. A causal compensation is one order to undo all that the step's commands caused; it is over when
     everything below it is done.
 """

@@ -258,6 +258,12 @@ def _revoked(
         )
     if not known.overdue:
         return state.with_step(step.name, phase=Phase.COMMANDED)
+    if state.rewind_to is not None:
+        return state.with_step(
+            step.name,
+            phase=Phase.COMMANDED,
+            fault="its time is over, its outcome is not known, and it is to be done again after that",
+        )
     if step.pivot:
         return state.with_step(
             step.name,
