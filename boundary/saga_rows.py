@@ -144,8 +144,9 @@ def _step_to_json(step: StepState) -> dict[str, Any]:
             stored[name] = value
     if step.intent != 1:
         stored["intent"] = step.intent
-    if step.parked:
-        stored["parked"] = [str(id) for id in step.parked]
+    for name in ("parked", "failures"):
+        if ids := getattr(step, name):
+            stored[name] = [str(id) for id in ids]
     return stored
 
 
@@ -156,6 +157,7 @@ def _step_from_json(stored: dict[str, Any]) -> StepState:
             **stored,
             "phase": Phase(stored["phase"]),
             "parked": tuple(UUID(id) for id in ([parked] if isinstance(parked, str) else parked)),
+            "failures": tuple(UUID(id) for id in stored.get("failures", [])),
         }
     )
 

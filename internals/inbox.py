@@ -15,6 +15,7 @@ from internals.records import Value, records
 from internals.statements import Statements
 from internals.unit_of_work import Row, UnitOfWork
 from saga.envelope import Category, Envelope
+from saga.messages import Settled
 
 #: Columns of a claim that make up the delivery; a saga's state comes after them.
 DELIVERY_COLUMNS = 20
@@ -225,6 +226,18 @@ class Inbox:
         asked = {"consumer": self.consumer, "id": message_id, "lease": lease}
         held: list[bool] = [ours for (ours,) in unit.run(self.statements.hold_lease, asked)]
         return held[0] if held else None
+
+    def reopen(self, unit: UnitOfWork, message: Envelope) -> bool:
+        """Open a delivery again that was taken back while a call to the outside was under way.
+
+        False if it was not taken back, or nobody gave its command up.
+        """
+        asked = {
+            "consumer": self.consumer,
+            "id": message.id,
+            "tells": Settled.kind in message.awaits,
+        }
+        return bool(unit.run(self.statements.reopen, asked))
 
     def hold_all(
         self, unit: UnitOfWork, message_ids: Sequence[UUID], lease: UUID

@@ -232,6 +232,8 @@ class LeasedRunner:
         try:
             message = leased.delivery.message
             ours = self._inbox.hold(unit, message.id, leased.lease)
+            if ours is None and leased.handler.external and self._inbox.reopen(unit, message):
+                ours = True
             if ours is None or not (ours or batch.has_result):
                 opened.roll_back()
                 why = "has a result by now" if ours is None else "is run elsewhere by now"

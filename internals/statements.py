@@ -39,6 +39,22 @@ WHERE message_id = %(id)s AND consumer = %(consumer)s AND coalesce(state = 'pend
 FOR UPDATE
 """
 
+# A call that was under way though its lease was over, and whose command was given up meanwhile: what
+# became of it is told after all.  What is counted below it has been closed for it before.
+_REOPEN = """
+WITH reopened AS (
+    UPDATE {schema}.inbox AS i SET state = 'pending', done_at = NULL
+    WHERE i.message_id = %(id)s AND i.consumer = %(consumer)s AND i.state = 'revoked'
+      AND i.started_at IS NOT NULL
+      AND EXISTS (SELECT FROM {schema}.outbox AS o WHERE o.id = i.message_id AND o.given_up)
+    RETURNING i.message_id
+), counted AS (
+    UPDATE {schema}.settling AS s SET open = s.open + 1, tells = s.tells OR %(tells)s
+    FROM reopened WHERE s.root_id = reopened.message_id AND s.undo_id IS NULL
+)
+SELECT 1 FROM reopened
+"""
+
 _LAST_ERROR = """
 SELECT last_error FROM {schema}.inbox WHERE message_id = %(id)s AND consumer = %(consumer)s
 """
@@ -299,6 +315,7 @@ class Statements:
     look_given_up: str = _LOOK_GIVEN_UP
     given_up: str = _GIVEN_UP
     hold_lease: str = _HOLD_LEASE
+    reopen: str = _REOPEN
     hold_leases: str = _HOLD_LEASES
     hold_claimed: str = _HOLD_CLAIMED
     lease_all: str = _LEASE_ALL

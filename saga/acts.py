@@ -51,7 +51,10 @@ def act(saga: Saga[D], state: SagaState[D], message: Envelope, course: Course[D]
     match ACTS[message.kind].from_json(message.payload):
         case Cancelled(reason=reason):
             why = state.cancelled or f"{_CANCELLED}{reason}"  # said twice, the first reason stays
-            return replace(state, cancelled=why, rewind_to=None, direction=Direction.BACKWARD)
+            rewinding = state.rewind_to is not None
+            state = replace(state, cancelled=why, rewind_to=None, direction=Direction.BACKWARD)
+            # What waits for its outcome, since it was to be done again, waits for it no longer.
+            return course.give_up(state, overdue=False) if rewinding else state
         case Skipped(step=step):
             return _skip(saga, state, step, course)
         case Replayed(from_step=first, data=data, no_effect=no_effect):
@@ -203,7 +206,7 @@ def _given_up(state: SagaState[D], name: str, *, no_effect: bool) -> SagaState[D
     """
     if no_effect:
         intent = state.steps[name].generation + 1
-        state = state.with_step(name, intent=intent, doubt=False)
+        state = state.with_step(name, intent=intent, doubt=False, failures=())
     if state.steps[name].doubt:
         return state.with_step(
             name, phase=Phase.IN_DOUBT, position=state.consumed, fault=None, parked=()
@@ -233,7 +236,7 @@ def _anew(
     if no_effect and known.phase is Phase.COMPENSATING:
         state = state.with_step(name, undo_intent=known.generation + 1)
     elif no_effect:
-        state = state.with_step(name, intent=known.generation + 1, doubt=False)
+        state = state.with_step(name, intent=known.generation + 1, doubt=False, failures=())
     if make is CAUSAL:
         course.order_undo(state, name)
         return state

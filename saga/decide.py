@@ -21,17 +21,20 @@ Rules, each a row of the table-driven test:
     have happened a person must say what became of it.
 8.  A deadline that passes makes the outcome unknown.  Taken back unstarted: it did not happen.
     Otherwise the step is in doubt and compensated too; a success that comes late is compensated
-    when it comes, and so is what a late rejection from further down left; any other late
-    rejection is only recorded.  The deadline of the saga turns a stuck one back too, unless it is
-    past its pivot or stuck on its way back.
+    when it comes, and so is what a late rejection from further down left, or a late failure may
+    have left, once each; any other late rejection is only recorded.  Final sagas open again for
+    these only.  The deadline of the saga turns a stuck one back too, unless it is past its pivot
+    or stuck on its way back.
 9.  A cancelled saga turns back at once, stuck or not, unless it is past its pivot: what nobody
-    started is taken back, what is being handled is awaited.  A pivot in flight decides.
+    started is taken back, what is being handled is awaited.  A pivot in flight decides: its success
+    comes too late to turn back, however late it is, and the saga goes on forward from there.
 10. An outside message that comes before its step waits for it is kept.  A wait takes the first one
     that came of those it takes, whichever kind they are.
 11. A replay lets go on what failed and no more: finished results stay.  No command is ever sent
     under an id of before, but it means what it meant before: it keeps its intent until its effect
     is known to be undone, or the operator says that there was none.  A compensation keeps its own,
-    and says which intent it undoes.
+    and says which intent it undoes.  What is to be done again is not left in doubt by a deadline:
+    the saga is stuck until its outcome is known, or a person says what became of it.
 12. A causal compensation is one order to undo all that the step's commands caused; it is over when
     everything below it is done.
 """

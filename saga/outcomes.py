@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from typing import TypeVar
+from uuid import UUID
 
 from pydantic import BaseModel
 
@@ -57,6 +58,7 @@ def succeed(
         rejection=None if step.pivot else state.steps[step.name].rejection,
         fault=None,
         parked=(),
+        failures=(),
         doubt=False,
     )
 
@@ -90,20 +92,20 @@ def learn_late(
     known = state.steps[step.name]
     if refusal(step, message) is not None:
         own = message.causation_id == message.root_id
-        if own and known.phase is Phase.IN_DOUBT:
+        if own and known.phase is Phase.IN_DOUBT and not known.failures:
             return state.with_step(
                 step.name, phase=Phase.REJECTED, doubt=False, fault=None, parked=()
             )
         if own or known.phase in STANDING:
             return state.with_step(step.name, doubt=False)
         return _compensate_again(saga, state, step)  # earlier hops committed, perhaps after it
-    if message.kind == Faulted.kind:
-        left = (
-            Faulted.from_json(message.payload).external or message.causation_id != message.root_id
-        )
-        if not left or known.phase in STANDING or step.compensation is None:
+    if message.kind in (Faulted.kind, Revoked.kind):
+        failure = _failure(message)
+        if failure is None or failure in known.failures or step.compensation is None:
             return None
-        return state.with_step(step.name, again=True)  # hops may have committed after it
+        # What it left may have come after the compensation, if that was ordered by now.
+        again = known.again or known.phase not in STANDING
+        return state.with_step(step.name, failures=(*known.failures, failure), again=again)
     if message.kind != step.outcome.kind:
         return None
     if known.phase is Phase.IN_DOUBT:
@@ -112,6 +114,28 @@ def learn_late(
     if known.phase is Phase.COMPENSATING:
         return state.with_step(step.name, doubt=False, again=True)
     return _compensate_again(saga, state, step)
+
+
+def _failure(message: Envelope) -> UUID | None:
+    """Return what tells a failure that may have left something from others; None if it left nothing.
+
+    A delivery further down that is parked twice left the same both times: the hops before it.  A
+    call to the outside may have had its effect in each of its runs.
+    """
+    if message.kind == Revoked.kind:
+        told = Revoked.from_json(message.payload)
+        return message.id if told.revoked and told.started else None
+    if Faulted.from_json(message.payload).external:
+        return message.id
+    return message.causation_id if message.causation_id != message.root_id else None
+
+
+def _with_failure(state: SagaState[D], name: str, message: Envelope) -> SagaState[D]:
+    """Take a failure of the step's command into account, if it may have left something."""
+    known, failure = state.steps[name], _failure(message)
+    if failure is None or failure in known.failures or known.phase not in ORDERED:
+        return state
+    return state.with_step(name, failures=(*known.failures, failure))
 
 
 def _compensate_again(
@@ -175,6 +199,7 @@ def _fault(
 ) -> SagaState[D]:
     fault = Faulted.from_json(message.payload)
     text = fault_text(fault)
+    state = _with_failure(state, step.name, message)
     known = state.steps[step.name]
     forgiving = isinstance(step, Step) and step.on_fault == "compensate"
     if not forgiving or known.phase is Phase.COMPENSATING or pivot_passed(saga, state):
@@ -210,6 +235,7 @@ def _revoked(
     told = Revoked.from_json(message.payload)
     if known.phase not in ORDERED or not (told.revoked or known.phase is Phase.REVOKING):
         return None
+    state = _with_failure(state, step.name, message)
     # This generation or an earlier one.
     acted = told.started or known.doubt
     if told.revoked and acted and step.pivot:
@@ -232,6 +258,12 @@ def _revoked(
         )
     if not known.overdue:
         return state.with_step(step.name, phase=Phase.COMMANDED)
+    if state.rewind_to is not None:
+        return state.with_step(
+            step.name,
+            phase=Phase.COMMANDED,
+            fault="its time is over, its outcome is not known, and it is to be done again after that",
+        )
     if step.pivot:
         return state.with_step(
             step.name,

@@ -51,7 +51,7 @@ TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {
         Status.COMPENSATED,
     ),
     Status.COMPLETED: (),
-    # Only the late success of a step in doubt opens a saga again, to compensate it.
+    # Only what comes late of a step in doubt, and left something, opens a saga again, to undo that.
     Status.COMPENSATED: (Status.COMPENSATING, Status.STUCK),
 }
 
@@ -167,6 +167,9 @@ class StepState:
     overdue: bool = False
     #: Whether it was given up with an outcome unknown; a success that comes late is undone then.
     doubt: bool = False
+    #: Failures that may have left something, and are taken into account: one that is told again
+    #: says nothing new.
+    failures: tuple[UUID, ...] = ()
     #: Whether it turned out to have happened while its compensation was out already.
     again: bool = False
     #: The generation whose command first meant what the step's command means.  All that mean the

@@ -130,6 +130,17 @@ def test_with_the_pivot_in_flight_the_pivot_decides() -> None:
     story.rejected("payment", "poor").expect(Undo(step="flight"))
 
 
+def test_a_pivot_that_was_called_and_succeeds_late_decides_too() -> None:
+    story = begin(FLIGHT, PAYMENT, TICKETS).done("flight").cancelled("ill")
+    stuck = story.revoked("payment", started=True).expect_stuck("a pivot cannot be undone").again()
+    forward = stuck.done("payment").expect(Order(step="tickets"))
+    assert (forward.state.status, forward.state.reason) == ("running", None)
+    forward.again().done("tickets").expect_completed()
+    answer = stuck.consumed[-1]  # it may come after the success as well
+    late = story.done("payment")._hear(answer).expect_nothing()
+    late.done("tickets").expect_completed()
+
+
 def test_after_the_pivot_it_is_refused() -> None:
     story = begin(PAYMENT, TICKETS).done("payment")
     story.expect_refused(CANCEL, "it has passed its pivot, step payment, and only goes forward")

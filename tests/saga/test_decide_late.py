@@ -1,12 +1,14 @@
 """`decide` and what is heard of a step that was given up: its data, and its errors (rule 8)."""
 
+from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from saga import Verdict
+from saga import Parallel, Verdict
 from saga.testing import Story
-from tests.saga.voyage import FLIGHT, HOTEL, MINUTE, Undo, Voyage, begin, step
+from tests.saga.voyage import CAR, FLIGHT, HOTEL, MINUTE, Order, Undo, Voyage, begin, step
 
 
 def if_booked(voyage: Voyage) -> Undo | None:
@@ -98,3 +100,49 @@ def test_what_has_no_compensation_is_not_undone() -> None:
     closed = late.doubtful.done("flight").expect_compensated()
     for how in LEFT_SOMETHING:
         assert verdict(closed._hear(late.fault(**how))) is Verdict.STALE
+
+
+# What is told again, and what was under way
+
+
+@pytest.mark.parametrize("how", LEFT_SOMETHING)
+def test_an_error_that_is_told_again_undoes_nothing_again(how: dict[str, bool]) -> None:
+    fault = LATE.fault(**how)
+    closed = UNDONE._hear(fault).done("hotel").expect_compensated()
+    assert verdict(closed._hear(fault).expect_compensated()) is Verdict.STALE
+
+
+@pytest.mark.parametrize("how", LEFT_SOMETHING)
+def test_also_where_the_step_was_given_up_because_of_it(how: dict[str, bool]) -> None:
+    story = begin(FLIGHT, Parallel(HOTEL, CAR)).done("flight").rejected("car", "no")
+    story = story.faulted("hotel", "boom", **how)
+    fault = story.consumed[-1]
+    if "external" in how:
+        story = story.revoked("hotel", started=True)
+    answer = story.consumed[-1]
+    closed = story.expect(Undo(step="hotel")).done("hotel").done("flight").expect_compensated()
+    for again in (fault, answer):
+        assert verdict(closed._hear(again).expect_compensated()) is Verdict.STALE
+    twice = replace(fault, id=uuid4())  # the same delivery, parked once more
+    if "external" in how:  # its second run may have had its effect after it was undone
+        closed._hear(twice).expect(Undo(step="hotel"))
+    else:
+        assert verdict(closed._hear(twice)) is Verdict.STALE
+
+
+def test_a_call_that_was_under_way_and_failed_after_it_was_undone_undoes_it_again() -> None:
+    order = LATE.begun.orders[LATE.begun.state.command_id("hotel", "commanded", 1)]
+    opened = UNDONE.revoked("hotel", started=True, order=order).expect(Undo(step="hotel"))
+    failed = opened.consumed[-1]
+    closed = opened.done("hotel").expect_compensated()
+    assert verdict(closed._hear(failed).expect_compensated()) is Verdict.STALE
+    UNDONE.revoked("hotel", order=order).expect_nothing().expect_compensated()
+
+
+def test_a_late_no_of_a_second_try_says_nothing_of_the_first() -> None:
+    begun = begin(FLIGHT, Parallel(HOTEL, CAR)).done("flight")
+    second = begun.faulted("hotel", "cut", external=True).replayed().expect(Order(step="hotel"))
+    no = second.rejected("hotel", "no").consumed[-1]
+    doubtful = second.timed_out("hotel").not_revoked("hotel").not_revoked("car")
+    told = doubtful._hear(no).expect_nothing()
+    told.rejected("car", "no").expect(Undo(step="hotel")).done("hotel").expect(Undo(step="flight"))

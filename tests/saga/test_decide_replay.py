@@ -299,3 +299,29 @@ def test_of_what_is_not_sent_anew_nobody_can_say_that_it_had_no_effect() -> None
     overdue = begin(PAYMENT, TICKETS).done("payment").timed_out("tickets")
     for story in (below, overdue):
         story.expect_refused(Replayed(reason="r", no_effect=True), "no command is sent anew")
+
+
+# What is to be done again, and is out still
+
+
+def hanging() -> Story[Voyage]:
+    """The saga goes back to its hotel, and of the car that is under way nobody knows anything."""
+    stuck = begin(FLIGHT, Parallel(HOTEL, CAR)).done("flight").faulted("hotel", "boom")
+    return stuck.replayed(from_step="hotel").timed_out("car").not_revoked("car")
+
+
+def test_it_is_not_done_again_before_its_outcome_is_known() -> None:
+    story = hanging().expect_nothing().expect_stuck("step car: its time is over")
+    undoing = story.done("car").expect(Undo(step="car"))
+    undoing.done("car").expect(Order(step="hotel"), Order(step="car"))
+    story.rejected("car", "no").expect(Order(step="hotel"), Order(step="car"))
+    below = story.rejected("car", "no", downstream=True).expect(Undo(step="car"))
+    below.done("car").expect(Order(step="hotel"), Order(step="car"))
+
+
+def test_it_can_be_awaited_on_or_cancelled() -> None:
+    awaited = hanging().replayed().expect_nothing()
+    assert awaited.state.status == "compensating"
+    awaited.timed_out("car").not_revoked("car").expect_stuck("step car: its time is over")
+    story = hanging().cancelled("ill").expect_nothing().not_revoked("car").expect(Undo(step="car"))
+    story.done("car").expect(Undo(step="flight")).done("flight").expect_compensated()

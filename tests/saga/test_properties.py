@@ -236,13 +236,14 @@ class World:
         self.answer(order, Revoked(step=name, revoked=taken), parks=False)
 
     def supersede(self, message: Envelope, decision: Decision[Log]) -> None:
-        """Nobody may deliver again what is superseded, so no answer comes of it; the saga knows
-        that hops before it had their effect."""
+        """Nobody may deliver again what is superseded, so no answer comes of it but one that came
+        already, and is parked at the saga; the saga knows that hops before it had their effect."""
         if message.kind == Faulted.kind and message.root_id in self.sent:
             assert message.causation_id is not None
             self.parked[message.causation_id] = self.sent[message.root_id]
         for id in decision.supersede:
-            self.under_way = [m for m in self.under_way if m.causation_id != id]
+            came = self.state.faults
+            self.under_way = [m for m in self.under_way if m.causation_id != id or m.id in came]
             name = Do.from_json(self.parked[id].payload).step
             if name not in self.learned:
                 self.learned.append(name)

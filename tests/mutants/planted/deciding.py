@@ -87,6 +87,40 @@ SAGAS = (
         f"{_DECIDE}_doubt.py::test_a_compensated_saga_opens_compensates_and_closes",
     ),
     Plant(
+        "frozen-call-forgotten",
+        "a bank was frozen until its charge was given up, charges then, and nobody refunds it",
+        "internals/leased.py",
+        "            if ours is None and leased.handler.external and",
+        "            if ours is None and not leased.handler.external and",
+        "tests/boundary/test_given_up.py"
+        "::test_a_call_that_outlives_its_undoing_is_undone_once_more[None]",
+    ),
+    Plant(
+        "failed-after-its-undoing",
+        "a charge is cut off after its trip was undone, and what it took is kept",
+        _OUTCOMES,
+        "        return message.id if told.revoked and told.started else None\n",
+        "        return None\n",
+        f"{_DECIDE}_late.py"
+        "::test_a_call_that_was_under_way_and_failed_after_it_was_undone_undoes_it_again",
+    ),
+    Plant(
+        "undone-for-ever",
+        "each time that the same error is told, a hotel is cancelled once more",
+        _OUTCOMES,
+        "        if failure is None or failure in known.failures or step",
+        "        if failure is None or step",
+        f"{_DECIDE}_late.py::test_also_where_the_step_was_given_up_because_of_it[how1]",
+    ),
+    Plant(
+        "done-again-beside-itself",
+        "a car is rented anew while the order for the first one, which took long, is still out",
+        _OUTCOMES,
+        "    if state.rewind_to is not None:\n        return",
+        "    if state.rewind_to == step.name:\n        return",
+        f"{_DECIDE}_replay.py::test_it_is_not_done_again_before_its_outcome_is_known",
+    ),
+    Plant(
         "late-success-overtaken",
         "a charge that succeeds while it is being paid back is kept",
         _OUTCOMES,
