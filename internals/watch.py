@@ -2,8 +2,9 @@
 
 One thread of a process looks at all runs.  When one has reached its limit:
 
-1. It has failed, whatever it does from now on.  Where its session has its delivery locked, another
-   thread queues for that, to write down what becomes of it before anybody claims it once more.
+1. It has failed, whatever it does from now on; but if its session waits for a lock that another
+   transaction holds, it gives way.  Where its session has its delivery locked, another thread queues
+   for that, to write down what becomes of it before anybody claims it once more.
 2. An exception is raised in its thread, and a statement that it waits for is cancelled.  Code in
    Python ends by that.
 3. If it has not ended after a grace, since it hangs in a call of C or swallowed the exception, its
@@ -27,13 +28,15 @@ from weakref import WeakSet
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from internals.lock_waits import waits_for_lock
 from saga.envelope import Envelope
-from saga.errors import TookTooLong
+from saga.errors import StillLocked, TookTooLong
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that a handler may run, if neither it nor the settings say otherwise.
-LIMIT = 60.0
+#: Seconds that a handler may run, if neither it nor the settings say otherwise: longer than it may
+#: wait for a lock that somebody holds who is frozen.
+LIMIT = 75.0
 #: Seconds that a handler may hold up the others of its batch.
 BATCH_LIMIT = 3.0
 #: Seconds from the exception to the end of the session.
@@ -77,7 +80,9 @@ class Run:
     """
 
     __slots__ = (
+        "asked",
         "began",
+        "blocked",
         "consumer",
         "give_up",
         "hung",
@@ -115,7 +120,11 @@ class Run:
         self.locked = locked
         #: Whether it has reached its limit.
         self.late = False
-        #: Whether it was told so.
+        #: Set when the server has said whether its session waits for a lock.
+        self.asked = threading.Event()
+        #: Whether that waited for a lock then.
+        self.blocked = False
+        #: Whether it was told that it is late.
         self.told = False
         #: Set when somebody has tried to write down what becomes of its delivery.
         self.settled: threading.Event | None = None
@@ -135,6 +144,16 @@ class Run:
     def took(self) -> float:
         """Seconds since it began."""
         return time.monotonic() - self.began
+
+    @property
+    def error(self) -> StillLocked | TookTooLong:
+        """Why it was ended at its limit."""
+        if self.blocked:
+            return StillLocked(
+                f"it waited for a lock that another transaction holds, until its limit of "
+                f"{self.limit:g} s"
+            )
+        return TookTooLong(self.limit)
 
     def outcome(self) -> frozenset[str]:
         """Wait until what becomes of its delivery is written, and return whom to ring for it."""
@@ -186,7 +205,7 @@ class Watch:
     def over(self, run: Run, call: Callable[[], None]) -> None:
         """Call a handler in this thread, as this run.
 
-        Raises what it raises, and `TookTooLong` once it was told to end, whatever it did then.  Its
+        Raises what it raises, and the run's `error` once it was late, whatever it did then.  Its
         session is closed in that case: nobody knows in the midst of what it was.
         """
         try:
@@ -200,10 +219,10 @@ class Watch:
             if not run.late:
                 raise
             _close(run)
-            raise TookTooLong(run.limit) from error
+            raise run.error from error
         if run.late:
             _close(run)
-            raise TookTooLong(run.limit)
+            raise run.error
 
     def _enter(self, run: Run) -> None:
         self._runs[id(run)] = run
@@ -256,7 +275,9 @@ class Watch:
         if not run.late:
             self._fail(run)
         elif not run.told:
-            self._tell(run)
+            # Once its statement is cancelled nobody can say what it waited for.
+            if run.asked.is_set() or took > run.limit + self.grace:
+                self._tell(run)
         elif took > run.limit + self.grace:
             self._end(run)
 
@@ -270,8 +291,13 @@ class Watch:
         logger.warning(
             "%s has run for its limit of %g s, at\n%s", run.name, run.limit, _stack(run.thread)
         )
+        _in_a_thread(self._judge, run)
+
+    def _judge(self, run: Run) -> None:
+        """Find out why it is late, and write down what becomes of it, if its session keeps others from that."""
+        _ask(run)
         if run.locked:
-            _in_a_thread(self._settle, run)
+            self._settle(run)
 
     def _tell(self, run: Run) -> None:
         with run.lock:
@@ -343,6 +369,18 @@ def _session(run: Run) -> psycopg.Connection[Any] | None:
         if isinstance(session, psycopg.Connection) and not session.closed:
             return session
     return None
+
+
+def _ask(run: Run) -> None:
+    """Find out whether a run waits for a lock, which is not its handler's fault."""
+    try:
+        session = _session(run)
+        if session is not None and session.pgconn.transaction_status == TransactionStatus.ACTIVE:
+            run.blocked = waits_for_lock(session)
+    except (OSError, psycopg.Error) as error:
+        logger.info("%s: what it waits for is not known: %s", run.name, type(error).__name__)
+    finally:
+        run.asked.set()
 
 
 def _cancel(run: Run) -> None:
