@@ -2,12 +2,13 @@
 
 One thread of a process looks at all runs.  When one has reached its limit:
 
-1. It has failed, whatever it does from now on; but if its session waits for a lock that another
-   transaction holds, it gives way.  Where its session has its delivery locked, another thread queues
-   for that, to write down what becomes of it before anybody claims it once more.
-2. An exception is raised in its thread, and a statement that it waits for is cancelled.  Code in
+1. The server is asked whether its session waits for a lock that another transaction holds: then the
+   run gives way, and nothing is counted.
+2. It has failed, whatever it does from now on.  Where its session has its delivery locked, another
+   thread queues for that, to write down what becomes of it before anybody claims it once more.
+3. An exception is raised in its thread, and a statement that it waits for is cancelled.  Code in
    Python ends by that.
-3. If it has not ended after a grace, since it hangs in a call of C or swallowed the exception, its
+4. If it has not ended after a grace, since it hangs in a call of C or swallowed the exception, its
    database session is ended: what it had locked is free, and when it wakes it can neither write nor
    commit.  Its thread counts as hung.
 """
@@ -28,6 +29,7 @@ from weakref import WeakSet
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from internals.failures import is_lock_timeout
 from internals.lock_waits import waits_for_lock
 from saga.envelope import Envelope
 from saga.errors import StillLocked, TookTooLong
@@ -80,6 +82,7 @@ class Run:
     """
 
     __slots__ = (
+        "answered",
         "asked",
         "began",
         "blocked",
@@ -96,6 +99,7 @@ class Run:
         "settled",
         "thread",
         "told",
+        "told_at",
         "woken",
     )
 
@@ -120,12 +124,13 @@ class Run:
         self.locked = locked
         #: Whether it has reached its limit.
         self.late = False
-        #: Set when the server has said whether its session waits for a lock.
-        self.asked = threading.Event()
-        #: Whether that waited for a lock then.
+        #: Whether the server was asked, and has said, if its session waits for a lock.
+        self.asked = self.answered = False
+        #: Whether it has reached its limit waiting for a lock.
         self.blocked = False
         #: Whether it was told that it is late.
         self.told = False
+        self.told_at = 0.0
         #: Set when somebody has tried to write down what becomes of its delivery.
         self.settled: threading.Event | None = None
         #: Whom to ring for that.
@@ -218,6 +223,7 @@ class Watch:
             self._leave(run)  # the exception may have come while it was leaving
             if not run.late:
                 raise
+            run.blocked = run.blocked or is_lock_timeout(error)  # it was faster than the watch
             _close(run)
             raise run.error from error
         if run.late:
@@ -272,13 +278,17 @@ class Watch:
         took = run.took
         if took < run.limit or run.hung:
             return
-        if not run.late:
-            self._fail(run)
+        if not run.asked:
+            run.asked = True
+            # It may take a while to reach the server, and others are to be watched meanwhile.
+            _in_a_thread(_ask, run)
+        elif not run.late:
+            # What it waits for nobody can say once its statement is cancelled.
+            if run.answered or took > run.limit + self.grace:
+                self._fail(run)
         elif not run.told:
-            # Once its statement is cancelled nobody can say what it waited for.
-            if run.asked.is_set() or took > run.limit + self.grace:
-                self._tell(run)
-        elif took > run.limit + self.grace:
+            self._tell(run)
+        elif time.monotonic() > run.told_at + self.grace:
             self._end(run)
 
     def _fail(self, run: Run) -> None:
@@ -291,21 +301,15 @@ class Watch:
         logger.warning(
             "%s has run for its limit of %g s, at\n%s", run.name, run.limit, _stack(run.thread)
         )
-        _in_a_thread(self._judge, run)
-
-    def _judge(self, run: Run) -> None:
-        """Find out why it is late, and write down what becomes of it, if its session keeps others from that."""
-        _ask(run)
         if run.locked:
-            self._settle(run)
+            _in_a_thread(self._settle, run)
 
     def _tell(self, run: Run) -> None:
         with run.lock:
             if run.over:
                 return
-            run.told = True
+            run.told, run.told_at = True, time.monotonic()
             _raise_in(run.thread, OutOfTime)
-        # It may take a while to reach the server, and others are to be watched meanwhile.
         _in_a_thread(_cancel, run)
 
     def _end(self, run: Run) -> None:
@@ -380,7 +384,7 @@ def _ask(run: Run) -> None:
     except (OSError, psycopg.Error) as error:
         logger.info("%s: what it waits for is not known: %s", run.name, type(error).__name__)
     finally:
-        run.asked.set()
+        run.answered = True
 
 
 def _cancel(run: Run) -> None:
