@@ -103,6 +103,11 @@ class Profile:
         return self.faults >= _FROZEN
 
     @property
+    def worker_freezes(self) -> frozenset[str]:
+        """The freezes of those that work in it."""
+        return frozenset(f for f in self.faults if f.startswith("freeze_")) - {*MIGRATION_FREEZES}
+
+    @property
     def attended(self) -> bool:
         """Whether somebody lets stuck sagas go on in it."""
         return self.faults >= frozenset(attending.ACTS)

@@ -98,7 +98,7 @@ def hang_in_c(_: Work, released: Hanging) -> None:
 
 
 def query_slowly(work: Work, _: Hanging) -> None:
-    work.execute("SELECT pg_sleep(60)")
+    work.execute("SELECT pg_sleep(20)")
 
 
 def swallow(work: Work, released: Hanging) -> None:
@@ -355,8 +355,10 @@ class TestExternal:
 
         store.send(sent := command(Dig(n=1), saga="trip"))
         limit = timedelta(seconds=LIMIT)
-        run(mine(handle, external=True, limit=limit, retry=Retry(attempts=1)))
+        ended = run(mine(handle, external=True, limit=limit, retry=Retry(attempts=1)))
         eventually(lambda: store.delivery(sent)["state"] == "parked", PATIENCE)
+        released.set()
+        ended.result(PATIENCE)
         row = store.delivery(sent)
         assert row["last_error"] == f"TookTooLong: took longer than its limit of {LIMIT:g} s"
         assert (row["attempts"], row["lease"], store.effects()) == (1, None, [])
