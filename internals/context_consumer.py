@@ -45,6 +45,13 @@ _CAREFUL = 512
 #: Seconds for which a suspect is kept from other workers while it runs, at most: the lease is
 #: renewed, so this is how long they wait where its worker is frozen.
 SUSPECT_LEASE = 30.0
+#: And at least, so that a busy process renews it in time.
+_SHORTEST_LEASE = 5.0
+
+
+def suspect_lease(frozen_after: float) -> float:
+    """Return the seconds of a suspect's lease where others are to go on after so many."""
+    return min(SUSPECT_LEASE, max(frozen_after, _SHORTEST_LEASE))
 
 
 class ContextConsumer:

@@ -69,7 +69,7 @@ _PARTNERS = frozenset(
 
 #: Bounds of the framework that a run would otherwise have to outlast by minutes.  A handler may wait
 #: for a lock of somebody who is frozen, so it has longer than that.
-_SHORT_BOUNDS = {"SAGA_FROZEN_AFTER": "2", "SAGA_HANDLER_LIMIT": "7", "SAGA_BATCH_LIMIT": "4"}
+_SHORT_BOUNDS = {"SAGA_FROZEN_AFTER": "2", "SAGA_HANDLER_LIMIT": "9", "SAGA_BATCH_LIMIT": "4"}
 
 #: Seconds between two strikes of the proxy.
 _NETWORK: Mapping[str, Every] = {

@@ -158,9 +158,9 @@ HANDLERS = (
     Plant(
         "suspect-lease-outlasts-the-bound",
         "a suspect whose worker is frozen waits for half a minute though the bound is of seconds",
-        "boundary/runtime.py",
-        "suspect_lease=min(SUSPECT_LEASE, self.settings.frozen_after)",
-        "suspect_lease=SUSPECT_LEASE",
+        _CONSUMER,
+        "    return min(SUSPECT_LEASE, max(frozen_after, _SHORTEST_LEASE))\n",
+        "    return SUSPECT_LEASE\n",
         "tests/boundary/test_runtime.py::test_a_suspect_is_leased_no_longer_than_the_bound",
     ),
 )
