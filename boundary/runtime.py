@@ -34,7 +34,7 @@ from internals.batch import Ending, finish
 from internals.bounds import Bounds
 from internals.consumer import Consumer
 from internals.context import Context
-from internals.context_consumer import ContextConsumer
+from internals.context_consumer import ContextConsumer, suspect_lease
 from internals.database import Database, SqlAlchemyDatabase
 from internals.engines import forget_in_forks, make_engine
 from internals.heartbeat import Heartbeat
@@ -205,6 +205,7 @@ class Runtime:
             self.watch,
             budget=self.settings.budget,
             suspect_starts=self.settings.suspect_starts,
+            suspect_lease=suspect_lease(self.settings.frozen_after),
             yields=self.settings.yields,
             around=self._around,
             ending=ending,

@@ -26,7 +26,7 @@ from internals.undo import NoUndo
 from internals.unit_of_work import UnitOfWork
 from internals.watch import Run, Watch
 from internals.work import Around, Work, nothing_around
-from saga.errors import Rejected, TookTooLong
+from saga.errors import Rejected
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +42,16 @@ SUSPECT_STARTS = 10
 #: For so many deliveries each handler has a savepoint, once one has raised that had written.
 _CAREFUL = 512
 
-#: Seconds for which a suspect is kept from other workers while it runs.
-_SUSPECT_LEASE = 30.0
+#: Seconds for which a suspect is kept from other workers while it runs, at most: the lease is
+#: renewed, so this is how long they wait where its worker is frozen.
+SUSPECT_LEASE = 30.0
+#: And at least, so that a busy process renews it in time.
+_SHORTEST_LEASE = 5.0
+
+
+def suspect_lease(frozen_after: float) -> float:
+    """Return the seconds of a suspect's lease where others are to go on after so many."""
+    return min(SUSPECT_LEASE, max(frozen_after, _SHORTEST_LEASE))
 
 
 class ContextConsumer:
@@ -59,6 +67,7 @@ class ContextConsumer:
             make small batches.
         first: Deliveries of the first batch; it doubles as long as handlers are quick.
         suspect_starts: Starts of a delivery that seems to kill its workers, before it is parked.
+        suspect_lease: Seconds for which such a delivery is kept from other workers.
         yields: Runs of a delivery in a row that may give way to the database before they count.
         around: Entered around each run of a handler, within its transaction: what a host
             framework sets up for its own code, such as an application context.
@@ -77,6 +86,7 @@ class ContextConsumer:
         budget: float,
         first: int = FIRST_BATCH,
         suspect_starts: int = SUSPECT_STARTS,
+        suspect_lease: float = SUSPECT_LEASE,
         yields: int = YIELDS,
         around: Around = nothing_around,
         ending: Ending = finish,
@@ -90,6 +100,7 @@ class ContextConsumer:
         self._outbox = outbox
         self._budget = budget
         self._suspect_starts = suspect_starts
+        self._suspect_lease = suspect_lease
         self._yields = yields
         self._around = around
         self._ending = ending
@@ -272,10 +283,13 @@ class ContextConsumer:
             why = f"it held up its batch for {run.limit:g} s, and is run again alone"
             batch.leave(delivery, why, delay=0.0, alone=True)
             logger.info("%s: %s: %s", self.name, delivery.message.kind, why)
+        elif run.blocked:
+            batch.give_way(delivery, run.error, handler.retry)
         else:
-            error = TookTooLong(run.limit)
             attempts = delivery.attempts + 1
-            batch.fail(delivery, error, handler.retry, attempts=attempts, took=run.took, alone=True)
+            batch.fail(
+                delivery, run.error, handler.retry, attempts=attempts, took=run.took, alone=True
+            )
         return batch
 
     def _refused(self, error: Exception) -> bool:
@@ -314,7 +328,7 @@ class ContextConsumer:
             batch.park(delivery, error, attempts=delivery.attempts, external=handler.external)
             logger.error("%s: %s %s: %s", self.name, delivery.message.kind, limit, error)
             return None
-        seconds = handler.lease.total_seconds() if handler.external else _SUSPECT_LEASE
+        seconds = handler.lease.total_seconds() if handler.external else self._suspect_lease
         leased = Leased(delivery, handler, seconds, self._context.alone)
         self._inbox.lease(
             unit, delivery.message.id, leased.lease, seconds, external=handler.external

@@ -36,7 +36,7 @@ from internals.transactions import Boundary, OpenTransaction
 from internals.unit_of_work import UnitOfWork
 from internals.watch import Run, Watch
 from internals.work import Around, Work, nothing_around
-from saga.errors import Rejected, TookTooLong
+from saga.errors import Rejected
 
 logger = logging.getLogger(__name__)
 
@@ -166,9 +166,12 @@ class LeasedRunner:
     def _note_late(self, batch: Batch, leased: Leased, run: Run) -> None:
         """Note that a handler was ended: it is tried again, and not among others."""
         delivery, handler = leased.delivery, leased.handler
+        if run.blocked:
+            batch.give_way(delivery, run.error, handler.retry, external=handler.external)
+            return
         batch.fail(
             delivery,
-            TookTooLong(run.limit),
+            run.error,
             handler.retry,
             attempts=delivery.attempts + 1,
             external=handler.external,

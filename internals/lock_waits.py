@@ -6,7 +6,9 @@ for as long as it likes: it must not wait for it for ever, and the host's transa
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import psycopg
 
 from internals.failures import is_lock_timeout
 from saga.errors import StillLocked
@@ -17,6 +19,12 @@ if TYPE_CHECKING:
 #: How long a hop waits for the lock of an ordering key or of a count, as Postgres says it: far longer
 #: than between any hop's last statement and its commit.
 KEY_WAIT = "1s"
+
+
+#: Seconds that the question may take whether a session waits for a lock.
+_ASKING = 2
+
+_WAITS = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
 
 
 class GaveWay(Exception):
@@ -70,3 +78,18 @@ def shorter(seconds: float) -> str:
 def as_before(was: str) -> str:
     """Return the statement that takes the wait back to what `shorter` gave."""
     return f"SELECT set_config('lock_timeout', '{was}', true)"
+
+
+def waits_for_lock(session: psycopg.Connection[Any]) -> bool:
+    """Ask the server, on a connection beside it, whether a session waits for a lock.
+
+    The session's own is busy, and those of a pool may all be.  Behind a pooler the server knows the
+    session by another number, and the answer is no.  Raises `psycopg.Error` or `OSError` if the
+    server cannot be asked.
+    """
+    info = session.info
+    with psycopg.connect(
+        info.dsn, password=info.password or None, connect_timeout=_ASKING, autocommit=True
+    ) as beside:
+        beside.execute(f"SET statement_timeout = '{_ASKING}s'")
+        return beside.execute(_WAITS, [info.backend_pid]).fetchone() is not None

@@ -2,11 +2,13 @@
 
 One thread of a process looks at all runs.  When one has reached its limit:
 
-1. It has failed, whatever it does from now on.  Where its session has its delivery locked, another
+1. The server is asked whether its session waits for a lock that another transaction holds: then the
+   run gives way, and nothing is counted.
+2. It has failed, whatever it does from now on.  Where its session has its delivery locked, another
    thread queues for that, to write down what becomes of it before anybody claims it once more.
-2. An exception is raised in its thread, and a statement that it waits for is cancelled.  Code in
+3. An exception is raised in its thread, and a statement that it waits for is cancelled.  Code in
    Python ends by that.
-3. If it has not ended after a grace, since it hangs in a call of C or swallowed the exception, its
+4. If it has not ended after a grace, since it hangs in a call of C or swallowed the exception, its
    database session is ended: what it had locked is free, and when it wakes it can neither write nor
    commit.  Its thread counts as hung.
 """
@@ -27,13 +29,16 @@ from weakref import WeakSet
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from internals.failures import is_lock_timeout
+from internals.lock_waits import waits_for_lock
 from saga.envelope import Envelope
-from saga.errors import TookTooLong
+from saga.errors import StillLocked, TookTooLong
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that a handler may run, if neither it nor the settings say otherwise.
-LIMIT = 60.0
+#: Seconds that a handler may run, if neither it nor the settings say otherwise: longer than it may
+#: wait for a lock that somebody holds who is frozen.
+LIMIT = 75.0
 #: Seconds that a handler may hold up the others of its batch.
 BATCH_LIMIT = 3.0
 #: Seconds from the exception to the end of the session.
@@ -77,7 +82,10 @@ class Run:
     """
 
     __slots__ = (
+        "answered",
+        "asked",
         "began",
+        "blocked",
         "consumer",
         "give_up",
         "hung",
@@ -91,6 +99,7 @@ class Run:
         "settled",
         "thread",
         "told",
+        "told_at",
         "woken",
     )
 
@@ -115,8 +124,13 @@ class Run:
         self.locked = locked
         #: Whether it has reached its limit.
         self.late = False
-        #: Whether it was told so.
+        #: Whether the server was asked, and has said, if its session waits for a lock.
+        self.asked = self.answered = False
+        #: Whether it has reached its limit waiting for a lock.
+        self.blocked = False
+        #: Whether it was told that it is late.
         self.told = False
+        self.told_at = 0.0
         #: Set when somebody has tried to write down what becomes of its delivery.
         self.settled: threading.Event | None = None
         #: Whom to ring for that.
@@ -135,6 +149,16 @@ class Run:
     def took(self) -> float:
         """Seconds since it began."""
         return time.monotonic() - self.began
+
+    @property
+    def error(self) -> StillLocked | TookTooLong:
+        """Why it was ended at its limit."""
+        if self.blocked:
+            return StillLocked(
+                f"it waited for a lock that another transaction holds, until its limit of "
+                f"{self.limit:g} s"
+            )
+        return TookTooLong(self.limit)
 
     def outcome(self) -> frozenset[str]:
         """Wait until what becomes of its delivery is written, and return whom to ring for it."""
@@ -186,7 +210,7 @@ class Watch:
     def over(self, run: Run, call: Callable[[], None]) -> None:
         """Call a handler in this thread, as this run.
 
-        Raises what it raises, and `TookTooLong` once it was told to end, whatever it did then.  Its
+        Raises what it raises, and the run's `error` once it was late, whatever it did then.  Its
         session is closed in that case: nobody knows in the midst of what it was.
         """
         try:
@@ -199,11 +223,12 @@ class Watch:
             self._leave(run)  # the exception may have come while it was leaving
             if not run.late:
                 raise
+            run.blocked = run.blocked or is_lock_timeout(error)  # it was faster than the watch
             _close(run)
-            raise TookTooLong(run.limit) from error
+            raise run.error from error
         if run.late:
             _close(run)
-            raise TookTooLong(run.limit)
+            raise run.error
 
     def _enter(self, run: Run) -> None:
         self._runs[id(run)] = run
@@ -253,11 +278,17 @@ class Watch:
         took = run.took
         if took < run.limit or run.hung:
             return
-        if not run.late:
-            self._fail(run)
+        if not run.asked:
+            run.asked = True
+            # It may take a while to reach the server, and others are to be watched meanwhile.
+            _in_a_thread(_ask, run)
+        elif not run.late:
+            # What it waits for nobody can say once its statement is cancelled.
+            if run.answered or took > run.limit + self.grace:
+                self._fail(run)
         elif not run.told:
             self._tell(run)
-        elif took > run.limit + self.grace:
+        elif time.monotonic() > run.told_at + self.grace:
             self._end(run)
 
     def _fail(self, run: Run) -> None:
@@ -277,9 +308,8 @@ class Watch:
         with run.lock:
             if run.over:
                 return
-            run.told = True
+            run.told, run.told_at = True, time.monotonic()
             _raise_in(run.thread, OutOfTime)
-        # It may take a while to reach the server, and others are to be watched meanwhile.
         _in_a_thread(_cancel, run)
 
     def _end(self, run: Run) -> None:
@@ -343,6 +373,18 @@ def _session(run: Run) -> psycopg.Connection[Any] | None:
         if isinstance(session, psycopg.Connection) and not session.closed:
             return session
     return None
+
+
+def _ask(run: Run) -> None:
+    """Find out whether a run waits for a lock, which is not its handler's fault."""
+    try:
+        session = _session(run)
+        if session is not None and session.pgconn.transaction_status == TransactionStatus.ACTIVE:
+            run.blocked = waits_for_lock(session)
+    except (OSError, psycopg.Error) as error:
+        logger.info("%s: what it waits for is not known: %s", run.name, type(error).__name__)
+    finally:
+        run.answered = True
 
 
 def _cancel(run: Run) -> None:

@@ -14,6 +14,7 @@ from boundary import Runtime, Settings
 from boundary.migration import migrate
 from internals import Context, Work
 from internals.context_consumer import ContextConsumer
+from internals.inbox import SUSPECT_RINGS
 from saga import Command, DefinitionError, Event, NoTransaction, PayloadError, Saga, Step
 
 
@@ -253,3 +254,25 @@ def test_two_schemas_in_one_database_share_nothing(
     finally:
         with owner.begin() as connection:
             connection.execute(text(f"DROP SCHEMA {other.db_schema} CASCADE"))
+
+
+def test_a_suspect_is_leased_no_longer_than_the_bound(runtime: Any, outside: Any) -> None:
+    """If its worker freezes the others wait for the end of the lease, and for no longer."""
+    lengths: list[float] = []
+    porch = Context("porch")
+
+    @porch.handles(Greet)
+    def greet(_: Greet, work: Work) -> None:
+        asked = (
+            "SELECT extract(epoch FROM due_at - claimed_at)::float FROM inbox WHERE message_id = %s"
+        )
+        lengths.extend(outside.execute(asked, [work.message_id]).fetchone())
+
+    made = runtime([VISIT], [porch], frozen_after=10.0)
+    with made.engine.begin() as connection:
+        made.start(connection, VISIT, Visit())
+    made.answer("saga.visit")
+    outside.execute("UPDATE inbox SET rings = %s WHERE consumer = 'porch'", [SUSPECT_RINGS])
+    made.answer("porch")
+    [seconds] = lengths
+    assert 0 < seconds < 2 * 10.0  # a lease ends at random, up to half of its length later

@@ -152,7 +152,9 @@ class Drive:
             if self._seconds:
                 may = int(may * (time.monotonic() - begun) / self._seconds) + 1
             wanted = min(may - (len(self._trips) - len(waiting)), _PORTION)
-            if len(waiting) <= kept_back and absent:
+            if absent and len(waiting) > kept_back:
+                wanted = min(wanted, len(waiting) - kept_back)
+            elif absent:
                 # Go on slowly, so that there is work for what has not struck yet.
                 slowly_since = slowly_since or time.monotonic()
                 part = (time.monotonic() - slowly_since) / _LONGER

@@ -54,8 +54,10 @@ _RATES: Mapping[Boundary, float] = {
 _RATE = 0.05
 #: How much sooner one strikes that did not strike yet.
 _SOON = 5.0
-#: So many times more rarely all stands still than it dies: it stays so for long.
+#: So many times more rarely all stands still than it dies: it stays so for long.  One that did not
+#: strike yet strikes when it is granted.
 _RARER = 10.0
+_WHEN_GRANTED = 200.0
 
 
 def name(kind: str, boundary: Boundary) -> str:
@@ -105,7 +107,9 @@ class _Failpoints:
         names = {name(kind, boundary): kind for kind in kinds}
         for fault in self._random.sample(list(names), len(names)):
             freezes = names[fault] in FREEZES
-            often = _SOON * (_RARER if freezes else 1) if fault in self._absent else 1.0
+            often = 1.0
+            if fault in self._absent:
+                often = _WHEN_GRANTED if freezes else _SOON
             if self._random.random() < often * self._rates.get(fault, 0.0):
                 strike(names[fault], boundary, self._folder, self._tally)
 

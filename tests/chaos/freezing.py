@@ -1,21 +1,22 @@
 """Freezing: a process stops itself, with whatever it holds, until the run lets it go on.
 
 What is frozen is written down in a slot of the run's folder before.  There are only so many slots,
-and the run grants each freeze, so that somebody is always left to work.
+and the run grants each freeze, so that somebody is always left to work; first to those of a kind that
+did not strike yet.
 """
 
 import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.chaos.tally import Tally
 
 #: Processes that may be frozen at once.
-SLOTS = 9
+SLOTS = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +29,33 @@ class Frozen:
     since: float
 
 
-def freeze(folder: Path, fault: str, tally: Tally) -> bool:
-    """Stop all of this process's group if that is granted; returns when it is let go on."""
+def freeze(
+    folder: Path, fault: str, tally: Tally, granted: Callable[[], None] = lambda: None
+) -> bool:
+    """Stop all of this process's group if that is granted; returns when it is let go on.
+
+    `granted` is called before it stops.
+    """
     try:
+        wanted = _grant(folder).read_text().split()
+        if wanted and fault not in wanted:
+            return False
         _grant(folder).unlink()  # by one process only
     except FileNotFoundError:
         return False
     if not take_slot(folder, Frozen(os.getpgid(0), fault, time.monotonic())):
         return False
+    granted()
     tally.struck(fault)
     os.killpg(0, signal.SIGSTOP)
     return True
 
 
-def grant(folder: Path) -> None:
-    """Let one more process freeze, whoever comes first."""
-    _grant(folder).touch()
+def grant(folder: Path, wanted: Collection[str] = ()) -> None:
+    """Let one more process freeze, whoever comes first: by one of these faults, or by any."""
+    written = folder / "may-freeze.new"
+    written.write_text("\n".join(wanted))
+    written.rename(_grant(folder))
 
 
 def _grant(folder: Path) -> Path:

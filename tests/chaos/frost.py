@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos.crew import Crew
-from tests.chaos.freezing import Frozen, grant, read_frozen
+from tests.chaos.freezing import SLOTS, Frozen, grant, read_frozen
+from tests.chaos.tally import Tally
 
 #: Seconds that the first freeze of each kind lasts if the others are not done before, and that the
-#: later ones last.
+#: later ones last, and those for which there would be too few slots.
 LONG, SHORT = 120.0, 7.0
+_MOST_LONG = SLOTS - 5
 #: Seconds that one who was let go on may work before it is told to stop.
 _AWAKE = 2.0
 _LOOK = 0.1
@@ -38,11 +40,20 @@ class Interval:
 
 
 class Frost:
-    """Runs in a thread of the run's own, until it is closed."""
+    """Runs in a thread of the run's own, until it is closed.
 
-    def __init__(self, folder: Path, crew: Crew) -> None:
+    Args:
+        folder: The run's.
+        crew: Who may freeze.
+        wanted: The freezes that have to strike.
+        tally: Tells which did.
+    """
+
+    def __init__(self, folder: Path, crew: Crew, wanted: frozenset[str], tally: Tally) -> None:
         self._folder = folder
         self._crew = crew
+        self._wanted = wanted
+        self._tally = tally
         self._known: dict[Path, tuple[Frozen, float]] = {}
         self._awake: dict[int, float] = {}
         self._seen: set[str] = set()
@@ -83,14 +94,19 @@ class Frost:
             with self._turn:
                 self._look(everybody=False)
 
+    @property
+    def _long(self) -> int:
+        return sum(until - frozen.since >= LONG for frozen, until in self._known.values())
+
     def _look(self, *, everybody: bool) -> None:
         now = time.monotonic()
         if self._crew.at_work >= _AT_WORK:
-            grant(self._folder)
+            grant(self._folder, sorted(self._wanted - self._tally.read().keys()))
         for slot, frozen in read_frozen(self._folder):
             if slot not in self._known:
                 # What holds locks stays for long once; what holds none any more need not.
                 long = frozen.fault not in self._seen and "_after_" not in frozen.fault
+                long = long and self._long < _MOST_LONG
                 self._seen.add(frozen.fault)
                 self._known[slot] = (frozen, frozen.since + (LONG if long else SHORT))
                 self._crew.replace(frozen.group)

@@ -29,8 +29,9 @@ HANG = 20.0
 #: Where the messages are written down whose handlers hung.
 _HUNG = "hung"
 
-#: How much sooner one strikes that did not strike yet.
+#: How much sooner one strikes that did not strike yet; to freeze is to be granted besides.
 _SOON = 8.0
+_WHEN_GRANTED = 50.0
 
 
 class Hangs:
@@ -62,18 +63,21 @@ class Hangs:
         if not self._tally.stormy or not self._rates:
             return
         for fault, hang in ways.items():
-            rate = self._rates.get(fault, 0.0)
-            if rate and self._random.random() < rate * _SOON:
-                if fault in self._tally.read() and self._random.random() > 1 / _SOON:
+            rate, soon = self._rates.get(fault, 0.0), _WHEN_GRANTED if hang is None else _SOON
+            if rate and self._random.random() < rate * soon:
+                if fault in self._tally.read() and self._random.random() > 1 / soon:
                     continue
-                with (self._folder / _HUNG).open("a") as hung:
-                    hung.write(f"{work.message_id}\n")
-                if hang is None:
-                    freeze(self._folder, fault, self._tally)
-                else:
+                if hang is not None:
+                    self._note(work)
                     self._tally.struck(fault)
                     hang()
-                return
+                    return
+                if freeze(self._folder, fault, self._tally, lambda: self._note(work)):
+                    return
+
+    def _note(self, work: Work) -> None:
+        with (self._folder / _HUNG).open("a") as hung:
+            hung.write(f"{work.message_id}\n")
 
 
 def read_hung(folder: Path) -> set[str]:

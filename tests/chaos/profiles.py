@@ -69,7 +69,7 @@ _PARTNERS = frozenset(
 
 #: Bounds of the framework that a run would otherwise have to outlast by minutes.  A handler may wait
 #: for a lock of somebody who is frozen, so it has longer than that.
-_SHORT_BOUNDS = {"SAGA_FROZEN_AFTER": "2", "SAGA_HANDLER_LIMIT": "7", "SAGA_BATCH_LIMIT": "4"}
+_SHORT_BOUNDS = {"SAGA_FROZEN_AFTER": "2", "SAGA_HANDLER_LIMIT": "9", "SAGA_BATCH_LIMIT": "4"}
 
 #: Seconds between two strikes of the proxy.
 _NETWORK: Mapping[str, Every] = {
@@ -101,6 +101,11 @@ class Profile:
     def freezes(self) -> bool:
         """Whether processes are frozen in it."""
         return self.faults >= _FROZEN
+
+    @property
+    def worker_freezes(self) -> frozenset[str]:
+        """The freezes of those that work in it."""
+        return frozenset(f for f in self.faults if f.startswith("freeze_")) - {*MIGRATION_FREEZES}
 
     @property
     def attended(self) -> bool:

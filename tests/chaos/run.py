@@ -91,7 +91,9 @@ def run(options: Options, progress: Callable[[Standing | None], None]) -> Report
             tally,
             options.seed,
         )
-        frost = Frost(servers.folder, crew) if profile.freezes else None
+        frost = (
+            Frost(servers.folder, crew, profile.worker_freezes, tally) if profile.freezes else None
+        )
         if frost is not None:
             stack.callback(frost.close)
         drive = Drive(

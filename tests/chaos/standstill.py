@@ -19,8 +19,22 @@ BOUND = 75.0
 
 # The time from one message that a saga consumed to the next, the longest first.
 _GAPS = """
-SELECT key, seconds, kind, extract(epoch FROM clock_timestamp() - since)::float AS ago FROM (
-    SELECT g.key, o.kind, i.done_at AS since,
+SELECT key, seconds, kind, extract(epoch FROM clock_timestamp() - since)::float AS ago, (
+    SELECT string_agg(
+        concat_ws(
+            ' ', d.consumer || ':', o.kind,
+            'sent', round(extract(epoch FROM o.sent_at - since), 1),
+            'claimed', round(extract(epoch FROM d.claimed_at - since), 1),
+            'done', round(extract(epoch FROM d.done_at - since), 1),
+            'attempts', d.attempts, 'rings', d.rings, 'yields', d.yields, d.last_error
+        ), ', ' ORDER BY d.done_at
+    )
+    FROM {schema}.inbox AS d JOIN {schema}.outbox AS o ON o.id = d.message_id
+    WHERE d.saga_id = gap.id AND d.position IS NULL
+      AND d.done_at BETWEEN since AND since + seconds * interval '1 second'
+) AS meanwhile
+FROM (
+    SELECT g.id, g.key, o.kind, i.done_at AS since,
            extract(epoch FROM lead(i.done_at) OVER of_saga - i.done_at)::float AS seconds
     FROM {schema}.inbox AS i
     JOIN {schema}.saga AS g ON g.id = i.saga_id AND i.consumer = 'saga.' || g.name
@@ -42,12 +56,17 @@ class Standstill:
     after: str
     #: Seconds ago, when it began.
     ago: float
+    #: Its deliveries that were done in that time, in seconds since it began.
+    meanwhile: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.key} for {self.seconds:.1f} s after {self.after} ({self.meanwhile})"
 
 
 def longest(connection: Connection, schema: str, ids: Sequence[UUID]) -> list[Standstill]:
     """Return the longest standstills of these sagas, the longest first."""
     rows = connection.execute(text(_GAPS.format(schema=schema)), {"ids": list(ids)})
-    return [Standstill(row.key, row.seconds, row.kind, row.ago) for row in rows]
+    return [Standstill(row.key, row.seconds, row.kind, row.ago, row.meanwhile) for row in rows]
 
 
 def judge_standstill(
@@ -61,16 +80,15 @@ def judge_standstill(
         at_once: Tells who was frozen meanwhile.
     """
     told = [
-        f"{each.key} stood still for {each.seconds:.1f} s after {each.after}, while there was "
-        f"{', '.join(at_once(each)) or 'nobody frozen'}"
+        f"{each} stood still, while there was {', '.join(at_once(each)) or 'nobody frozen'}"
         for each in found
         if each.seconds > BOUND
     ]
     if longest_call > BOUND:
         told.append(f"a host's call took {longest_call:.1f} s")
-    measured = max((each.seconds for each in found), default=0.0)
+    measured = max(found, key=lambda each: each.seconds, default="nobody")
     return Check(
         "nobody_stands_still",
         not told,
-        "; ".join(told) or f"{measured:.1f} s at most, and {longest_call:.1f} s in a host's call",
+        "; ".join(told) or f"{longest_call:.1f} s at most in a host's call; {measured}",
     )

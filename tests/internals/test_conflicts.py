@@ -38,7 +38,6 @@ def test_a_storm_of_them_counts_nothing(
     store: Any, command: Any, outside: Any, monkeypatch: pytest.MonkeyPatch, suspect: bool
 ) -> None:
     """Under SERIALIZABLE, with more threads than rows; as suspects each start is counted first."""
-    monkeypatch.setattr(internals.context_consumer, "_SUSPECT_LEASE", 1.0)
     monkeypatch.setattr(internals.context_consumer, "SUSPECT_STARTS", 2)
     outside.execute("CREATE TABLE till (id int PRIMARY KEY, sold int NOT NULL DEFAULT 0)")
     outside.execute(f"INSERT INTO till SELECT n FROM generate_series(0, {ROWS - 1}) AS n")
@@ -55,7 +54,7 @@ def test_a_storm_of_them_counts_nothing(
         pool_size=THREADS,
         connect_args={"options": f"-c search_path={store.schema},public"},
     )
-    database, consumer = SqlAlchemyDatabase(engine), store.consumer(context)
+    database, consumer = SqlAlchemyDatabase(engine), store.consumer(context, suspect_lease=1.0)
     over = threading.Event()
     until = time.monotonic() + 120
 

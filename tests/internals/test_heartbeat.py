@@ -79,11 +79,7 @@ def test_a_call_that_takes_longer_than_its_lease_is_made_once(
     assert len(store.sent(Done.kind)) == 1
 
 
-def test_so_is_a_suspects(
-    store: Any, command: Any, note: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("internals.context_consumer._SUSPECT_LEASE", LEASE)
-
+def test_so_is_a_suspects(store: Any, command: Any, note: Any) -> None:
     def handle(message: Dial, work: Work) -> None:
         note(work, message.n)
         until(renewed(store, sent, 2))
@@ -91,7 +87,7 @@ def test_so_is_a_suspects(
     sent = command(Dial(n=1))
     store.send(sent)
     store.suspect(sent)
-    store.drain(phone(handle, external=False))
+    store.drain_with(phone(handle, external=False), suspect_lease=LEASE)
     assert store.delivery(sent)["state"] == "done"
     assert store.effects() == [1]
 

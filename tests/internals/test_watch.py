@@ -10,10 +10,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from internals import Context, Work
+from internals.bounds import Bounds
 from internals.context_consumer import FIRST_BATCH
 from internals.hop import hop
+from internals.watch import LIMIT as LONGEST
 from internals.watch import Watch
 from saga import Command, DefinitionError, Rejected, Retry
 
@@ -100,7 +103,7 @@ def hang_in_c(_: Work, released: Hanging) -> None:
 
 
 def query_slowly(work: Work, _: Hanging) -> None:
-    work.execute("SELECT pg_sleep(60)")
+    work.execute("SELECT pg_sleep(20)")
 
 
 def swallow(work: Work, released: Hanging) -> None:
@@ -142,7 +145,7 @@ class TestLimit:
 
         sent = command(Dig(n=1), saga="trip")
         store.send(sent)
-        run(mine(handle, retry=Retry(attempts=1)))
+        ended = run(mine(handle, retry=Retry(attempts=1)))
         eventually(lambda: store.delivery(sent)["state"] == "parked", PATIENCE)
         row = store.delivery(sent)
         assert row["last_error"] == f"TookTooLong: took longer than its limit of {LIMIT:g} s"
@@ -151,6 +154,7 @@ class TestLimit:
         (fault,) = store.sent("saga.faulted")
         assert "took longer than its limit" in fault["payload"]["error"]
         released.set()
+        ended.result(PATIENCE)  # its connections are given back
 
     @pytest.mark.parametrize("way", WAYS)
     def test_when_it_wakes_it_can_neither_write_nor_commit(
@@ -272,6 +276,64 @@ class TestLimit:
         assert "424242" not in caplog.text
 
 
+@pytest.fixture
+def seam(store: Any, outside: Any) -> Iterator[Any]:
+    """A session that has a row of a table of the handlers' locked, until it is committed."""
+    outside.execute("CREATE TABLE seam (id int PRIMARY KEY, dug int NOT NULL DEFAULT 0)")
+    outside.execute("INSERT INTO seam VALUES (1)")
+    with store.engine.connect() as holder:
+        holder.execute(text("SELECT 1 FROM seam FOR UPDATE"))
+        yield holder
+
+
+class TestLockWaits:
+    """Whoever waits for a row that another session has locked has done nothing wrong."""
+
+    @pytest.mark.parametrize("way", ["hop", "suspect", "external"])
+    def test_one_that_is_ended_in_it_gives_way_uncounted(
+        self,
+        store: Any,
+        command: Any,
+        run: Any,
+        seam: Any,
+        eventually: Any,
+        way: str,
+    ) -> None:
+        def dig(_: Dig, work: Work) -> None:
+            if way == "external":
+                work.begin()
+            work.execute("UPDATE seam SET dug = dug + 1")
+
+        declared: dict[str, Any] = {"retry": Retry(attempts=1)}
+        if way == "external":
+            declared |= {"external": True, "limit": timedelta(seconds=LIMIT)}
+        store.send(sent := command(Dig(n=1), saga="trip"))
+        if way == "suspect":
+            store.suspect(sent)
+        ended = run(mine(dig, **declared))
+        eventually(lambda: store.delivery(sent)["yields"] == 1, PATIENCE)
+        row = store.delivery(sent)
+        assert (row["state"], row["attempts"], row["lease"]) == ("pending", 0, None)
+        assert row["last_error"].startswith("StillLocked: it waited for a lock")
+        seam.commit()
+        ended.result(PATIENCE)
+        store.make_due()
+        run(mine(dig, **declared)).result(PATIENCE)
+        assert store.delivery(sent)["state"] == "done"
+        assert store.rows("SELECT dug FROM seam") == [{"dug": 1}]
+
+    def test_one_whose_statement_is_slow_by_itself_has_failed(
+        self, store: Any, command: Any, run: Any
+    ) -> None:
+        store.send(sent := command(Dig(n=1)))
+        slow = mine(lambda _, work: work.execute("SELECT pg_sleep(60)"), retry=Retry(attempts=1))
+        run(slow).result(PATIENCE)
+        assert store.delivery(sent)["last_error"].startswith("TookTooLong")
+
+    def test_by_default_the_wait_ends_before_the_handler_is_ended(self) -> None:
+        assert Bounds().wait < LONGEST
+
+
 def refused(_: Dig, work: Work) -> None: ...
 
 
@@ -297,8 +359,10 @@ class TestExternal:
 
         store.send(sent := command(Dig(n=1), saga="trip"))
         limit = timedelta(seconds=LIMIT)
-        run(mine(handle, external=True, limit=limit, retry=Retry(attempts=1)))
+        ended = run(mine(handle, external=True, limit=limit, retry=Retry(attempts=1)))
         eventually(lambda: store.delivery(sent)["state"] == "parked", PATIENCE)
+        released.set()
+        ended.result(PATIENCE)
         row = store.delivery(sent)
         assert row["last_error"] == f"TookTooLong: took longer than its limit of {LIMIT:g} s"
         assert (row["attempts"], row["lease"], store.effects()) == (1, None, [])

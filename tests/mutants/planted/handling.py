@@ -142,8 +142,25 @@ HANDLERS = (
         "too-late-is-done",
         "a handler that swallows its end commits after others were told that it had failed",
         "internals/watch.py",
-        "        if run.late:\n            _close(run)\n            raise TookTooLong(run.limit)\n",
+        "        if run.late:\n            _close(run)\n            raise run.error\n",
         "        if run.late:\n            return\n",
         "tests/internals/test_watch.py::TestLimit::test_one_that_swallows_its_end_has_failed",
+    ),
+    Plant(
+        "lock-wait-is-counted",
+        "one who waits for a row that a frozen worker has locked is blamed for the waiting",
+        "internals/watch.py",
+        "            run.blocked = waits_for_lock(session)\n",
+        "            waits_for_lock(session)\n",
+        "tests/internals/test_watch.py::TestLockWaits"
+        "::test_one_that_is_ended_in_it_gives_way_uncounted",
+    ),
+    Plant(
+        "suspect-lease-outlasts-the-bound",
+        "a suspect whose worker is frozen waits for half a minute though the bound is of seconds",
+        _CONSUMER,
+        "    return min(SUSPECT_LEASE, max(frozen_after, _SHORTEST_LEASE))\n",
+        "    return SUSPECT_LEASE\n",
+        "tests/boundary/test_runtime.py::test_a_suspect_is_leased_no_longer_than_the_bound",
     ),
 )
