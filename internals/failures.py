@@ -6,6 +6,8 @@ import psycopg
 import sqlalchemy.exc
 from sqlalchemy import Connection
 
+from saga.errors import NoTransaction
+
 #: The transaction lost against another one, and is to be run again.
 _CONFLICTS = frozenset({"40001", "40P01", "55P03"})
 #: The server ended a transaction of which it heard nothing for too long.
@@ -162,8 +164,11 @@ def _plan_is_old(error: BaseException) -> bool:
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error and its causes: SQLAlchemy and Django wrap the driver's errors."""
+    """Yield the error and its causes: SQLAlchemy and Django wrap the driver's errors.
+
+    What the framework refused a handler is its own error, though the database found it out.
+    """
     link: BaseException | None = error
     while link is not None:
         yield link
-        link = link.__cause__
+        link = None if isinstance(link, NoTransaction) else link.__cause__

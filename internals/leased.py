@@ -271,9 +271,9 @@ class _Handling:
 
     def __exit__(self, *raised: object) -> None:
         try:
-            self._outside.__exit__(*raised)  # type: ignore[arg-type]
-        finally:
             self._entered.__exit__(*raised)  # type: ignore[arg-type]
+        finally:
+            self._outside.__exit__(*raised)  # type: ignore[arg-type]
 
     def begin(self) -> UnitOfWork:
         """Open the transaction."""

@@ -4,11 +4,9 @@ from typing import Any
 
 from django.db import connections
 
+from boundary.django.places import same_place
 from boundary.django.unit_of_work import DjangoUnitOfWork
 from saga.errors import NoTransaction
-
-#: What makes two aliases ways to one database.
-_PLACE = ("HOST", "PORT", "NAME")
 
 
 def joined(handle: Any, alias: str) -> DjangoUnitOfWork:
@@ -26,7 +24,7 @@ def joined(handle: Any, alias: str) -> DjangoUnitOfWork:
         raise NoTransaction(
             f"give the alias of the database, such as {alias!r}, not {type(using).__name__}"
         )
-    if using != alias and not _same_place(using, alias):
+    if using != alias and not same_place(using, alias):
         raise NoTransaction(
             f"sagas are kept in the database {alias!r}, and a message that is sent in a "
             f"transaction of {using!r} would not commit with it; use atomic(using={alias!r})"
@@ -38,13 +36,6 @@ def joined(handle: Any, alias: str) -> DjangoUnitOfWork:
             f"message with your work; use `with {_atomic(using)}:`"
         )
     return DjangoUnitOfWork(connection)
-
-
-def _same_place(one: str, other: str) -> bool:
-    def place(alias: str) -> list[str]:
-        return [str(connections[alias].settings_dict[part]) for part in _PLACE]
-
-    return one in connections and place(one) == place(other)
 
 
 def _atomic(using: str) -> str:

@@ -10,6 +10,7 @@ from django.db.transaction import TransactionManagementError
 from psycopg.pq import TransactionStatus
 from psycopg.types.datetime import TimestamptzBinaryLoader, TimestamptzLoader
 
+from boundary.django.reading_only import writing_in_one
 from internals.failures import is_stale
 from internals.local_settings import Watching
 from internals.lock_waits import as_before, shorter
@@ -72,7 +73,7 @@ class DjangoUnitOfWork(Watching):
 
     @contextmanager
     def handling(self, *, careful: bool = True) -> Iterator[bool]:
-        with self.savepoint():
+        with self.savepoint(), writing_in_one():
             watched = self._watched(self.connection.connection)
             self._forbid_ending()
             watched.begin()

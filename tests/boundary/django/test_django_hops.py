@@ -1,5 +1,6 @@
 """Handlers run inside `atomic()` on Django's connection, with the claim on it."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -465,3 +466,55 @@ def test_what_one_sets_for_its_transaction_is_not_the_next_ones(trick, outside: 
     assert seen == [None] * 6
     assert tenant() is None
     assert outside("SELECT count(*) FROM ledger_entry") == [(6,)]
+
+
+def _by_another_alias(using: str) -> None:
+    from ledger.models import Entry
+
+    Entry.objects.using(using).create(text="past it")
+
+
+def _by_an_event_loop() -> None:
+    from ledger.models import Entry
+
+    async def write() -> None:
+        await Entry.objects.acreate(text="past it")
+
+    asyncio.run(write())
+
+
+#: Connections other than that of the delivery's transaction.
+OTHERS: dict[str, Callable[[], None]] = {
+    "alias of the same database": lambda: _by_another_alias("mirror"),
+    "alias of another one": lambda: _by_another_alias("other"),
+    "event loop": _by_an_event_loop,
+}
+
+
+@pytest.mark.parametrize("way", OTHERS)
+def test_a_write_on_another_connection_is_refused(hop, trick, way: str) -> None:
+    from ledger.models import Entry
+
+    trick("one", lambda _: OTHERS[way]())
+    state, error, entries = hop("one")
+    assert (state, entries) == ("pending", [])
+    assert error.startswith("NoTransaction: what a handler writes on another connection")
+    assert Entry.objects.using("other").count() == 0
+
+
+def test_other_connections_may_be_read(hop, trick) -> None:
+    from ledger.models import Entry
+
+    seen: list[Any] = []
+
+    async def count() -> None:
+        seen.append(await Entry.objects.acount())
+
+    def read(_: Any) -> None:
+        seen.append(Entry.objects.using("other").count())
+        seen.extend(Entry.objects.using("mirror").iterator())
+        asyncio.run(count())
+
+    trick("one", read)
+    assert hop("one") == ("done", None, ["one"])
+    assert seen == [0, 0]

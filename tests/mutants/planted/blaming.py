@@ -65,8 +65,25 @@ BLAMES = (
         "external-writes-in-autocommit",
         "three failed attempts of a Django handler leave three rows",
         "boundary/django/reading_only.py",
-        '_READ_ONLY = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"',
-        '_READ_ONLY = "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE"',
+        '_READ_ONLY = b"SET LOCAL transaction_read_only = on"',
+        '_READ_ONLY = b"SET LOCAL transaction_read_only = off"',
+        f"{_EXTERNAL}::test_a_write_before_begin_is_refused[create]",
+    ),
+    Plant(
+        "writes-past-the-delivery",
+        "a handler's event loop writes on a connection of its own, once for each attempt",
+        "boundary/django/unit_of_work.py",
+        "        with self.savepoint(), writing_in_one():\n",
+        "        with self.savepoint():\n",
+        "tests/boundary/django/test_django_hops.py"
+        "::test_a_write_on_another_connection_is_refused[event loop]",
+    ),
+    Plant(
+        "refusal-is-nobodys",
+        "a Django handler that writes too early is run again for ever, and nothing is counted",
+        "internals/failures.py",
+        "        link = None if isinstance(link, NoTransaction) else link.__cause__\n",
+        "        link = link.__cause__\n",
         f"{_EXTERNAL}::test_a_write_before_begin_is_refused[create]",
     ),
     Plant(
