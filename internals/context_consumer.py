@@ -147,7 +147,7 @@ class ContextConsumer:
                 leased = self._lease(unit, delivery, handler, batch)
             else:
                 left += 1
-        if full and not left:
+        if full and not left and time.monotonic() < until:
             self._pace = min(2 * self._pace, _FASTEST)
         self._blame.finishing(returned, settled, altered=unit.altered)
         self._undone.known = batch.known
@@ -221,9 +221,11 @@ class ContextConsumer:
         has refused no other worker may take meanwhile, and ask again.
         """
         work = Work(delivery.message, consumer=self.name, emits=handler.emits, unit=unit)
-        limit, held_up = self._limits(handler, alone=alone)
-        give_up = partial(self._give_up, delivery, handler, held_up=held_up)
-        run = Run(self.name, delivery.message, limit, unit.driver, give_up, locked=True)
+        limit, patience = self._limits(handler, alone=alone)
+        give_up = partial(self._give_up, delivery, handler, held_up=limit < patience)
+        run = Run(
+            self.name, delivery.message, limit, unit.driver, give_up, locked=True, patience=patience
+        )
         protected, careful = True, alone or self._careful > 0
         if self._context.alone:
             unit.expect_settings()
@@ -258,12 +260,10 @@ class ContextConsumer:
             return outcome
         return Outcome(run.took, work.sent)
 
-    def _limits(self, handler: Handler, *, alone: bool) -> tuple[float, bool]:
-        """Return the seconds that a run may take, and whether that is for the sake of its batch."""
+    def _limits(self, handler: Handler, *, alone: bool) -> tuple[float, float]:
+        """Return the seconds that a run may take here, and those that it may take alone."""
         limit = seconds_of(handler, self._watch.limit)
-        if alone or limit <= self._watch.batch_limit:
-            return limit, False
-        return self._watch.batch_limit, True
+        return limit if alone else min(limit, self._watch.batch_limit), limit
 
     def _give_up(
         self, delivery: Delivery, handler: Handler, run: Run, *, held_up: bool

@@ -8,7 +8,9 @@ One thread of a process looks at all runs.  When one has reached its limit:
    Python ends by that.
 3. If it has not ended after a grace, since it hangs in a call of C or swallowed the exception, its
    database session is ended: what it had locked is free, and when it wakes it can neither write nor
-   commit.  Its thread counts as hung.
+   commit.
+4. Its thread counts as hung.  One that is ended for the sake of its batch may take as long as any
+   other before: a call of C that takes a few seconds is no reason to end a process.
 """
 
 import ctypes
@@ -74,11 +76,13 @@ class Run:
         give_up: Writes down what becomes of its delivery, in another thread; returns the consumers
             to ring.
         locked: Whether its delivery is locked by its session.
+        patience: Seconds that it may take until its thread counts as hung; `limit` if not given.
     """
 
     __slots__ = (
         "began",
         "consumer",
+        "cut",
         "give_up",
         "hung",
         "late",
@@ -87,6 +91,7 @@ class Run:
         "locked",
         "message",
         "over",
+        "patience",
         "session",
         "settled",
         "thread",
@@ -103,10 +108,12 @@ class Run:
         give_up: Callable[["Run"], frozenset[str]],
         *,
         locked: bool,
+        patience: float | None = None,
     ) -> None:
         self.consumer = consumer
         self.message = message
         self.limit = limit
+        self.patience = limit if patience is None else patience
         self.session = session
         self.give_up = give_up
         self.began = time.monotonic()
@@ -124,6 +131,8 @@ class Run:
         #: Whether it has ended.
         self.over = False
         #: Whether its session was ended, since it did not end itself.
+        self.cut = False
+        #: Whether its thread is given up.
         self.hung = False
 
     @property
@@ -257,8 +266,11 @@ class Watch:
             self._fail(run)
         elif not run.told:
             self._tell(run)
-        elif took > run.limit + self.grace:
-            self._end(run)
+        elif not run.cut:
+            if took > run.limit + self.grace:
+                self._end(run)
+        elif took > run.patience + self.grace:
+            self._give_up_thread(run)
 
     def _fail(self, run: Run) -> None:
         with run.lock:
@@ -287,15 +299,23 @@ class Watch:
         with run.lock:
             if run.over:
                 return
-            run.hung = True
+            run.cut = True
             _cut(run)
-        logger.error(
-            "%s does not end: its database session is ended, and its thread %d hangs at\n%s",
+        logger.log(
+            logging.ERROR if run.patience <= run.limit else logging.WARNING,
+            "%s does not end: its database session is ended, and its thread %d is at\n%s",
             run.name,
             run.thread,
             stack,
         )
         _in_a_thread(self._let_go, run)
+
+    def _give_up_thread(self, run: Run) -> None:
+        with run.lock:
+            if run.over:
+                return
+            run.hung = True
+        _in_a_thread(lambda _: self.on_hung(self.hung), run)
 
     def _let_go(self, run: Run) -> None:
         """Have others take up what a thread that hangs had claimed."""
@@ -304,7 +324,6 @@ class Watch:
         else:
             self._settle(run)
         self._ring(frozenset({run.consumer}))
-        self.on_hung(self.hung)
 
     def _settle(self, run: Run) -> None:
         try:
