@@ -8,10 +8,10 @@ from typing import Protocol
 from uuid import UUID
 
 from internals.failures import describe, storable
-from internals.giving_way import YIELDS, is_over, wait
+from internals.giving_way import YIELDS, is_over, wait, wait_for_key
 from internals.ids import uuid7
 from internals.inbox import Delivery, DeliveryState, Inbox, Settlement
-from internals.lock_waits import KEY_WAIT
+from internals.lock_waits import KEY_WAIT, GaveWay
 from internals.outbox import Heard, Outbox, held_up, woken
 from internals.settling import Closing
 from internals.undo import STANDS
@@ -285,6 +285,18 @@ class Batch:
             return
         self.leave(delivery, describe(error), delay=delay, yields=yields)
         logger.info("%s: %s gave way and is run again in %.1f s", self.consumer, kind, delay)
+
+    def waits_for_key(self, delivery: Delivery) -> bool:
+        """Leave a delivery whose last run needed what another transaction holds; says if it did.
+
+        It is no trouble of the delivery's, and never counted: the other one may take long.
+        """
+        outcome = self.known.get((delivery.message.id, delivery.attempts))
+        if outcome is None or not isinstance(outcome.error, GaveWay):
+            return False
+        yields, delay = wait_for_key(delivery.yields, random.random())
+        self.leave(delivery, describe(outcome.error), delay=delay, yields=yields)
+        return True
 
     def leave(
         self,

@@ -7,6 +7,9 @@ A handler fails in more ways than by raising an `Exception`:
   not hold, or what was sent cannot be stored.  The error then names no delivery, so those of the
   batch are run again one by one, each in a transaction of its own.
 - It was idle in its transaction for longer than the server allows, which then ends the connection.
+
+It is the same with a delivery that needs an ordering key or a count which another transaction holds for
+long: it waits, and its neighbours, who may need nothing of that, must not wait with it.
 """
 
 import threading
@@ -18,6 +21,7 @@ from uuid import UUID
 import psycopg
 
 from internals.failures import chain, is_transient, sqlstate
+from internals.lock_waits import GaveWay
 from saga.errors import IdConflict, PayloadError
 
 #: Raised in a thread that is to stop, and not by what runs there.  By name, since this layer does
@@ -76,6 +80,8 @@ class _Hop:
 
     stage: _Stage
     runs: Sequence[Attempt] = ()
+    #: All that is settled in it, whatever becomes of it.
+    settled: Sequence[Attempt] = ()
     #: Whether the last of them has changed settings of the transaction.
     altered: bool = False
 
@@ -93,9 +99,11 @@ class Blame:
         self._here.alone = max(alone - 1, 0)
         return 1 if alone else limit
 
-    def finishing(self, runs: Sequence[Attempt], *, altered: bool) -> None:
-        """These have returned, and what they sent is about to be written."""
-        self._here.hop = _Hop(_Stage.FINISHING, runs, altered)
+    def finishing(
+        self, runs: Sequence[Attempt], settled: Sequence[Attempt], *, altered: bool
+    ) -> None:
+        """Of what is to be settled these runs returned, and what they sent is about to be written."""
+        self._here.hop = _Hop(_Stage.FINISHING, runs, settled, altered)
 
     def committing(self) -> None:
         """All is written."""
@@ -107,12 +115,17 @@ class Blame:
         Where several may have caused it they are run one by one from now on.
         """
         hop: _Hop = self._here.hop
+        if isinstance(error, GaveWay):
+            return self._among(hop.settled)
         if not hop.runs or not is_refusal(error):
             return False, None
         surroundings = (sqlstate(error) or "").startswith(_SURROUNDINGS)
         if hop.stage is _Stage.FINISHING and surroundings:
             return hop.altered, hop.runs[-1] if hop.altered else None
-        if len(hop.runs) == 1:
-            return True, hop.runs[0]
-        self._here.alone = len(hop.runs)
-        return True, None
+        return self._among(hop.runs)
+
+    def _among(self, runs: Sequence[Attempt]) -> tuple[bool, Attempt | None]:
+        if len(runs) == 1:
+            return True, runs[0]
+        self._here.alone = len(runs)
+        return bool(runs), None

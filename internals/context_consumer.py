@@ -20,6 +20,7 @@ from internals.heartbeat import Heartbeat, Held
 from internals.inbox import SUSPECT_RINGS, UNSETTLED, Delivery, Inbox
 from internals.leased import Leased, LeasedRunner, seconds_of
 from internals.left import UNHANDLED, UNREADABLE, Left
+from internals.lock_waits import Crowd, GaveWay
 from internals.outbox import Outbox
 from internals.transactions import Boundary, transaction
 from internals.undo import NoUndo
@@ -109,6 +110,7 @@ class ContextConsumer:
         self._careful = 0
         self._undone = threading.local()
         self._blame = Blame()
+        self._crowd = Crowd()
         self._left = Left(self.name)
         self._heartbeat = heartbeat or Heartbeat(inbox.statements)
 
@@ -121,9 +123,12 @@ class ContextConsumer:
         if not size:
             return Handled(more=True, missed=True)
         full = len(deliveries) >= size
-        batch = Batch(self.name, self._yields, known=self._undone_outcomes())
+        batch = Batch(
+            self.name, self._yields, known=self._undone_outcomes(), key_wait=self._crowd.key_wait
+        )
         leased: Leased | None = None
         returned: list[Attempt] = []
+        settled: list[Attempt] = []
         left = 0
         alone = len(deliveries) == 1
         until = time.monotonic() + self._budget
@@ -134,12 +139,16 @@ class ContextConsumer:
                 self._pace = position
                 left += len(deliveries) - position
                 break
+            attempt = delivery.message.id, delivery.attempts
+            settled.append(attempt)
+            if batch.known and batch.waits_for_key(delivery):
+                continue
             handler = to_run(self._context, delivery, undone, batch, self._left)
             if handler is None:
                 continue
             if not handler.external and delivery.rings < SUSPECT_RINGS:
                 if self._run(unit, delivery, handler, batch, alone=alone):
-                    returned.append((delivery.message.id, delivery.attempts))
+                    returned.append(attempt)
                 if unit.altered:
                     # What holds for this transaction only is not for the next delivery.
                     self._pace = position + 1
@@ -149,12 +158,16 @@ class ContextConsumer:
                 leased = self._lease(unit, delivery, handler, batch)
             else:
                 left += 1
-        if full and not left:
+        if full and not left and time.monotonic() < until:
             self._pace = min(2 * self._pace, _FASTEST)
-        self._blame.finishing(returned, altered=unit.altered)
+        self._blame.finishing(returned, settled, altered=unit.altered)
+        self._undone.known = batch.known
         try:
             woken = self._ending(unit, self._inbox, self._outbox, batch, folders=folders)
         except Exception as error:
+            if isinstance(error, GaveWay):
+                self._crowd.gave_way()
+                folders = NOBODY  # it is not known of them, and who waits must be found
             # With sagas in it the error may be theirs: it is run without them first.
             if not folders and self._refused(error):
                 raise Unprotected from error
@@ -219,9 +232,11 @@ class ContextConsumer:
         has refused no other worker may take meanwhile, and ask again.
         """
         work = Work(delivery.message, consumer=self.name, emits=handler.emits, unit=unit)
-        limit, held_up = self._limits(handler, alone=alone)
-        give_up = partial(self._give_up, delivery, handler, held_up=held_up)
-        run = Run(self.name, delivery.message, limit, unit.driver, give_up, locked=True)
+        limit, patience = self._limits(handler, alone=alone)
+        give_up = partial(self._give_up, delivery, handler, held_up=limit < patience)
+        run = Run(
+            self.name, delivery.message, limit, unit.driver, give_up, locked=True, patience=patience
+        )
         protected, careful = True, alone or self._careful > 0
         if self._context.alone:
             unit.expect_settings()
@@ -256,12 +271,10 @@ class ContextConsumer:
             return outcome
         return Outcome(run.took, work.sent)
 
-    def _limits(self, handler: Handler, *, alone: bool) -> tuple[float, bool]:
-        """Return the seconds that a run may take, and whether that is for the sake of its batch."""
+    def _limits(self, handler: Handler, *, alone: bool) -> tuple[float, float]:
+        """Return the seconds that a run may take here, and those that it may take alone."""
         limit = seconds_of(handler, self._watch.limit)
-        if alone or limit <= self._watch.batch_limit:
-            return limit, False
-        return self._watch.batch_limit, True
+        return limit if alone else min(limit, self._watch.batch_limit), limit
 
     def _give_up(
         self, delivery: Delivery, handler: Handler, run: Run, *, held_up: bool
@@ -299,7 +312,8 @@ class ContextConsumer:
         """
         again, attempt = self._blame.find(error)
         if attempt is not None:
-            self._undone.outcomes = {attempt: Outcome(0.0, error=error)}
+            # Beside what is known by now: of two that are found in turn neither would ever end.
+            self._undone.outcomes = {**self._undone.known, attempt: Outcome(0.0, error=error)}
         return again
 
     def _undone_outcomes(self) -> dict[tuple[UUID, int], Outcome]:

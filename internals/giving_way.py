@@ -31,6 +31,8 @@ class _Course:
 #: after about the same time.
 _CONFLICT = _Course(5.0, 12)
 _TROUBLE = _Course(120.0, 1)
+#: Runs that waited for another's lock make the waits grow up to here, and are never many.
+_WAITS = 5
 
 
 def wait(yields: int, error: BaseException, jitter: float) -> float:
@@ -52,6 +54,17 @@ def is_over(yields: int, error: BaseException, limit: int) -> bool:
         limit: Those that are free, where the server is in trouble.
     """
     return yields > limit * _course(error).times
+
+
+def wait_for_key(yields: int, jitter: float) -> tuple[int, float]:
+    """Return what is noted of a run that needed a lock of another's, and the seconds until the next.
+
+    Args:
+        yields: Runs in a row that gave way before it.
+        jitter: As in `wait`.
+    """
+    noted = max(yields, min(yields + 1, _WAITS))
+    return noted, _FIRST * 2.0 ** (min(noted, _WAITS) - 1) * (1 + jitter) / 2
 
 
 def _course(error: BaseException) -> _Course:

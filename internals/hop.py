@@ -151,6 +151,9 @@ def drain(
         try:
             done = hop(database, consumer, 1 if singles else limit, colocated, boundary)
         except GaveWay as error:
+            if colocated:  # it may be a saga that waits
+                colocated = _NOBODY
+                continue
             logger.info("%s: the hop gives way: %s", consumer.name, error)
             gave_way()
             return settled

@@ -4,6 +4,7 @@ What a host calls (`start`, `publish`, `cancel`, `signal`) may need a lock that 
 for as long as it likes: it must not wait for it for ever, and the host's transaction is left as it was.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 #: than between any hop's last statement and its commit.
 KEY_WAIT = "1s"
 
+#: How long it waits once another had waited in vain, and seconds for which that holds: many may wait
+#: for the same lock, and one after the other they would keep everybody else.
+_SHORT_WAIT = "50ms"
+_CROWDED = 5.0
+
 
 #: Seconds that the question may take whether a session waits for a lock.
 _ASKING = 2
@@ -29,6 +35,22 @@ _WAITS = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'L
 
 class GaveWay(Exception):
     """A hop waited in vain for a lock that another transaction holds between its end and its commit."""
+
+
+class Crowd:
+    """Knows whether hops of one consumer have just waited in vain.  Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def gave_way(self) -> None:
+        """A hop waited in vain."""
+        self._until = time.monotonic() + _CROWDED
+
+    @property
+    def key_wait(self) -> str:
+        """How long a hop may wait for a lock now."""
+        return _SHORT_WAIT if time.monotonic() < self._until else KEY_WAIT
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from internals.database import Database
 from internals.failures import describe, is_transient
 from internals.hop import Colocated, hop
 from internals.inbox import Delivery, DeliveryState, Inbox, Settlement, delivery
+from internals.lock_waits import KEY_WAIT, Crowd, GaveWay
 from internals.outbox import Outbox
 from internals.parcels import Parcel, parcels_of
 from internals.records import records
@@ -93,6 +94,7 @@ class Returner:
         self._outbox = outbox
         self._statements = statements
         self._colocated = colocated
+        self._crowd = Crowd()
 
     def handle(
         self,
@@ -112,7 +114,7 @@ class Returner:
         try:
             woken = self._arrive(arriving)
         except Exception as error:
-            if is_transient(error):
+            if _stops(error):
                 raise
             woken, settled = self._one_by_one(arriving)
         self._parcels.settle(unit, settled)
@@ -137,15 +139,19 @@ class Returner:
 
     def _arrive(self, arriving: Sequence[_Arriving]) -> frozenset[str]:
         """Commit parcels at home; returns the consumers to ring."""
-        arrival = _Arrival(arriving, self._inbox, self._outbox, self._statements)
+        arrival = _Arrival(
+            arriving, self._inbox, self._outbox, self._statements, self._crowd.key_wait
+        )
         try:
             return self._commit(arrival, self._colocated)
         except Exception as error:
+            if isinstance(error, GaveWay):
+                self._crowd.gave_way()
             if not self._colocated:
                 raise
             # A saga's trouble must not become that of a context.
             logger.info("%s: applied again: %s", self.name, type(error).__name__)
-        return self._commit(arrival, {})
+        return self._commit(replace(arrival, key_wait=self._crowd.key_wait), {})
 
     def _arrive_or_park(self, each: _Arriving) -> frozenset[str]:
         """Commit a parcel; where another message has the id of one it sent, its delivery is parked."""
@@ -167,9 +173,10 @@ class Returner:
                 woken |= self._arrive_or_park(each)
                 settled.append(Settlement(each.id))
             except Exception as error:
-                if is_transient(error):
+                if _stops(error):
                     raise
-                attempts = each.delivery.attempts + 1
+                waits = isinstance(error, GaveWay)
+                attempts = each.delivery.attempts + (not waits)
                 delay = min(_SHORTEST_DELAY * 2.0 ** min(attempts, 16), _LONGEST_DELAY)
                 settled.append(
                     Settlement(
@@ -181,8 +188,19 @@ class Returner:
                     )
                 )
                 of = each.parcel.settlement.message_id
-                logger.exception("%s: the parcel of %s cannot be applied", self.name, of)
+                logger.log(
+                    logging.INFO if waits else logging.ERROR,
+                    "%s: the parcel of %s cannot be applied",
+                    self.name,
+                    of,
+                    exc_info=not waits,
+                )
         return woken, settled
+
+
+def _stops(error: Exception) -> bool:
+    """Whether home takes no parcel now; where one waits for a lock the others need not."""
+    return is_transient(error) and not isinstance(error, GaveWay)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +211,7 @@ class _Arrival:
     inbox: Inbox
     outbox: Outbox
     statements: Statements
+    key_wait: str = KEY_WAIT
 
     @property
     def name(self) -> str:
@@ -205,7 +224,7 @@ class _Arrival:
         folders: Mapping[str, Folder] = NOBODY,
     ) -> Handled:
         """Settle the parcels' deliveries, and send what they hold."""
-        batch = Batch(self.name)
+        batch = Batch(self.name, key_wait=self.key_wait)
         failed: list[Settlement] = []
         refused: list[tuple[UUID, _Arriving]] = []
         parked: list[_Arriving] = []

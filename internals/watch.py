@@ -10,7 +10,9 @@ One thread of a process looks at all runs.  When one has reached its limit:
    Python ends by that.
 4. If it has not ended after a grace, since it hangs in a call of C or swallowed the exception, its
    database session is ended: what it had locked is free, and when it wakes it can neither write nor
-   commit.  Its thread counts as hung.
+   commit.
+5. Its thread counts as hung.  One that is ended for the sake of its batch may take as long as any
+   other before: a call of C that takes a few seconds is no reason to end a process.
 """
 
 import ctypes
@@ -79,6 +81,7 @@ class Run:
         give_up: Writes down what becomes of its delivery, in another thread; returns the consumers
             to ring.
         locked: Whether its delivery is locked by its session.
+        patience: Seconds that it may take until its thread counts as hung; `limit` if not given.
     """
 
     __slots__ = (
@@ -87,6 +90,7 @@ class Run:
         "began",
         "blocked",
         "consumer",
+        "cut",
         "give_up",
         "hung",
         "late",
@@ -95,6 +99,7 @@ class Run:
         "locked",
         "message",
         "over",
+        "patience",
         "session",
         "settled",
         "thread",
@@ -112,10 +117,12 @@ class Run:
         give_up: Callable[["Run"], frozenset[str]],
         *,
         locked: bool,
+        patience: float | None = None,
     ) -> None:
         self.consumer = consumer
         self.message = message
         self.limit = limit
+        self.patience = limit if patience is None else patience
         self.session = session
         self.give_up = give_up
         self.began = time.monotonic()
@@ -138,6 +145,8 @@ class Run:
         #: Whether it has ended.
         self.over = False
         #: Whether its session was ended, since it did not end itself.
+        self.cut = False
+        #: Whether its thread is given up.
         self.hung = False
 
     @property
@@ -288,8 +297,11 @@ class Watch:
                 self._fail(run)
         elif not run.told:
             self._tell(run)
-        elif time.monotonic() > run.told_at + self.grace:
-            self._end(run)
+        elif not run.cut:
+            if time.monotonic() > run.told_at + self.grace:
+                self._end(run)
+        elif took > run.patience + self.grace:
+            self._give_up_thread(run)
 
     def _fail(self, run: Run) -> None:
         with run.lock:
@@ -317,15 +329,23 @@ class Watch:
         with run.lock:
             if run.over:
                 return
-            run.hung = True
+            run.cut = True
             _cut(run)
-        logger.error(
-            "%s does not end: its database session is ended, and its thread %d hangs at\n%s",
+        logger.log(
+            logging.ERROR if run.patience <= run.limit else logging.WARNING,
+            "%s does not end: its database session is ended, and its thread %d is at\n%s",
             run.name,
             run.thread,
             stack,
         )
         _in_a_thread(self._let_go, run)
+
+    def _give_up_thread(self, run: Run) -> None:
+        with run.lock:
+            if run.over:
+                return
+            run.hung = True
+        _in_a_thread(lambda _: self.on_hung(self.hung), run)
 
     def _let_go(self, run: Run) -> None:
         """Have others take up what a thread that hangs had claimed."""
@@ -334,7 +354,6 @@ class Watch:
         else:
             self._settle(run)
         self._ring(frozenset({run.consumer}))
-        self.on_hung(self.hung)
 
     def _settle(self, run: Run) -> None:
         try:

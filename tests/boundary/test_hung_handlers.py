@@ -22,11 +22,13 @@ def moles(
     outside.execute("CREATE TABLE dug (n int NOT NULL)")
     host = runtime([TUNNEL])
 
-    def start(ways: list[str], **options: Any) -> tuple[Any, Callable[[str], list[Any]]]:
+    def start(
+        ways: list[str], limits: dict[str, str] = LIMITS, **options: Any
+    ) -> tuple[Any, Callable[[str], list[Any]]]:
         with host.engine.begin() as connection:
             tunnels = [Tunnel(number=n, way=way) for n, way in enumerate(ways)]
             host.start_many(connection, TUNNEL, tunnels)
-        group = start_group("tests.boundary.mole:broker", settings, environment=LIMITS, **options)
+        group = start_group("tests.boundary.mole:broker", settings, environment=limits, **options)
         return group, lambda query: list(outside.execute(query).fetchall())
 
     return start
@@ -60,6 +62,18 @@ def test_a_slow_handler_within_its_limit_is_done_and_costs_nobody_else_an_attemp
     _, rows = moles([*[""] * 30, "slow1.0", *[""] * 30], threads=2)
     eventually(lambda: rows(_STATUSES) == [("completed", 61)], 90, "all")
     assert sorted(n for (n,) in rows("SELECT n FROM dug")) == list(range(61))
+
+
+def test_a_process_with_one_thread_lives_though_slow_calls_hold_up_their_batches(
+    moles: Any, eventually: Any
+) -> None:
+    """A call of C cannot be ended, and is within the handler's own limit."""
+    limits = {"MOLES": "1", "SAGA_HANDLER_LIMIT": "60", "SAGA_BATCH_LIMIT": "0.2"}
+    group, rows = moles(["", "slow2.0", "", "slow2.0", "slow2.0"], limits, threads=1)
+    eventually(lambda: rows(_STATUSES) == [("completed", 5)] or not group.running, 90, "all")
+    assert rows(_STATUSES) == [("completed", 5)]
+    assert sorted(n for (n,) in rows("SELECT n FROM dug")) == list(range(5))
+    assert rows("SELECT count(*)::int FROM inbox WHERE last_error LIKE '%limit%'") == [(0,)]
 
 
 def test_a_process_whose_threads_hang_ends_so_that_its_supervisor_starts_another(

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from dramatiq.middleware import Interrupt
-from mill import FORWARDED, FORWARDING, Grind, Mill, Sown, act_nothing, bread
+from mill import FORWARDED, FORWARDING, Grind, Ground, Mill, Sown, act_nothing, bread
 from psycopg import OperationalError
 from psycopg.errors import LockNotAvailable
 from sqlalchemy import create_engine
@@ -634,6 +634,30 @@ class TestPoison:
         mill.settle()
         assert mill.status(ids[1]) == "completed"
         assert sorted(mill.milled()) == [("ground", 1), ("ground", 2), ("ground", 3)]
+
+    def test_one_that_needs_a_key_which_a_host_holds_keeps_no_other(
+        self, mill: Mill, eventually: Any
+    ) -> None:
+        mill.runtime.subscribe()
+        mill.alter(
+            "INSERT INTO subscription (kind, consumer, ordered_by) "
+            "VALUES ('mill.ground', 'ledger', 'n')"
+        )
+        with mill.runtime.engine.begin() as host:
+            mill.runtime.publish(host, Ground(n=2, note="by hand"))
+            ids = mill.order(1, 2, 3)
+
+            def statuses() -> list[str]:
+                mill.settle()
+                return [mill.status(id) for id in ids]
+
+            eventually(lambda: statuses() == ["completed", "running", "completed"], 30, "others")
+            [left] = mill.there("SELECT * FROM inbox WHERE state = 'pending'")
+            assert left["attempts"] == 0
+            assert "another transaction holds an ordering key" in left["last_error"]
+        mill.end_leases()
+        mill.settle()
+        assert mill.status(ids[1]) == "completed"
 
 
 class TestRelays:

@@ -185,6 +185,26 @@ class TestRefusedAtTheCommit:
         store.drain(ship(handle, retry=Retry(attempts=1)))
         assert (store.delivery(message)["state"], runs) == ("parked", [2])
 
+    def test_two_that_come_one_after_the_other_run_once_each(
+        self, store: Any, command: Any
+    ) -> None:
+        """What is known of the first is not forgotten when the commit is refused for the second."""
+        runs: list[Load] = []
+        sent = [command(Load(n=2)), command(Load(n=2))]
+
+        def handle(message: Load, work: Work) -> None:
+            runs.append(message)
+            assert len(runs) < 9, "they run in turn for ever"
+            if len(runs) == 1:
+                store.send(sent[1])
+            stow(message, work)
+
+        store.send(sent[0])
+        store.drain(ship(handle, retry=Retry(attempts=1)))
+        assert [row["state"] for row in store.deliveries("ship")] == ["parked", "parked"]
+        assert all("ForeignKeyViolation" in store.delivery(each)["last_error"] for each in sent)
+        assert len(runs) == 2
+
     @pytest.mark.parametrize("external", [False, True])
     def test_under_a_lease_it_is_counted_and_nothing_is_called_again(
         self, store: Any, command: Any, external: bool
