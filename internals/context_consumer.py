@@ -3,14 +3,14 @@
 import logging
 import threading
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from functools import partial
 from uuid import UUID
 
 import psycopg
 
 from internals.batch import NOBODY, Batch, Ending, Failed, Folder, Outcome, finish
-from internals.blame import PROVED_AFTER, Attempt, Blame, is_interrupt, is_too_slow
+from internals.blame import PROVED_AFTER, Attempt, Blame, is_interrupt, is_too_slow, own
 from internals.consumer import Handled, Overran, Unprotected
 from internals.context import Context, Handler, Unreadable
 from internals.database import Database
@@ -110,7 +110,7 @@ class ContextConsumer:
         if not size:
             return Handled(more=True, missed=True)
         full = len(deliveries) >= size
-        batch = Batch(self.name, self._yields, known=self._undone_outcomes())
+        batch = Batch(self.name, self._yields, known=self._undone_outcomes(deliveries))
         leased: Leased | None = None
         returned: list[Attempt] = []
         left = 0
@@ -227,14 +227,15 @@ class ContextConsumer:
                 raise Overran(run.outcome) from error
             if is_interrupt(error):
                 raise
-            outcome = Outcome(run.took, error=error)
+            failure = own(error, altered=unit.altered)
+            outcome = Outcome(run.took, error=failure)
             if unit.lost and is_too_slow(error):
                 batch.known[delivery.message.id, delivery.attempts] = outcome
                 self._undone.outcomes = batch.known
                 raise Unprotected from error
             if unit.lost and not isinstance(error, Exception):
                 raise psycopg.OperationalError("the connection is lost") from error
-            if unit.lost or (is_passing(error) and not alone):
+            if unit.lost or (is_passing(failure) and not alone):
                 raise  # the batch is run again, one by one
             if not protected:
                 batch.known[delivery.message.id, delivery.attempts] = outcome
@@ -285,12 +286,21 @@ class ContextConsumer:
         """
         again, attempt = self._blame.find(error)
         if attempt is not None:
-            self._undone.outcomes = {attempt: Outcome(0.0, error=error)}
+            # A refusal for being read-only blames only one that has set something.
+            self._undone.outcomes = {attempt: Outcome(0.0, error=own(error, altered=True))}
         return again
 
-    def _undone_outcomes(self) -> dict[tuple[UUID, int], Outcome]:
-        """Return what raised in this thread's last run, if that was undone, and forget it."""
+    def _undone_outcomes(self, claimed: Sequence[Delivery]) -> dict[tuple[UUID, int], Outcome]:
+        """Return what raised in this thread's last run, if that was undone.
+
+        What was not claimed this time is remembered for the next.
+        """
         outcomes: dict[tuple[UUID, int], Outcome] = self._undone.__dict__.pop("outcomes", {})
+        if outcomes:
+            here = {(delivery.message.id, delivery.attempts) for delivery in claimed}
+            left = {run: outcome for run, outcome in outcomes.items() if run not in here}
+            if left:
+                self._undone.outcomes = left
         return outcomes
 
     def _lease(
