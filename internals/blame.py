@@ -20,9 +20,9 @@ from uuid import UUID
 
 import psycopg
 
-from internals.failures import chain, is_transient, sqlstate
+from internals.failures import chain, is_read_only, is_transient, sqlstate
 from internals.lock_waits import GaveWay
-from saga.errors import IdConflict, PayloadError
+from saga.errors import IdConflict, NoTransaction, PayloadError
 
 #: Raised in a thread that is to stop, and not by what runs there.  By name, since this layer does
 #: not know the broker.
@@ -66,6 +66,20 @@ def is_refusal(error: BaseException) -> bool:
     if isinstance(error, IdConflict | PayloadError):
         return True
     return not is_transient(error) and any(isinstance(e, psycopg.Error) for e in chain(error))
+
+
+def is_own(error: BaseException, *, altered: bool) -> bool:
+    """Whether a handler brought upon itself, by what it has set, what seems the server's trouble."""
+    return altered and is_read_only(error)
+
+
+def own(error: BaseException, *, altered: bool) -> BaseException:
+    """Return an error as the failure of the handler that has set things, if it is that."""
+    if not is_own(error, altered=altered):
+        return error
+    made = NoTransaction(f"a setting of the handler's own refuses its writes: {error}")
+    made.__cause__ = error
+    return made
 
 
 class _Stage(Enum):
@@ -117,7 +131,7 @@ class Blame:
         hop: _Hop = self._here.hop
         if isinstance(error, GaveWay):
             return self._among(hop.settled)
-        if not hop.runs or not is_refusal(error):
+        if not hop.runs or not (is_refusal(error) or is_own(error, altered=hop.altered)):
             return False, None
         surroundings = (sqlstate(error) or "").startswith(_SURROUNDINGS)
         if hop.stage is _Stage.FINISHING and surroundings:

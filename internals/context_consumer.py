@@ -3,14 +3,14 @@
 import logging
 import threading
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from functools import partial
 from uuid import UUID
 
 import psycopg
 
 from internals.batch import NOBODY, Batch, Ending, Failed, Folder, Outcome, finish
-from internals.blame import PROVED_AFTER, Attempt, Blame, is_interrupt, is_too_slow
+from internals.blame import PROVED_AFTER, Attempt, Blame, is_interrupt, is_too_slow, own
 from internals.consumer import Handled, Overran, Unprotected
 from internals.context import Context, Handler, Unreadable
 from internals.database import Database
@@ -124,7 +124,10 @@ class ContextConsumer:
             return Handled(more=True, missed=True)
         full = len(deliveries) >= size
         batch = Batch(
-            self.name, self._yields, known=self._undone_outcomes(), key_wait=self._crowd.key_wait
+            self.name,
+            self._yields,
+            known=self._undone_outcomes(deliveries),
+            key_wait=self._crowd.key_wait,
         )
         leased: Leased | None = None
         returned: list[Attempt] = []
@@ -161,17 +164,7 @@ class ContextConsumer:
         if full and not left and time.monotonic() < until:
             self._pace = min(2 * self._pace, _FASTEST)
         self._blame.finishing(returned, settled, altered=unit.altered)
-        self._undone.known = batch.known
-        try:
-            woken = self._ending(unit, self._inbox, self._outbox, batch, folders=folders)
-        except Exception as error:
-            if isinstance(error, GaveWay):
-                self._crowd.gave_way()
-                folders = NOBODY  # it is not known of them, and who waits must be found
-            # With sagas in it the error may be theirs: it is run without them first.
-            if not folders and self._refused(error):
-                raise Unprotected from error
-            raise
+        woken = self._write(unit, batch, folders)
         self._blame.committing()
         return Handled(
             len(deliveries),
@@ -181,6 +174,22 @@ class ContextConsumer:
             leased=leased,
             refused=self._refused,
         )
+
+    def _write(
+        self, unit: UnitOfWork, batch: Batch, folders: Mapping[str, Folder]
+    ) -> frozenset[str]:
+        """Write a batch; raises `Unprotected` if it is refused for one delivery, or to find which."""
+        self._undone.known = batch.known
+        try:
+            return self._ending(unit, self._inbox, self._outbox, batch, folders=folders)
+        except Exception as error:
+            if isinstance(error, GaveWay):
+                self._crowd.gave_way()
+                folders = NOBODY  # it is not known of them, and who waits must be found
+            # With sagas in it the error may be theirs: it is run without them first.
+            if not folders and self._refused(error):
+                raise Unprotected from error
+            raise
 
     def finish(self, database: Database, leased: Leased) -> frozenset[str]:
         held = Held(self.name, (leased.delivery.message.id,), leased.lease, leased.seconds)
@@ -253,20 +262,21 @@ class ContextConsumer:
                 raise Overran(run.outcome) from error
             if is_interrupt(error):
                 raise
-            outcome = Outcome(run.took, error=error)
+            failure = own(error, altered=unit.altered)
+            outcome = Outcome(run.took, error=failure)
             if unit.lost and is_too_slow(error):
                 batch.known[delivery.message.id, delivery.attempts] = outcome
-                self._undone.outcomes = batch.known
+                self._remember(batch.known)
                 raise Unprotected from error
             if unit.lost and not isinstance(error, Exception):
                 raise psycopg.OperationalError("the connection is lost") from error
-            if unit.lost or (is_passing(error) and not alone):
+            if unit.lost or (is_passing(failure) and not alone):
                 raise  # the batch is run again, one by one
             if not protected:
                 batch.known[delivery.message.id, delivery.attempts] = outcome
                 if work.touched:
                     self._careful = _CAREFUL
-                    self._undone.outcomes = batch.known
+                    self._remember(batch.known)
                     raise Unprotected from error
             return outcome
         return Outcome(run.took, work.sent)
@@ -313,12 +323,26 @@ class ContextConsumer:
         again, attempt = self._blame.find(error)
         if attempt is not None:
             # Beside what is known by now: of two that are found in turn neither would ever end.
-            self._undone.outcomes = {**self._undone.known, attempt: Outcome(0.0, error=error)}
+            # A refusal for being read-only blames only one that has set something.
+            found = Outcome(0.0, error=own(error, altered=True))
+            self._remember({**self._undone.known, attempt: found})
         return again
 
-    def _undone_outcomes(self) -> dict[tuple[UUID, int], Outcome]:
-        """Return what raised in this thread's last run, if that was undone, and forget it."""
+    def _remember(self, outcomes: Mapping[tuple[UUID, int], Outcome]) -> None:
+        """Keep what raised in a run that is undone for the next run of this thread."""
+        self._undone.outcomes = {**self._undone.__dict__.get("outcomes", {}), **outcomes}
+
+    def _undone_outcomes(self, claimed: Sequence[Delivery]) -> dict[tuple[UUID, int], Outcome]:
+        """Return what raised in this thread's last run, if that was undone.
+
+        What was not claimed this time is remembered for the next.
+        """
         outcomes: dict[tuple[UUID, int], Outcome] = self._undone.__dict__.pop("outcomes", {})
+        if outcomes:
+            here = {(delivery.message.id, delivery.attempts) for delivery in claimed}
+            left = {run: outcome for run, outcome in outcomes.items() if run not in here}
+            if left:
+                self._undone.outcomes = left
         return outcomes
 
     def _lease(

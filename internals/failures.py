@@ -16,7 +16,8 @@ _IDLE = "idle-in-transaction timeout"
 #: What a connection is good for nothing after, though it lives: read-only (its server was the primary
 #: once), and prepared statements that the server does not know, or knows as others, since a pooler
 #: stands between.
-_STALE_STATES = frozenset({"25006", "26000", "42P05"})
+_READ_ONLY = "25006"
+_STALE_STATES = frozenset({_READ_ONLY, "26000", "42P05"})
 #: The same, if it was found while a plan was looked at: a table was altered meanwhile.
 _OLD_PLAN = ("0A000", "RevalidateCachedQuery")
 #: SQLSTATEs after which the same transaction, run again, may well succeed: serialization
@@ -89,6 +90,11 @@ def is_frozen(error: BaseException) -> bool:
     """Whether the database ended the transaction since it heard nothing of it for too long."""
     # Of a connection that was closed meanwhile the driver has the server's last words alone.
     return sqlstate(error) == _FROZEN or any(_IDLE in str(link) for link in chain(error))
+
+
+def is_read_only(error: BaseException) -> bool:
+    """Whether a write was refused since the transaction is read-only."""
+    return sqlstate(error) == _READ_ONLY
 
 
 def is_stale(error: BaseException) -> bool:

@@ -1,5 +1,7 @@
 """Local settings: what a handler sets for its transaction, or for its session.
 
+A setting, a temporary table, a cursor, a prepared statement, a lock or a channel that is the session's.
+
 A batch of deliveries is one transaction, and a connection goes back to its pool: a tenant that one
 handler names for row level security must not be the next one's, a role that it takes must not be
 the one that its delivery is settled with.  Savepoints do not help, since a setting outlives the
@@ -24,17 +26,35 @@ from psycopg.sql import Composable
 #: Characters of a statement whose verdict is kept; longer ones hold their data.
 _KEPT = 4000
 
-_COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+#: Comments of one line, and of several: those that are within others first.
+_COMMENTS = re.compile(r"--[^\n]*|/\*(?:(?!/\*|\*/).)*\*/", re.DOTALL)
 #: A statement that sets something, where it begins: in a row of them, or in the body of a DO block.
-_STATEMENT = re.compile(r"(?:set|reset|discard)(?=\s)")
-_BEGINNINGS = (";", "begin", "then", "else", "loop", "$", "execute '", "execute('", "format('")
-_CALL = re.compile(r"set_config\s*\(")
-_TEMPORARY = re.compile(r"\b(?:create|into)\s+(?:(?:local|global)\s+)?temp(?:orary)?\b|\bpg_temp\.")
+_STATEMENT = re.compile(
+    r"(?:set|reset|discard|(?:un)?listen|prepare|load)(?=\s)|declare(?=\s[^;]*\bcursor\b)"
+)
+_BEGINNINGS = (
+    *(";", "begin", "then", "else", "loop", "$", "execute '", "execute('", "format('"),
+    *("execute e'", "execute(e'", "format(e'"),
+)
+_CALL = re.compile(r"set_config\"?\s*\(")
+_TEMPORARY = re.compile(
+    r"\b(?:create|into)\s+(?:or\s+replace\s+)?(?:(?:local|global)\s+)?temp(?:orary)?\b|\bpg_temp\."
+)
+#: What is the session's, and is held or set by something else than a statement of its own.
+_SESSIONS = re.compile(
+    r"\bpg_(?:try_)?advisory_lock(?:_shared)?\"?\s*\(|\bupdate\s+(?:\w+\s*\.\s*)?pg_settings\b"
+)
+#: Words of which one is in every statement that is found.
+_WORDS = ("set", "discard", "temp", "listen", "prepare", "load", "cursor", "advisory_lock")
+#: Those that statements begin with, perhaps after a syllable.
+_FIRST = {"set": "re", "discard": "", "listen": "un", "prepare": "", "load": "", "declare": ""}
 
 #: Ways to set something for the transaction alone.
-_LOCAL_STATEMENT = re.compile(r"set\s+(?:local|constraints|transaction)\s")
+_LOCAL_STATEMENT = re.compile(
+    r"set\s+(?:local|constraints|transaction)\s|declare\s(?![^;]*\bwith\s+hold\b)"
+)
 _LOCAL_CALL = re.compile(
-    r"set_config\s*\([^;]*?,\s*(true|'t(?:rue)?'|'on'|%(?:\(\w+\))?[stb])\s*(?:::\s*bool(?:ean)?\s*)?\)"
+    r"set_config\"?\s*\([^;]*?,\s*(true|'t(?:rue)?'|'on'|%(?:\(\w+\))?[stb])\s*(?:::\s*bool(?:ean)?\s*)?\)"
 )
 _LOCAL_TABLE = re.compile(rf"(?:{_TEMPORARY.pattern})" r"(?=[^;]*\bon\s+commit\s+drop\b)")
 
@@ -129,15 +149,18 @@ class _Found:
     statements: tuple[int, ...] = ()
     calls: tuple[int, ...] = ()
     tables: tuple[int, ...] = ()
+    #: Whether there is something that is the session's in any case.
+    session: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.statements or self.calls or self.tables)
+        return bool(self.statements or self.calls or self.tables or self.session)
 
     def local(self, parameters: object) -> bool:
         """Whether none of it outlives the transaction, as far as can be seen."""
         calls = [_LOCAL_CALL.match(self.text, at) for at in self.calls]
         return (
-            all(_LOCAL_STATEMENT.match(self.text, at) for at in self.statements)
+            not self.session
+            and all(_LOCAL_STATEMENT.match(self.text, at) for at in self.statements)
             and all(_LOCAL_TABLE.match(self.text, at) for at in self.tables)
             and all(calls)
             and (not any(call and call[1].startswith("%") for call in calls) or _say(parameters))
@@ -158,27 +181,36 @@ def _say(parameters: object) -> bool:
 def find(text: str) -> _Found:
     """Find what sets something; most statements do not, and are passed quickly."""
     lower = text.lower()
-    if not ("set" in lower or "discard" in lower or "temp" in lower):
+    if not any(word in lower for word in _WORDS):
         return _NOTHING
     found = _find(lower)
     if not found and ("--" in lower or "/*" in lower):
-        found = _find(_COMMENTS.sub(" ", lower))
+        found = _find(_without_comments(lower))
     return found
 
 
 def _find(lower: str) -> _Found:
     statements, calls = [], []
-    for word in ("set", "discard"):
+    for word, syllable in _FIRST.items():
         at = lower.find(word)
         while at >= 0:
-            start = at - 2 if lower.startswith("re", max(at - 2, 0)) else at
+            start = max(at - len(syllable), 0)
+            start = start if syllable and lower.startswith(syllable, start) else at
             if _CALL.match(lower, at):
                 calls.append(at)
             elif _STATEMENT.match(lower, start) and _begins(lower, start):
                 statements.append(start)
             at = lower.find(word, at + len(word))
     tables = [found.start() for found in _TEMPORARY.finditer(lower)] if "temp" in lower else []
-    return _Found(lower, tuple(statements), tuple(calls), tuple(tables))
+    session = _SESSIONS.search(lower) is not None
+    return _Found(lower, tuple(statements), tuple(calls), tuple(tables), session)
+
+
+def _without_comments(lower: str) -> str:
+    found = 1
+    while found:
+        lower, found = _COMMENTS.subn(" ", lower)
+    return lower
 
 
 def _begins(lower: str, at: int) -> bool:

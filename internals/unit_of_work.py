@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, scoped_session
 
 from internals.after_commit import call_after_commit
 from internals.driver import begin, control, is_idle
-from internals.failures import is_lost, is_stale
+from internals.failures import is_lost, is_read_only, is_stale
 from internals.local_settings import Watching
 from internals.lock_waits import as_before, shorter
 from saga.errors import NoTransaction
@@ -105,7 +105,7 @@ class SqlAlchemyUnitOfWork(Watching):
             # Not `cursor.description`, which makes an object for each column.
             return cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else ()
         except psycopg.Error as error:
-            if is_stale(error):
+            if is_stale(error) and not (self.altered and is_read_only(error)):
                 # The pool makes another one of it, once this transaction has been given back.
                 self.connection.connection.invalidate(error, soft=True)
                 self.stale = True

@@ -72,6 +72,7 @@ def _merged_items(stored: list[Any], read: list[Any], written: list[Any], where:
     """Find each item again: one that is equal, or the one at its place."""
     if len(stored) != len(read):
         return written  # a validator has made another list of it
+    stored = _as_read(stored, read)
     free = list(range(len(read)))
     found: dict[int, int] = {}
     for place, item in enumerate(written):
@@ -94,6 +95,37 @@ def _merged_items(stored: list[Any], read: list[Any], written: list[Any], where:
         else item
         for place, item in enumerate(written)
     ]
+
+
+def _as_read(stored: list[Any], read: list[Any]) -> list[Any]:
+    """Return the stored items in the order in which they were read.
+
+    A set is written in the order of its items' text, which fields of another release take part in; and
+    a validator may sort a list.  An item that is written otherwise than it was read keeps its place.
+    """
+    misplaced = [place for place in range(len(read)) if not _fits(stored[place], read[place])]
+    free, found = list(misplaced), {}
+    for place in misplaced:
+        old = next((old for old in free if _fits(stored[old], read[place])), None)
+        if old is not None:
+            found[place] = old
+            free.remove(old)
+    # What fits nowhere takes what is left, its own place first.
+    rest = [place for place in misplaced if place not in found]
+    for place in [p for p in rest if p in free]:
+        found[place] = place
+        free.remove(place)
+    found.update(zip([place for place in rest if place not in found], free, strict=True))
+    return [stored[found.get(place, place)] for place in range(len(read))]
+
+
+def _fits(stored: Any, read: Any) -> bool:
+    """Whether this was read of what is stored."""
+    if isinstance(stored, dict) and isinstance(read, dict):
+        return all(name not in stored or _fits(stored[name], v) for name, v in read.items())
+    if isinstance(stored, list) and isinstance(read, list):
+        return len(stored) == len(read) and all(map(_fits, stored, read))
+    return bool(stored == read)
 
 
 def _has_more(stored: Any, read: Any) -> bool:

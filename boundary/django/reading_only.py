@@ -60,7 +60,7 @@ class _Rule:
 
     def binds(self, connection: Any) -> bool:
         """Whether this connection only reads."""
-        if self.over or connection is None or any(connection is free for free in self._free):
+        if self.over or any(connection is free for free in self._free):
             return False
         return self.ours is None or any(same_place(connection.alias, ours) for ours in self.ours)
 
@@ -192,8 +192,8 @@ class _Obedient:
 @contextmanager
 def _obeying(driver: psycopg.Connection[Any]) -> Iterator[None]:
     rule = _rule.get()
-    connection = None if rule is None else getattr(driver, _DJANGOS, None)
-    if rule is None or not rule.binds(connection):
+    connection: Any = getattr(driver, _DJANGOS, None)
+    if rule is None or connection is None or not rule.binds(connection):
         yield
         return
     own = _begin(driver)

@@ -11,7 +11,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.datetime import TimestamptzBinaryLoader, TimestamptzLoader
 
 from boundary.django.reading_only import writing_in_one
-from internals.failures import is_stale
+from internals.failures import is_read_only, is_stale
 from internals.local_settings import Watching
 from internals.lock_waits import as_before, shorter
 from internals.unit_of_work import Row
@@ -53,7 +53,8 @@ class DjangoUnitOfWork(Watching):
                 cursor.execute(statement, parameters)
                 return cursor.fetchall() if cursor.description else ()
         except DatabaseError as error:
-            self.stale = self.stale or is_stale(error)
+            own = self.altered and is_read_only(error)
+            self.stale = self.stale or (is_stale(error) and not own)
             raise
 
     def driver(self) -> Any:

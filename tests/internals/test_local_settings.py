@@ -1,5 +1,6 @@
 """What a handler sets for its transaction, or its session, is not the next one's."""
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -123,6 +124,37 @@ class TestBatch:
             assert store.drain(notary(each, retry=Retry(attempts=1))) == 3
         assert {row["state"] for row in store.deliveries("notary")} == {"done"}
 
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "DECLARE mine CURSOR FOR SELECT 1",
+            "DECLARE mine CURSOR WITH HOLD FOR SELECT 1",
+            "PREPARE mine AS SELECT set_config('app.tenant', 'acme', true)",
+        ],
+    )
+    def test_what_has_a_name_in_the_session_is_not_there_for_the_next(
+        self, store: Any, command: Any, statement: str
+    ) -> None:
+        store.send(*(command(Sign(n=n)) for n in range(3)))
+        context = notary(lambda _, work: work.execute(statement) and None)
+        assert store.drain(context) == 3
+
+    @pytest.mark.parametrize("lock", ["pg_advisory_lock", "pg_try_advisory_lock"])
+    def test_a_lock_of_the_session_ends_with_the_delivery(
+        self, store: Any, command: Any, lock: str
+    ) -> None:
+        held = "SELECT count(*) AS n FROM pg_locks WHERE locktype = 'advisory' AND objid = 8041963"
+
+        def handle(command: Sign, work: Work) -> None:
+            work.execute(f"SELECT {lock}(8041963)")
+
+        store.send(*(command(Sign(n=n)) for n in range(3)))
+        assert store.drain(notary(handle, retry=Retry(attempts=1))) == 3
+        until = time.monotonic() + 20
+        while store.rows(held) != [{"n": 0}]:  # a session ends a moment after its connection
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
     def test_when_constraints_are_checked_is_the_handlers_own_matter(
         self, store: Any, command: Any, outside: Any
     ) -> None:
@@ -197,6 +229,21 @@ class TestTheFrameworksOwnStatements:
         assert store.effects() == [0, 1, 2]
         assert len(store.sent(Done.kind)) == 3
 
+    def test_what_it_may_not_write_itself_is_its_own_failure_too(
+        self, store: Any, command: Any, note: Any
+    ) -> None:
+        def handle(message: Sign, work: Work) -> None:
+            if message.n == 1:
+                work.execute("SET TRANSACTION READ ONLY")
+            note(work, message.n)
+
+        sent = [command(Sign(n=n)) for n in range(3)]
+        store.send(*sent)
+        store.drain(notary(handle, retry=Retry(attempts=1)))
+        assert store.effects() == [0, 2]
+        assert "read-only transaction" in store.delivery(sent[1])["last_error"]
+        assert [row["state"] for row in store.deliveries("notary")] == ["done", "parked", "done"]
+
     def test_one_that_may_not_write_any_more_is_its_handlers_failure(
         self, store: Any, command: Any, note: Any
     ) -> None:
@@ -250,6 +297,17 @@ class TestFind:
                 "CREATE TABLE pg_temp.a ()",
             ),
             *("DO $$ BEGIN SET LOCAL a = 1; END $$", "DO $$ BEGIN EXECUTE 'SET ROLE a'; END $$"),
+            *("DO $$ BEGIN EXECUTE E'SET ROLE a'; END $$", "DO E'BEGIN SET LOCAL a = 1; END'"),
+            *("/* /* why */ not */ SET LOCAL a = 1", """SELECT "set_config"('a', 'b', true)"""),
+            *("CREATE OR REPLACE TEMP VIEW a AS SELECT 1", "DECLARE a CURSOR FOR SELECT 1"),
+            *(
+                "LISTEN a",
+                "UNLISTEN *",
+                "LOAD 'a'",
+                "PREPARE a AS SELECT set_config('a', 'b', true)",
+            ),
+            *("SELECT pg_advisory_lock(1)", "SELECT pg_try_advisory_lock_shared (1, 2)"),
+            "UPDATE pg_catalog.pg_settings SET setting = 'a' WHERE name = 'role'",
         ],
     )
     def test_it_finds_what_sets_something(self, statement: str) -> None:
@@ -269,6 +327,12 @@ class TestFind:
                 "INSERT INTO offset_set SELECT 1",
                 "SELECT 'temp', reset FROM a",
             ),
+            *(
+                "SELECT pg_advisory_xact_lock(1)",
+                "UPDATE a SET payload = 1",
+                "SELECT listen FROM a",
+            ),
+            "DO $$ DECLARE a int; BEGIN PERFORM 1; END $$",
         ],
     )
     def test_and_nothing_else(self, statement: str) -> None:
@@ -291,6 +355,10 @@ class TestFind:
             ("SELECT set_config(%(a)s, %(b)s, %(c)s)", {"a": "a", "c": False}, False),
             ("CREATE TEMP TABLE a () ON COMMIT DROP", None, True),
             ("CREATE TEMP TABLE a () ON COMMIT DELETE ROWS", None, False),
+            ("DECLARE a CURSOR FOR SELECT 1", None, True),
+            ("DECLARE a CURSOR WITH HOLD FOR SELECT 1", None, False),
+            ("SELECT pg_advisory_lock(1), set_config('a', 'b', true)", None, False),
+            ("PREPARE a AS SELECT set_config('a', 'b', true)", None, False),
         ],
     )
     def test_it_tells_what_ends_with_the_transaction(

@@ -1,10 +1,13 @@
 """Unknown fields: what another release put into a saga's data is put back where it was."""
 
+import json
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from saga import UnreadableMessage
+from saga.json_text import dump_json, read_json
 from saga.unknown_fields import Unknown
 
 
@@ -61,3 +64,45 @@ def test_where_nobody_can_say_it_is_left_to_who_knows_them(written: list[int]) -
 def test_items_without_unknown_fields_may_change_as_they_like() -> None:
     unknown = Unknown([{"n": 1}, {"n": 2}], [{"n": 1}, {"n": 2}])
     assert unknown.put_back([{"n": 2}, {"n": 3}]) == [{"n": 2}, {"n": 3}]
+
+
+class Newer(BaseModel, frozen=True):
+    colour: str
+    n: int
+
+
+class Older(BaseModel, frozen=True):
+    n: int
+
+
+class NewerData(BaseModel):
+    parts: frozenset[Newer]
+
+
+class OlderData(BaseModel):
+    parts: frozenset[Older]
+    total: int = 0
+
+
+def test_what_is_in_a_set_keeps_its_own() -> None:
+    """A set is written in the order of its text, which a new field changes."""
+    stored = dump_json(NewerData(parts={Newer(colour="a", n=2), Newer(colour="b", n=1)}), "data")
+    read = read_json(OlderData, stored)
+    unknown = Unknown(json.loads(stored), json.loads(dump_json(read, "data")))
+    written = unknown.put_back(json.loads(dump_json(OlderData(parts=read.parts, total=3), "data")))
+    assert {(part["n"], part["colour"]) for part in written["parts"]} == {(2, "a"), (1, "b")}
+    assert written["total"] == 3
+
+
+@pytest.mark.parametrize(
+    ("read", "put_back"),
+    [
+        ([3, 1, 2], {1: "a", 2: "b", 3: "c"}),  # a validator sorted them
+        ([1, 2, 30], {1: "a", 2: "b", 30: "c"}),  # or changed one
+        ([30, 1, 2], {1: "a", 2: "b", 30: "c"}),
+        ([10, 20, 30], {10: "a", 20: "b", 30: "c"}),
+    ],
+)
+def test_an_item_is_known_by_what_was_read_of_it(read: list[int], put_back: Any) -> None:
+    items = [{"n": n} for n in read]
+    assert {item["n"]: item["x"] for item in Unknown(ITEMS, items).put_back(items)} == put_back

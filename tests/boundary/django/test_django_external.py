@@ -112,6 +112,14 @@ async def _awaited() -> None:
     await _entry().objects.acreate(text="one")
 
 
+def _block_of_another_alias() -> None:
+    from django.db import transaction
+
+    with transaction.atomic(using="mirror"):
+        list(_entry().objects.using("mirror").iterator())
+        _entry().objects.using("mirror").create(text="one")
+
+
 #: Ways past the transaction of a delivery that the framework could not see at once.
 PAST: dict[str, Callable[[], object]] = {
     "alias of the same database": lambda: _entry().objects.using("mirror").create(text="one"),
@@ -119,7 +127,7 @@ PAST: dict[str, Callable[[], object]] = {
     "thread with the context": lambda: _in_a_thread(
         copy_context(), lambda: _entry().objects.create(text="one")
     ),
-    "block of another alias": lambda: _block_of_another_alias(),
+    "block of another alias": _block_of_another_alias,
     "driver": lambda: _driver().execute("INSERT INTO ledger_entry (text) VALUES ('one')"),
 }
 
@@ -135,14 +143,6 @@ def _in_a_thread(context: Context, do: Callable[[], object]) -> None:
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(context.run, in_it).result()
-
-
-def _block_of_another_alias() -> None:
-    from django.db import transaction
-
-    with transaction.atomic(using="mirror"):
-        list(_entry().objects.using("mirror").iterator())
-        _entry().objects.using("mirror").create(text="one")
 
 
 def _driver() -> Any:

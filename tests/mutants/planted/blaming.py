@@ -39,10 +39,9 @@ BLAMES = (
         "a call whose row breaks a foreign key at its commit is made again and again",
         _LEASED,
         "                again.note_failed(leased.failed(error, run.took))\n",
-        "                again.fail(leased.delivery, error, Retry(attempts=99), attempts=1)\n",
+        "                again.give_way(leased.delivery, error, handler.retry, external=True)\n",
         f"{_BLAMES}::TestRefusedAtTheCommit"
         "::test_under_a_lease_it_is_counted_and_nothing_is_called_again[True]",
-        imports="from saga.retry import Retry",
     ),
     Plant(
         "commit-refused-blames-the-first",
@@ -85,6 +84,24 @@ BLAMES = (
         "        link = None if isinstance(link, NoTransaction) else link.__cause__\n",
         "        link = link.__cause__\n",
         f"{_EXTERNAL}::test_a_write_before_begin_is_refused[create]",
+    ),
+    Plant(
+        "session-locks-stay",
+        "a lock that a handler took for its session is held for as long as the pool lives",
+        "internals/local_settings.py",
+        '_WORDS = ("set", "discard", "temp", "listen", "prepare", "load", "cursor", "advisory_lock")',
+        '_WORDS = ("set", "discard", "temp", "listen", "prepare", "load", "cursor")',
+        "tests/internals/test_local_settings.py::TestBatch"
+        "::test_a_lock_of_the_session_ends_with_the_delivery[pg_advisory_lock]",
+    ),
+    Plant(
+        "read-only-is-nobodys",
+        "a handler that makes its transaction read-only has the pool thrown away, for ever",
+        "internals/blame.py",
+        "    return altered and is_read_only(error)\n",
+        "    return altered and False\n",
+        "tests/internals/test_local_settings.py::TestTheFrameworksOwnStatements"
+        "::test_what_it_may_not_write_itself_is_its_own_failure_too",
     ),
     Plant(
         "work-stays-open",

@@ -124,4 +124,12 @@ READING = (
         "frozenset[str]()",
         f"{_UNSUBSCRIBING}::TestRetired::test_steps_that_wait_until_all_is_settled_go_on",
     ),
+    Plant(
+        "fields-of-another-item",
+        "an older worker saves a saga, and what a newer one knew of one item is another one's",
+        "saga/unknown_fields.py",
+        "    stored = _as_read(stored, read)\n",
+        "    _as_read(stored, read)\n",
+        "tests/saga/test_unknown_fields.py::test_what_is_in_a_set_keeps_its_own",
+    ),
 )

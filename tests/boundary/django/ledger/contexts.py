@@ -39,4 +39,5 @@ def settle(command: Settle, work: Work) -> None:
 def tell(event: Noted, work: Work) -> None:
     if event.text in TRICKS:
         TRICKS[event.text](work)
-    Entry.objects.create(text=f"heard of {event.text}")
+    if work.connection.alias == "default":  # another one's entries are for the tests to write
+        Entry.objects.create(text=f"heard of {event.text}")
