@@ -22,7 +22,9 @@ def moles(
     outside.execute("CREATE TABLE dug (n int NOT NULL)")
     host = runtime([TUNNEL])
 
-    def start(ways: list[str], limits: dict[str, str] = LIMITS, **options: Any) -> tuple[Any, Callable[[str], list[Any]]]:
+    def start(
+        ways: list[str], limits: dict[str, str] = LIMITS, **options: Any
+    ) -> tuple[Any, Callable[[str], list[Any]]]:
         with host.engine.begin() as connection:
             tunnels = [Tunnel(number=n, way=way) for n, way in enumerate(ways)]
             host.start_many(connection, TUNNEL, tunnels)

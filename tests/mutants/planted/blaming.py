@@ -50,8 +50,8 @@ BLAMES = (
         "commit-refused-blames-the-first",
         "a neighbour in the batch is parked for the foreign key that another one broke",
         "internals/blame.py",
-        "        if len(hop.runs) == 1:\n",
-        "        if hop.runs:\n",
+        "        if len(runs) == 1:\n",
+        "        if runs:\n",
         f"{_BLAMES}::TestRefusedAtTheCommit"
         "::test_the_culprit_is_found_and_its_neighbours_go_on_at_once",
     ),
