@@ -144,8 +144,6 @@ class ContextConsumer:
                 break
             attempt = delivery.message.id, delivery.attempts
             settled.append(attempt)
-            if batch.known and batch.waits_for_key(delivery):
-                continue
             handler = to_run(self._context, delivery, undone, batch, self._left)
             if handler is None:
                 continue
@@ -183,11 +181,8 @@ class ContextConsumer:
         try:
             return self._ending(unit, self._inbox, self._outbox, batch, folders=folders)
         except Exception as error:
-            if isinstance(error, GaveWay):
-                self._crowd.gave_way()
-                folders = NOBODY  # it is not known of them, and who waits must be found
             # With sagas in it the error may be theirs: it is run without them first.
-            if not folders and self._refused(error):
+            if (isinstance(error, GaveWay) or not folders) and self._refused(error):
                 raise Unprotected from error
             raise
 
@@ -320,6 +315,8 @@ class ContextConsumer:
 
         Says whether the hop is to be run again at once.
         """
+        if isinstance(error, GaveWay):
+            self._crowd.gave_way()
         again, attempt = self._blame.find(error)
         if attempt is not None:
             # Beside what is known by now: of two that are found in turn neither would ever end.
@@ -390,6 +387,8 @@ def to_run(
         batch: Its batch.
         left: What the consumer leaves to other workers.
     """
+    if batch.known and batch.waits_for_key(delivery):
+        return None
     handler = context.handler_of(delivery.message)
     if delivery.message.root_id in undone:
         batch.take_back(delivery)

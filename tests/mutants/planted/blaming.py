@@ -47,10 +47,27 @@ BLAMES = (
         "commit-refused-blames-the-first",
         "a neighbour in the batch is parked for the foreign key that another one broke",
         "internals/blame.py",
-        "        if len(hop.runs) == 1:\n",
-        "        if hop.runs:\n",
+        "        if len(runs) == 1:\n",
+        "        if runs:\n",
         f"{_BLAMES}::TestRefusedAtTheCommit"
         "::test_the_culprit_is_found_and_its_neighbours_go_on_at_once",
+    ),
+    Plant(
+        "second-culprit-forgets-the-first",
+        "two rows that break a foreign key run in turn for ever, and nothing behind them is done",
+        _CONSUMER,
+        "{**self._undone.known, attempt: Outcome(0.0, error=error)}",
+        "{attempt: Outcome(0.0, error=error)}",
+        f"{_BLAMES}::TestRefusedAtTheCommit::test_two_that_come_one_after_the_other_run_once_each",
+    ),
+    Plant(
+        "held-key-keeps-all",
+        "one event whose key a host holds keeps everything of its context for as long",
+        "internals/blame.py",
+        "        if isinstance(error, GaveWay):\n            return self._among(hop.settled)\n",
+        "        if isinstance(error, GaveWay):\n            return False, None\n",
+        "tests/boundary/test_lock_waits.py"
+        "::test_a_hop_gives_way_to_a_key_that_is_held_and_others_do_not_wait_for_it",
     ),
     Plant(
         "slow-handler-is-nobodys",

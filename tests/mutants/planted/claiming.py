@@ -62,11 +62,11 @@ CLAIMS = (
         "settle-before-handle",
         "a worker that dies in a handler loses its delivery for good",
         _CONSUMER,
-        "        batch = Batch(self.name, self._yields, known=self._undone_outcomes(deliveries))\n        leased:",
+        "        batch = Batch(\n            self.name,\n            self._yields,\n            known=",
         "        self._inbox.settle(unit, [Settlement(d.message.id) for d in deliveries])\n"
         "        unit.connection.commit()\n"
         "        unit.connection.begin()\n"
-        "        batch = Batch(self.name, self._yields, known=self._undone_outcomes(deliveries))\n        leased:",
+        "        batch = Batch(\n            self.name,\n            self._yields,\n            known=",
         f"{_HOP}::TestOneTransaction"
         "::test_an_error_at_the_commit_leaves_all_or_nothing[before-effects0]",
         "from internals.inbox import Settlement",

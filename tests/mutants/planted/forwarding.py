@@ -102,7 +102,7 @@ FORWARDS = (
         "poison-parcel",
         "one answer that cannot be stored keeps a hotel's other answers back",
         _RETURNING,
-        "            if is_transient(error):\n                raise\n            woken, settled =",
+        "            if _stops(error):\n                raise\n            woken, settled =",
         "            if True:\n                raise\n            woken, settled =",
         f"{_TESTS}::TestPoison::test_a_parcel_that_home_cannot_take_holds_up_no_other",
     ),

@@ -133,8 +133,8 @@ HANDLERS = (
         "batch-waits-for-its-slowest",
         "one slow handler holds up everybody of its batch until their steps time out",
         _CONSUMER,
-        "        return self._watch.batch_limit, True\n",
-        "        return limit, False\n",
+        "        return limit if alone else min(limit, self._watch.batch_limit), limit\n",
+        "        return limit, limit\n",
         "tests/internals/test_watch.py::TestBatch"
         "::test_a_slow_handler_within_its_limit_is_run_again_alone_and_not_counted",
     ),
