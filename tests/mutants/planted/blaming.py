@@ -38,10 +38,8 @@ BLAMES = (
         "commit-refused-asks-no-policy",
         "a call whose row breaks a foreign key at its commit is made again and again",
         _LEASED,
-        "                error,\n                handler.retry,\n                attempts=delivery.attempts + 1,\n"
-        "                external=handler.external,\n            )\n        elif",
-        "                error,\n                Retry(attempts=99),\n                attempts=1,\n"
-        "                external=handler.external,\n            )\n        elif",
+        "                again.note_failed(leased.failed(error, run.took))\n",
+        "                again.fail(leased.delivery, error, Retry(attempts=99), attempts=1)\n",
         f"{_BLAMES}::TestRefusedAtTheCommit"
         "::test_under_a_lease_it_is_counted_and_nothing_is_called_again[True]",
         imports="from saga.retry import Retry",

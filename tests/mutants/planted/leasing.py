@@ -91,8 +91,8 @@ LEASES = (
         "stop-is-a-failure",
         "a deploy counts the calls that it cuts as failed, and parks them",
         "internals/leased.py",
-        "        elif is_interrupt(error):\n"
-        "            raise  # the worker is told to stop: the lease runs out\n",
+        "            if is_interrupt(error):\n"
+        "                raise  # the worker is told to stop: the lease runs out\n",
         "",
         f"{_LEASED}::TestExternal"
         "::test_one_whose_worker_is_gone_is_run_again_with_the_same_key_when_its_lease_ends",
