@@ -49,6 +49,8 @@ GRACE = 1.0
 #: Seconds between two looks, at most, and for which it looks on where nothing runs.
 _INTERVAL = 0.25
 _LINGERING = 10.0
+#: Seconds between two looks, beyond those, after which the process is taken to have stood still.
+_STOOD_STILL = 1.0
 #: Seconds that it may take to write down what becomes of a delivery.
 _SETTLING = 10.0
 #: Seconds that the cancelling of a statement may take.
@@ -86,11 +88,12 @@ class Run:
 
     __slots__ = (
         "answered",
-        "asked",
+        "asked_at",
         "began",
         "blocked",
         "consumer",
         "cut",
+        "frozen",
         "give_up",
         "hung",
         "late",
@@ -131,8 +134,11 @@ class Run:
         self.locked = locked
         #: Whether it has reached its limit.
         self.late = False
-        #: Whether the server was asked, and has said, if its session waits for a lock.
-        self.asked = self.answered = False
+        #: When the server was asked if its session waits for a lock, and whether it has said so.
+        self.asked_at = 0.0
+        self.answered = False
+        #: Seconds of it in which the whole process stood still, which is not the handler's fault.
+        self.frozen = 0.0
         #: Whether it has reached its limit waiting for a lock.
         self.blocked = False
         #: Whether it was told that it is late.
@@ -282,25 +288,29 @@ class Watch:
                     self._awake.set()  # it began just then
                 quiet_since = now
             time.sleep(self._interval)
+            stood_still = time.monotonic() - now - self._interval
+            if stood_still > _STOOD_STILL:
+                for run in tuple(self._runs.values()):
+                    run.frozen += min(stood_still, run.took)
 
     def _look(self, run: Run) -> None:
-        took = run.took
-        if took < run.limit or run.hung:
+        if run.took - run.frozen < run.limit or run.hung:
             return
-        if not run.asked:
-            run.asked = True
+        now = time.monotonic()
+        if not run.asked_at:
+            run.asked_at = now
             # It may take a while to reach the server, and others are to be watched meanwhile.
             _in_a_thread(_ask, run)
         elif not run.late:
             # What it waits for nobody can say once its statement is cancelled.
-            if run.answered or took > run.limit + self.grace:
+            if run.answered or now > run.asked_at + self.grace:
                 self._fail(run)
         elif not run.told:
             self._tell(run)
         elif not run.cut:
-            if time.monotonic() > run.told_at + self.grace:
+            if now > run.told_at + self.grace:
                 self._end(run)
-        elif took > run.patience + self.grace:
+        elif run.took - run.frozen > run.patience + self.grace:
             self._give_up_thread(run)
 
     def _fail(self, run: Run) -> None:

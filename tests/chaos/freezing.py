@@ -36,12 +36,7 @@ def freeze(
 
     `granted` is called before it stops.
     """
-    try:
-        wanted = _grant(folder).read_text().split()
-        if wanted and fault not in wanted:
-            return False
-        _grant(folder).unlink()  # by one process only
-    except FileNotFoundError:
+    if not (_is_first_act(fault, tally) or _granted(folder, fault)):
         return False
     if not take_slot(folder, Frozen(os.getpgid(0), fault, time.monotonic())):
         return False
@@ -56,6 +51,22 @@ def grant(folder: Path, wanted: Collection[str] = ()) -> None:
     written = folder / "may-freeze.new"
     written.write_text("\n".join(wanted))
     written.rename(_grant(folder))
+
+
+def _is_first_act(fault: str, tally: Tally) -> bool:
+    """Whether an operator is struck for the first time: acts are few, and the workers go on."""
+    return fault.endswith("_act") and fault not in tally.read()
+
+
+def _granted(folder: Path, fault: str) -> bool:
+    try:
+        wanted = _grant(folder).read_text().split()
+        if wanted and fault not in wanted:
+            return False
+        _grant(folder).unlink()  # by one process only
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _grant(folder: Path) -> Path:

@@ -24,6 +24,8 @@ _MOST_LONG = SLOTS - 5
 #: Seconds that one who was let go on may work before it is told to stop.
 _AWAKE = 2.0
 _LOOK = 0.1
+#: Seconds between two freezes when each has struck: to boot in the place of one takes a machine long.
+_EVERY = 4.0
 #: So many have to work for one of them to freeze.
 _AT_WORK = 2
 #: Seconds that their booting may take.
@@ -54,6 +56,7 @@ class Frost:
         self._crew = crew
         self._wanted = wanted
         self._tally = tally
+        self._granted = 0.0
         self._known: dict[Path, tuple[Frozen, float]] = {}
         self._awake: dict[int, float] = {}
         self._seen: set[str] = set()
@@ -101,7 +104,10 @@ class Frost:
     def _look(self, *, everybody: bool) -> None:
         now = time.monotonic()
         if self._crew.at_work >= _AT_WORK:
-            grant(self._folder, sorted(self._wanted - self._tally.read().keys()))
+            absent = self._wanted - self._tally.read().keys()
+            if absent or now - self._granted > _EVERY:
+                self._granted = now
+                grant(self._folder, sorted(absent))
         for slot, frozen in read_frozen(self._folder):
             if slot not in self._known:
                 # What holds locks stays for long once; what holds none any more need not.

@@ -12,9 +12,10 @@ from sqlalchemy import Connection, text
 
 from examples.travel.checks import Check
 
-#: Seconds that anybody may stand still.  The bounds that the profile sets are two seconds, and who
-#: is frozen stays so for much longer than this.  A suspect has a lease of up to 45 s, which nobody
-#: cuts short if its worker is frozen; the rest is for a slow machine.
+#: Seconds that anybody may stand still.  The bounds that the profile sets are two seconds, and the
+#: first who are frozen stay so for much longer than this.  A suspect has a lease of up to 7.5 s, a
+#: charge one of 15, which nobody cuts short if its worker is frozen; the rest is for a slow machine
+#: on which a dozen workers freeze one after the other with the same rows locked.
 BOUND = 75.0
 
 # The time from one message that a saga consumed to the next, the longest first.

@@ -348,9 +348,13 @@ class TestExternal:
         note: Any,
         released: Any,
         eventually: Any,
+        watch: Watch,
         way: str,
         begun: bool,
     ) -> None:
+        hung: list[int] = []
+        watch.on_hung = hung.append
+
         def handle(message: Dig, work: Work) -> None:
             if begun:
                 work.begin()
@@ -361,6 +365,8 @@ class TestExternal:
         limit = timedelta(seconds=LIMIT)
         ended = run(mine(handle, external=True, limit=limit, retry=Retry(attempts=1)))
         eventually(lambda: store.delivery(sent)["state"] == "parked", PATIENCE)
+        if way == "a_call_of_c":
+            eventually(lambda: hung, PATIENCE)  # who settled it has given its connection back
         released.set()
         ended.result(PATIENCE)
         row = store.delivery(sent)
