@@ -43,6 +43,9 @@ SUSPECT_STARTS = 10
 #: For so many deliveries each handler has a savepoint, once one has raised that had written.
 _CAREFUL = 512
 
+#: Seconds from a run's limit in which what becomes of it is written.
+_SETTLED_WITHIN = 10.0
+
 #: Seconds for which a suspect is kept from other workers while it runs, at most: the lease is
 #: renewed, so this is how long they wait where its worker is frozen.
 SUSPECT_LEASE = 30.0
@@ -187,7 +190,11 @@ class ContextConsumer:
             raise
 
     def finish(self, database: Database, leased: Leased) -> frozenset[str]:
-        held = Held(self.name, (leased.delivery.message.id,), leased.lease, leased.seconds)
+        # Of a run that hangs beyond its limit the lease ends, whatever else fails.
+        limit = seconds_of(leased.handler, self._watch.limit) + _SETTLED_WITHIN
+        held = Held(
+            self.name, (leased.delivery.message.id,), leased.lease, leased.seconds, limit=limit
+        )
         runner = LeasedRunner(
             database,
             self._inbox,
