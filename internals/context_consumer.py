@@ -266,7 +266,7 @@ class ContextConsumer:
                 raise
             failure = own(error, altered=unit.altered)
             outcome = Outcome(run.took, error=failure)
-            if unit.lost and is_too_slow(error):
+            if unit.lost and is_too_slow(error) and not self._watch.stood_still(run):
                 batch.known[delivery.message.id, delivery.attempts] = outcome
                 self._remember(batch.known)
                 raise Unprotected from error

@@ -10,8 +10,9 @@ from saga.errors import NoTransaction
 
 #: The transaction lost against another one, and is to be run again.
 _CONFLICTS = frozenset({"40001", "40P01", "55P03"})
-#: The server ended a transaction of which it heard nothing for too long.
-_FROZEN = "57P05"
+#: The server ended a session, or a transaction, of which it heard nothing for too long, or one that
+#: went on for too long.
+_FROZEN = frozenset({"25P03", "25P04", "57P05"})
 _IDLE = "idle-in-transaction timeout"
 #: What a connection is good for nothing after, though it lives: read-only (its server was the primary
 #: once), and prepared statements that the server does not know, or knows as others, since a pooler
@@ -22,7 +23,7 @@ _STALE_STATES = frozenset({_READ_ONLY, "26000", "42P05"})
 _OLD_PLAN = ("0A000", "RevalidateCachedQuery")
 #: SQLSTATEs after which the same transaction, run again, may well succeed: serialization
 #: failure, deadlock, lock not available, and the server going down or coming up.
-_TRANSIENT_STATES = _CONFLICTS | _STALE_STATES | {"57P01", "57P02", "57P03", _FROZEN}
+_TRANSIENT_STATES = _CONFLICTS | _STALE_STATES | _FROZEN | {"57P01", "57P02", "57P03"}
 #: Connection exceptions and insufficient resources (disk, memory, connections).
 _TRANSIENT_CLASSES = ("08", "53")
 
@@ -89,7 +90,7 @@ def is_lock_timeout(error: BaseException) -> bool:
 def is_frozen(error: BaseException) -> bool:
     """Whether the database ended the transaction since it heard nothing of it for too long."""
     # Of a connection that was closed meanwhile the driver has the server's last words alone.
-    return sqlstate(error) == _FROZEN or any(_IDLE in str(link) for link in chain(error))
+    return sqlstate(error) in _FROZEN or any(_IDLE in str(link) for link in chain(error))
 
 
 def is_read_only(error: BaseException) -> bool:

@@ -158,7 +158,7 @@ class LeasedRunner:
             self._note_late(batch, leased, run)
         elif isinstance(error, Rejected):
             batch.reject(delivery, error, took=run.took)
-        elif no_database and not is_too_slow(error):
+        elif no_database and (not is_too_slow(error) or self._watch.stood_still(run)):
             batch.give_way(delivery, error, handler.retry, external=handler.external)
         else:
             batch.note_failed(leased.failed(error, run.took))

@@ -211,6 +211,8 @@ class Watch:
         self._awake = threading.Event()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        #: When the thread looked at runs last, or was woken to do so.
+        self._looked = 0.0
 
     @property
     def hung(self) -> int:
@@ -221,6 +223,14 @@ class Watch:
     def running(self) -> int:
         """How many handlers run that do not hang."""
         return sum(not run.hung for run in tuple(self._runs.values()))
+
+    def stood_still(self, run: Run) -> bool:
+        """Whether the process was frozen during a run, so that its time says nothing of the handler.
+
+        Also in the moment in which the process wakes, when the watch has not looked yet.
+        """
+        unseen = time.monotonic() - self._looked - self._interval
+        return run.frozen > 0 or unseen > _STOOD_STILL
 
     def over(self, run: Run, call: Callable[[], None]) -> None:
         """Call a handler in this thread, as this run.
@@ -248,6 +258,7 @@ class Watch:
     def _enter(self, run: Run) -> None:
         self._runs[id(run)] = run
         if not self._awake.is_set():
+            self._looked = time.monotonic()
             self._awake.set()
         if self._thread is None or not self._thread.is_alive():
             self._start()
@@ -279,7 +290,7 @@ class Watch:
                     self._look(run)
                 except Exception:
                     logger.exception("%s cannot be watched", run.name)
-            now = time.monotonic()
+            self._looked = now = time.monotonic()
             if any(not run.hung for run in runs):
                 quiet_since = now
             elif now - quiet_since > _LINGERING:

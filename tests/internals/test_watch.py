@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import text
 
@@ -449,3 +450,28 @@ class TestBatch:
         consumer = store.consumer(context, first=FIRST_BATCH)
         taken = [hop(store.database, consumer).claimed for _ in range(4)]
         assert taken == [4, 8, 16, 12]
+
+
+class TestStoodStill:
+    """A process that was frozen says nothing of its handlers' time."""
+
+    @pytest.mark.parametrize("looked", [True, False])
+    def test_what_a_frozen_process_did_not_do_is_not_its_handlers(
+        self, store: Any, command: Any, monkeypatch: pytest.MonkeyPatch, looked: bool
+    ) -> None:
+        """Postgres ends the transaction of a process that stands still; it wakes in a statement."""
+        watch = Watch(limit=60.0, batch_limit=30.0)
+
+        def handle(_: Dig, work: Work) -> None:
+            work.execute("SET LOCAL idle_in_transaction_session_timeout = '50ms'")
+            frozen = time.monotonic() + 0.3
+            while time.monotonic() < frozen:
+                pass
+            work.execute("SELECT 1")
+
+        monkeypatch.setattr(Watch, "stood_still", lambda *_: looked)
+        sent = command(Dig())
+        store.send(sent)
+        with suppress(psycopg.Error):
+            hop(store.database, store.consumer(mine(handle), watch=watch))
+        assert store.delivery(sent)["attempts"] == (0 if looked else 1)
