@@ -42,6 +42,7 @@ ALLOWED = {
     ("boundary/django/engine.py", "commit"): "a session's role, before it is used",
     ("boundary/flask.py", "commit"): "releases the savepoint of a handler's session",
     ("boundary/cli/desk.py", "begin"): "`saga start` is a host, which commits its own work",
+    ("internals/lock_waits.py", "autocommit"): "asks the server whether a session waits for a lock",
     ("internals/work.py", "commit"): "releases the savepoint of a handler's ORM session",
     ("boundary/bridges/kafka.py", "commit"): "the offsets of a consumer group, not the database",
     ("boundary/embedded/postgres.py", "autocommit"): "creates the database of a server of its own",
