@@ -34,6 +34,7 @@ class Consequences:
         self._settling = settling
         self._unwind: list[tuple[UUID, tuple[UUID, ...], Envelope]] = []
         self._revoke: list[tuple[UUID, str, Envelope]] = []
+        self._unbegun: list[UUID] = []
         self._clear: list[UUID] = []
         self._retry: list[UUID] = []
         self._supersede: list[UUID] = []
@@ -41,6 +42,7 @@ class Consequences:
     def note(self, decision: Decision[Any], message: Envelope) -> None:
         """Take note of what a decision on this message wants."""
         self._revoke.extend((root, step, message) for root, step in decision.revoke)
+        self._unbegun.extend(decision.unbegun)
         self._unwind.extend((undo, roots, message) for undo, roots in decision.unwind)
         self._clear.extend(decision.clear)
         self._retry.extend(decision.retry)
@@ -118,15 +120,18 @@ class Consequences:
         """Take back what nobody started, and mark all of it as given up.
 
         A command that is being handled right now is locked, or leased, and so not taken back: its
-        outcome is not known.  When that run fails, it finds the mark.
+        outcome is not known.  When that run fails, it finds the mark.  A pivot has none.
         """
         roots = sorted({root for root, _, _ in self._revoke})
-        unit.run(self._statements.give_up, {"id": roots})
+        given_up = [root for root in roots if root not in self._unbegun]
+        if given_up:
+            unit.run(self._statements.give_up, {"id": given_up})
         # In a statement of its own: it sees what failed until the mark was set.
-        rows = unit.run(self._statements.revoke, {"root": roots})
+        asked = {"root": roots, "unbegun": self._unbegun}
+        rows = unit.run(self._statements.revoke, asked)
         self.woken |= self._settling.close(unit, [row[:3] for row in rows], quiet=True)
         taken = {id: started for id, _, _, started in rows}
-        if under_way := [root for root in roots if root not in taken]:
+        if under_way := [root for root in given_up if root not in taken]:
             told = unit.run(self._statements.recall, {"id": under_way})
             self.woken |= {consumer for (consumer,) in told}
         return [

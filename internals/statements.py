@@ -125,7 +125,8 @@ WITH taken AS (
     FROM {schema}.inbox AS i JOIN {schema}.outbox AS o ON o.id = i.message_id
     WHERE o.id = ANY (%(root)s::uuid[])
       AND i.state IN ('pending', 'parked')
-      AND (i.started_at IS NULL OR i.state = 'parked' OR i.lease IS NULL OR i.due_at <= now())
+      AND (i.started_at IS NULL OR o.id <> ALL (%(unbegun)s::uuid[])
+           AND (i.state = 'parked' OR i.lease IS NULL OR i.due_at <= now()))
     FOR UPDATE OF i SKIP LOCKED
 )
 UPDATE {schema}.inbox AS i

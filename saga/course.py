@@ -31,6 +31,8 @@ class Course(Generic[D]):
     send: list[Envelope] = field(default_factory=list)
     #: Roots whose undelivered messages are to be taken back, each with the step's name.
     revoke: dict[UUID, str] = field(default_factory=dict)
+    #: Of those the commands that may have had an effect which nobody could undo.
+    unbegun: list[UUID] = field(default_factory=list)
     #: Compensations that undo all that was caused by a step's commands, with those commands.
     unwind: dict[UUID, tuple[UUID, ...]] = field(default_factory=dict)
     #: Deadlines that are not needed any more.
@@ -128,9 +130,18 @@ class Course(Generic[D]):
                 state = self.give_up_failed(state, name, overdue=overdue)
             elif step.phase in ORDERED:
                 state = state.with_step(name, phase=Phase.REVOKING, overdue=step.overdue or overdue)
-                root = state.command_id(name, Phase.COMMANDED, step.generation)
-                self.revoke[root] = name
+                self.take_back(state, name)
         return state
+
+    def take_back(self, state: SagaState[D], name: str) -> None:
+        """Ask for a step's command back; a pivot's only if nobody has begun it.
+
+        Once a pivot was called its outcome alone decides, so it is tried until that is known.
+        """
+        root = state.command_id(name, Phase.COMMANDED, state.steps[name].generation)
+        self.revoke[root] = name
+        if self.saga.step(name).pivot:
+            self.unbegun.append(root)
 
     def give_up_failed(
         self, state: SagaState[D], name: str, *, overdue: bool = False

@@ -26,7 +26,8 @@ Rules, each a row of the table-driven test:
     these only.  The deadline of the saga turns a stuck one back too, unless it is past its pivot
     or stuck on its way back.
 9.  A cancelled saga turns back at once, stuck or not, unless it is past its pivot: what nobody
-    started is taken back, what is being handled is awaited.  A pivot in flight decides: its success
+    started is taken back, what is being handled is awaited.  A pivot in flight decides: once it was
+    begun it is tried until its outcome is known, since nobody could undo it; its success
     comes too late to turn back, however late it is, and the saga goes on forward from there.
 10. An outside message that comes before its step waits for it is kept.  A wait takes the first one
     that came of those it takes, whichever kind they are.
@@ -81,6 +82,9 @@ class Decision(Generic[D]):
     #: Roots whose undelivered messages are to be taken back, each with the step that is to be
     #: told by `Revoked` whether its command was.
     revoke: tuple[tuple[UUID, str], ...] = ()
+    #: Of those roots the ones of pivots: taken back only if nobody has begun them, and otherwise
+    #: tried until their outcome is known, since what they did could not be undone.
+    unbegun: tuple[UUID, ...] = ()
     #: Compensations that undo all that was caused by a step's commands, with those commands.
     unwind: tuple[tuple[UUID, tuple[UUID, ...]], ...] = ()
     #: Deadlines to clear.
@@ -136,6 +140,7 @@ def decide(saga: Saga[D], state: SagaState[D], message: Envelope) -> Decision[D]
         after,
         tuple(course.send),
         revoke=tuple(course.revoke.items()),
+        unbegun=tuple(course.unbegun),
         unwind=tuple(course.unwind.items()),
         clear=tuple(course.clear),
         retry=tuple(course.retry),
@@ -274,7 +279,7 @@ def _timed_out(
         return _stale(state)
     late = state.with_step(name, phase=Phase.REVOKING, overdue=True, rejection=words)
     if known.phase is not Phase.REVOKING:  # otherwise the answer is under way already
-        course.revoke[state.command_id(name, Phase.COMMANDED, known.generation)] = name
+        course.take_back(state, name)
     return replace(late, direction=Direction.BACKWARD)
 
 

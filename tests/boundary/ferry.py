@@ -70,7 +70,14 @@ WARY = Saga(
     (_CABIN, Wait("weather", until=Calm), Wait("tide", until=Calm), _BOARD),
     version=4,
 )
-SAGAS = [CROSSING, CAREFUL, LIMITED, WARY]
+#: One that cannot be undone once it is paid.
+FINAL = Saga(
+    "crossing",
+    Crossing,
+    (_CABIN, Step[Crossing]("charge", lambda crossing: Charge(cents=crossing.cents), pivot=True)),
+    version=5,
+)
+SAGAS = [CROSSING, CAREFUL, LIMITED, WARY, FINAL]
 
 
 def quiet(_: Command, __: Work) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 from dramatiq.middleware import Interrupt
-from ferry import ONCE, Port
+from ferry import FINAL, ONCE, Port, failing
 
 from internals import Work
 from internals.inbox import Inbox
@@ -96,6 +96,29 @@ class TestARunThatFails:
                 joined(connection), [row["message_id"]], actor="ann", reason="again"
             )
         assert port.status(id) == "compensated"
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_a_pivot_that_was_called_is_tried_until_its_outcome_is_known(
+    port: Port, external: bool
+) -> None:
+    """What it did could not be undone, so a cancel does not leave it in doubt."""
+    port.open("cabins", "bank", charge=failing(1), external=external, retry=ALWAYS)
+    id = port.start(FINAL)
+    port.settle()
+    assert port.states("bank.charge") == ["pending"]
+    cancel(port, id)
+    port.settle()
+    if not external:  # its failed run left nothing, so it has not happened
+        assert port.states("bank.charge") == ["revoked"]
+        assert port.status(id) == "compensated"
+        return
+    assert port.states("bank.charge") == ["pending"]
+    port.make_due("bank.charge")
+    port.settle()
+    assert (port.states("bank.charge"), port.status(id)) == (["done"], "completed")
+    assert len(set(port.keys("bank.charge"))) == 1
+    assert port.done == ["cabins.reserve", "bank.charge"]
 
 
 class TestTwoAtOnce:

@@ -186,7 +186,9 @@ class TestOptions:
 
     @pytest.mark.parametrize("lease", [timedelta(0), timedelta(seconds=-5), 5, None])
     def test_a_lease_is_longer_than_nothing(self, lease: Any) -> None:
-        with pytest.raises(DefinitionError, match="lease of 'function' must be a positive timedelta"):
+        with pytest.raises(
+            DefinitionError, match="lease of 'function' must be a positive timedelta"
+        ):
             Context("shed").reacts_to(Painted, external=True, lease=lease)(function)
 
     @pytest.mark.parametrize("handler", [None, "function", 7])
