@@ -18,7 +18,7 @@ from tests.chaos.messages import (
 from tests.chaos.trips import Trip
 
 #: Seconds until a deposit that was not confirmed is given up.
-_DEADLINE = timedelta(seconds=9)
+_DEADLINE = timedelta(seconds=6)
 
 vouchers = Context("vouchers")
 
