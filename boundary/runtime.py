@@ -74,6 +74,9 @@ _NAMED = 3
 #: Seconds for which a thread follows what it sends before it hands it over.
 _FOLLOW = 2.0
 
+#: Seconds that other threads may take to give their connections back before all are closed.
+_CLOSING = 5.0
+
 
 class Runtime:
     """An application's sagas and contexts, on its servers.
@@ -479,6 +482,9 @@ class Runtime:
 
     def close(self) -> None:
         """Close connections and leave the embedded servers."""
+        # Their threads may be using some.
+        self._heartbeat.stop(_CLOSING)
+        self.watch.rest(_CLOSING)
         for consumer in self.__dict__.get("consumers", {}).values():
             if isinstance(consumer, OutgoingConsumer):
                 consumer.close()

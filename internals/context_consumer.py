@@ -145,6 +145,9 @@ class ContextConsumer:
                 self._pace = position
                 left += len(deliveries) - position
                 break
+            if self._watch.is_unwritten(self.name, delivery.message.id):
+                left += 1
+                continue
             attempt = delivery.message.id, delivery.attempts
             settled.append(attempt)
             handler = to_run(self._context, delivery, undone, batch, self._left)

@@ -75,6 +75,15 @@ class Heartbeat:
         finally:
             pulse.remove(held)
 
+    def stop(self, seconds: float) -> None:
+        """End its threads and wait for a renewal that is under way, so long at most.
+
+        To be called before the connections are closed.  The next run starts a thread again.
+        """
+        until = time.monotonic() + seconds
+        for pulse in tuple(self._pulses.values()):
+            pulse.stop(until)
+
     def _pulse(self, database: Database) -> "_Pulse":
         if self._pid != os.getpid():  # the parent's runs are not ours, nor are its threads
             self._pid, self._pulses, self._lock = os.getpid(), {}, threading.Lock()
@@ -96,11 +105,14 @@ class _Pulse:
         self._thread: threading.Thread | None = None
         #: Until when the thread waits.
         self._until = 0.0
+        #: Whether it is to end as soon as there is no run.
+        self._stopping = False
 
     def add(self, held: Held) -> None:
         held.next = held.began + held.seconds * _RENEWED
         with self._changed:
             self._held.add(held)
+            self._stopping = False
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._run, name="saga-heartbeat", daemon=True
@@ -112,6 +124,13 @@ class _Pulse:
     def remove(self, held: Held) -> None:
         with self._changed:
             self._held.discard(held)
+
+    def stop(self, until: float) -> None:
+        with self._changed:
+            self._stopping, thread = True, self._thread
+            self._changed.notify()
+        if thread is not None:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _run(self) -> None:
         while due := self._due():
@@ -133,7 +152,7 @@ class _Pulse:
                 else:
                     idle_since = now if idle_since is None else idle_since
                     self._until = idle_since + _IDLE
-                    if now >= self._until:
+                    if self._stopping or now >= self._until:
                         self._thread = None
                         return []
                 self._changed.wait(self._until - now)

@@ -26,6 +26,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+from uuid import UUID
 from weakref import WeakSet
 
 import psycopg
@@ -211,6 +212,10 @@ class Watch:
         self._awake = threading.Event()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        #: What late runs handled whose outcome is not written yet: the consumers and the messages.
+        self._unwritten: set[tuple[str, UUID]] = set()
+        #: Those that write, ask or cancel something for it, and may not be done.
+        self._others: list[threading.Thread] = []
         #: When the thread looked at runs last, or was woken to do so.
         self._looked = 0.0
 
@@ -231,6 +236,14 @@ class Watch:
         """
         unseen = time.monotonic() - self._looked - self._interval
         return run.frozen > 0 or unseen > _STOOD_STILL
+
+    def is_unwritten(self, consumer: str, message: UUID) -> bool:
+        """Whether a delivery's last run was late here, and what becomes of it is being written.
+
+        Postgres gives its lock to whoever comes first when that run's session ends, and not to who
+        waits for it.
+        """
+        return (consumer, message) in self._unwritten
 
     def over(self, run: Run, call: Callable[[], None]) -> None:
         """Call a handler in this thread, as this run.
@@ -254,6 +267,20 @@ class Watch:
         if run.late:
             _close(run)
             raise run.error
+
+    def rest(self, seconds: float) -> None:
+        """Wait, so long at most, until what it writes down and asks in other threads is done.
+
+        To be called before the connections are closed.
+        """
+        until = time.monotonic() + seconds
+        for thread in self._others:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def _in_a_thread(self, call: Callable[[Run], None], run: Run) -> None:
+        thread = threading.Thread(target=call, args=(run,), name="saga-watch-one", daemon=True)
+        thread.start()
+        self._others = [*(each for each in self._others if each.is_alive()), thread]
 
     def _enter(self, run: Run) -> None:
         self._runs[id(run)] = run
@@ -311,7 +338,7 @@ class Watch:
         if not run.asked_at:
             run.asked_at = now
             # It may take a while to reach the server, and others are to be watched meanwhile.
-            _in_a_thread(_ask, run)
+            self._in_a_thread(_ask, run)
         elif not run.late:
             # What it waits for nobody can say once its statement is cancelled.
             if run.answered or now > run.asked_at + self.grace:
@@ -335,7 +362,8 @@ class Watch:
             "%s has run for its limit of %g s, at\n%s", run.name, run.limit, _stack(run.thread)
         )
         if run.locked:
-            _in_a_thread(self._settle, run)
+            self._unwritten.add((run.consumer, run.message.id))
+            self._in_a_thread(self._settle, run)
 
     def _tell(self, run: Run) -> None:
         with run.lock:
@@ -343,7 +371,7 @@ class Watch:
                 return
             run.told, run.told_at = True, time.monotonic()
             _raise_in(run.thread, OutOfTime)
-        _in_a_thread(_cancel, run)
+        self._in_a_thread(_cancel, run)
 
     def _end(self, run: Run) -> None:
         stack = _stack(run.thread)
@@ -359,14 +387,14 @@ class Watch:
             run.thread,
             stack,
         )
-        _in_a_thread(self._let_go, run)
+        self._in_a_thread(self._let_go, run)
 
     def _give_up_thread(self, run: Run) -> None:
         with run.lock:
             if run.over:
                 return
             run.hung = True
-        _in_a_thread(lambda _: self.on_hung(self.hung), run)
+        self._in_a_thread(lambda _: self.on_hung(self.hung), run)
 
     def _let_go(self, run: Run) -> None:
         """Have others take up what a thread that hangs had claimed."""
@@ -383,12 +411,9 @@ class Watch:
             # The delivery is free then, and the next one who takes it finds out as this one did.
             logger.warning("%s: what becomes of it is not written", run.name, exc_info=True)
         finally:
+            self._unwritten.discard((run.consumer, run.message.id))
             if run.settled is not None:
                 run.settled.set()
-
-
-def _in_a_thread(call: Callable[[Run], None], run: Run) -> None:
-    threading.Thread(target=call, args=(run,), name="saga-watch-one", daemon=True).start()
 
 
 def _raise_in(thread: int, error: type[BaseException] | None) -> None:

@@ -122,22 +122,27 @@ def done_twice(orders: Iterable[Order]) -> Iterator[str]:
 
 
 def blind_undos(orders: Sequence[Order]) -> Iterator[str]:
-    """Tell of undos that were not told what they undo, or told of what was never ordered."""
-    ordered: defaultdict[Key, set[str]] = defaultdict(set)
+    """Tell of undos that were not told what they undo, or of one thing while another stood.
+
+    A call that did not get through is undone under its own key as well, which was never ordered.
+    """
+    standing: defaultdict[Key, set[str]] = defaultdict(set)
     for order in orders:
+        keys = standing[order.trip, order.step]
         if order.op == "do":
-            ordered[order.trip, order.step].add(order.key)
-    for order in orders:
-        keys = ordered[order.trip, order.step]
-        if order.op == "do" or order.outcome == "repeat":
+            if order.outcome == "done":
+                keys.add(order.key)
+        elif order.outcome == "repeat":
             continue
-        if order.undoes is None:
+        elif order.undoes is None:
             yield f"{order.step} of {order.trip} was undone, and it was not told what"
         elif keys and order.undoes not in keys:
             yield (
                 f"{order.step} of {order.trip} was done under {', '.join(sorted(keys))}, and "
                 f"{order.undoes} was undone"
             )
+        else:
+            keys.discard(order.undoes)
 
 
 def wrong_balance(

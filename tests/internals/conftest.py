@@ -1,5 +1,6 @@
 """A message store to put deliveries into and look at, and a ledger of effects."""
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from internals import Context, Work
 from internals.consumer import Handled
 from internals.context_consumer import ContextConsumer
 from internals.database import SqlAlchemyDatabase
+from internals.heartbeat import Heartbeat
 from internals.hop import BATCH, drain, hop
 from internals.ids import uuid7
 from internals.inbox import SUSPECT_RINGS, Inbox
@@ -28,6 +30,9 @@ from saga.envelope import command_recipient
 
 Row = dict[str, Any]
 
+#: Seconds that what a test has begun may take to end.
+CLOSING = 60.0
+
 
 class Store:
     """The message store of one test."""
@@ -40,6 +45,7 @@ class Store:
         self.outbox = Outbox(self.statements, grace=1.0, max_payload=10_000)
         self._outside = outside
         self.watch = Watch()
+        self.heartbeat = Heartbeat(self.statements)
 
     # What tests put in
 
@@ -79,12 +85,16 @@ class Store:
         return Inbox(consumer, self.schema, self.statements)
 
     def consumer(self, context: Context, **options: Any) -> ContextConsumer:
-        options = {"budget": 60.0, "first": BATCH, "watch": self.watch, **options}
+        options = {"budget": 60.0, "first": BATCH, **options}
+        options = {"watch": self.watch, "heartbeat": self.heartbeat, **options}
         inbox = self.inbox(context.name)
         return ContextConsumer(context, self.database, inbox, self.outbox, **options)
 
     def hop(self, context: Context, limit: int = BATCH) -> Handled:
         return hop(self.database, self.consumer(context), limit)
+
+    def hop_with(self, context: Context, **options: Any) -> Handled:
+        return hop(self.database, self.consumer(context, **options))
 
     def drain(self, context: Context, limit: int = BATCH) -> int:
         """Handle all that is due; what it sends is not handled."""
@@ -130,9 +140,14 @@ def effect(work: Work, n: int) -> None:
 
 
 @pytest.fixture
-def store(engine: Engine, schema: str, outside: psycopg.Connection[Any]) -> Store:
+def store(engine: Engine, schema: str, outside: psycopg.Connection[Any]) -> Iterator[Store]:
     outside.execute("CREATE TABLE effect (n int NOT NULL)")
-    return Store(engine, schema, outside)
+    store = Store(engine, schema, outside)
+    yield store
+    store.heartbeat.stop(CLOSING)
+    for thread in threading.enumerate():
+        if thread.name == "saga-watch-one":
+            thread.join(CLOSING)
 
 
 @pytest.fixture

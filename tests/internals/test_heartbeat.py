@@ -1,5 +1,6 @@
 """Leases are renewed while their run lives, and not longer: a slow call is made once."""
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -155,6 +156,34 @@ def test_a_renewal_that_fails_is_tried_again(store: Any, command: Any, strike: A
     moved = renewed(store, sent, 1)
     with heartbeat.keep(store.database, Held("phone", (sent.id,), leased.lease, LEASE)):
         until(moved)
+
+
+def test_stopping_waits_for_a_renewal_that_is_under_way(store: Any, command: Any) -> None:
+    """Whoever closes the connections next must not find one in its hands."""
+    sent = command(Dial(n=1))
+    store.send(sent)
+    leased = store.hop(phone(lambda _, __: None)).leased
+    under_way, go_on = threading.Event(), threading.Event()
+
+    def hold(boundary: Boundary, moment: str) -> None:
+        if (boundary, moment) == (Boundary.RELAY, "before"):
+            under_way.set()
+            assert go_on.wait(60)
+
+    watch(hold)
+    try:
+        with store.heartbeat.keep(store.database, Held("phone", (sent.id,), leased.lease, LEASE)):
+            assert under_way.wait(60)
+        stopping = threading.Thread(target=store.heartbeat.stop, args=(60.0,))
+        stopping.start()
+        stopping.join(0.1)
+        assert stopping.is_alive()
+        go_on.set()
+        stopping.join(60)
+    finally:
+        watch(None)
+    assert not stopping.is_alive()
+    assert store.engine.pool.checkedout() == 0
 
 
 class Send(Command, kind="post.send"):

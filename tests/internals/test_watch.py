@@ -84,9 +84,6 @@ def run(store: Any, watch: Watch, released: Hanging) -> Iterator[Callable[[Conte
     yield drain
     released.set()
     pool.shutdown(wait=True)
-    for thread in threading.enumerate():
-        if thread.name == "saga-watch-one":
-            thread.join(PATIENCE)
 
 
 def sleep_on(_: Work, released: Hanging) -> None:
@@ -104,7 +101,7 @@ def hang_in_c(_: Work, released: Hanging) -> None:
 
 
 def query_slowly(work: Work, _: Hanging) -> None:
-    work.execute("SELECT pg_sleep(20)")
+    work.execute("SELECT pg_sleep(5)")
 
 
 def swallow(work: Work, released: Hanging) -> None:
@@ -443,6 +440,50 @@ class TestBatch:
         assert store.effects() == list(range(6))
         assert runs.count(2) == 2
         assert {row["state"] for row in store.deliveries("mine")} == {"done"}
+
+    def test_nobody_else_runs_it_before_what_becomes_of_it_is_written(
+        self,
+        store: Any,
+        command: Any,
+        run: Any,
+        note: Any,
+        released: Any,
+        eventually: Any,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Its lock may go to another thread of the process before it goes to who writes that."""
+        watch = Watch(limit=3600, batch_limit=BATCH_LIMIT, grace=GRACE)
+        freed, go_on = threading.Event(), threading.Event()
+        settle = Watch._settle
+
+        def late(self: Watch, late: Any) -> None:
+            freed.set()
+            assert go_on.wait(PATIENCE)
+            settle(self, late)
+
+        monkeypatch.setattr(Watch, "_settle", late)
+        runs: list[int] = []
+
+        def handle(message: Dig, work: Work) -> None:
+            runs.append(message.n)
+            if message.n == 2 and len(runs) < 4:
+                hang_in_c(work, released)
+            note(work, message.n)
+
+        store.send(*(command(Dig(n=n)) for n in range(4)))
+        with ThreadPoolExecutor(1) as pool:
+            hanging = pool.submit(store.drain_with, mine(handle), watch=watch)
+            try:
+                assert freed.wait(PATIENCE)
+                # Whoever comes first once its session is ended.
+                eventually(lambda: store.hop_with(mine(handle), watch=watch).claimed, PATIENCE)
+                assert (store.effects(), runs.count(2)) == ([0, 1, 3], 1)
+            finally:
+                go_on.set()
+                released.set()
+            hanging.result(PATIENCE)
+        store.drain_with(mine(handle), watch=watch)
+        assert store.effects() == [0, 1, 2, 3]
 
     def test_a_process_begins_with_few(self, store: Any, command: Any, note: Any) -> None:
         store.send(*(command(Dig(n=n)) for n in range(40)))

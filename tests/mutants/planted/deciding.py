@@ -132,7 +132,7 @@ SAGAS = (
         "siblings-not-taken-back",
         "one branch is rejected, and the others are still begun",
         _COURSE,
-        "                self.revoke[root] = name\n",
+        "                self.take_back(state, name)\n",
         "",
         f"{_DECIDE}_deadlines.py::test_the_sibling_is_taken_back_but_awaited_if_that_fails",
     ),
