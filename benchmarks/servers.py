@@ -19,7 +19,7 @@ from sqlalchemy import Engine, create_engine, make_url, text
 from benchmarks.workload import metadata
 from boundary import Settings
 from boundary.migration import migrate
-from boundary.servers import Servers
+from boundary.runtime.servers import Servers
 
 #: By this name our sessions are told from those of others in the same database.
 APPLICATION = "saga-benchmark"

@@ -19,9 +19,9 @@ from flask.cli import ScriptInfo
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import Engine
 
-from boundary.acts import Acted
 from boundary.cli import main
-from boundary.cli.desk import Desk
+from boundary.cli.session import Desk
+from boundary.orchestration.operator_actions import Acted
 from boundary.runtime import Runtime
 from boundary.settings import Settings
 from internals.context import Context

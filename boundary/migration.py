@@ -12,9 +12,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.schema import CreateSchema
 
-from internals.database import SqlAlchemyDatabase
-from internals.statements import statements
-from internals.transactions import Boundary, transaction
+from internals.database.commit_points import Boundary, transaction
+from internals.database.connections import SqlAlchemyDatabase
+from internals.store.sql import statements
 
 
 def migrate(engine: Engine, schema: str, revision: str = "head") -> None:

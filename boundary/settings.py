@@ -5,14 +5,14 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from boundary.urls import psycopg_url, redis_url
-from internals.bounds import FROZEN_AFTER
-from internals.context_consumer import SUSPECT_STARTS
-from internals.giving_way import YIELDS
+from boundary.server_urls import psycopg_url, redis_url
+from internals.database.transaction_limits import FROZEN_AFTER
 from internals.hop import BATCH
-from internals.outbox import DEFAULT_MAX_DEPTH, DEFAULT_MAX_PAYLOAD
-from internals.tables import SCHEMA
-from internals.watch import BATCH_LIMIT, LIMIT
+from internals.hop.context_consumer import SUSPECT_STARTS
+from internals.hop.time_limits import BATCH_LIMIT, LIMIT
+from internals.hop.uncounted_retries import YIELDS
+from internals.store.outbox import DEFAULT_MAX_DEPTH, DEFAULT_MAX_PAYLOAD
+from internals.store.tables import SCHEMA
 
 
 class Settings(BaseSettings):

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 from internals.ordering_field import check_ordered_by
 from internals.undo import NoUndo
 from internals.work import Work
-from saga.durations import check_duration
 from saga.envelope import Envelope, command_recipient
 from saga.errors import DefinitionError, UnreadableMessage
-from saga.functions import check_function, check_returned, name_of
-from saga.kinds import check_kinds
 from saga.messages import Command, Event, Message, Undo
 from saga.retry import DEFAULT_RETRY, Retry
+from saga.validation.durations import check_duration
+from saga.validation.functions import check_function, check_returned, name_of
+from saga.validation.kinds import check_kinds
 
 C = TypeVar("C", bound=Command)
 E = TypeVar("E", bound=Event)

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from internals.statements import Statements
-from internals.unit_of_work import UnitOfWork
+from internals.database.unit_of_work import UnitOfWork
+from internals.store.sql import Statements
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from internals.unit_of_work import Row, UnitOfWork
+from internals.database.unit_of_work import Row, UnitOfWork
 from saga.envelope import Category, Envelope, command_recipient
 from saga.errors import NoTransaction, UndeclaredEmission
 from saga.messages import Command, Event, Message

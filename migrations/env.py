@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from internals.tables import SCHEMA, metadata
+from internals.store.tables import SCHEMA, metadata
 
 attributes = context.config.attributes
 schema = attributes.get("schema", SCHEMA)

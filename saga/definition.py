@@ -14,12 +14,12 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args
 from pydantic import BaseModel
 
 from saga.causal import CAUSAL, COUNTED, Causal
-from saga.durations import check_duration
 from saga.errors import DefinitionError
-from saga.functions import check_function
-from saga.kinds import check_kinds
 from saga.messages import Command, Done, Event, Message, Settled
 from saga.retry import Retry
+from saga.validation.durations import check_duration
+from saga.validation.functions import check_function
+from saga.validation.kinds import check_kinds
 
 D = TypeVar("D", bound=BaseModel)
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from saga.durations import check_not_too_long
 from saga.errors import DefinitionError
+from saga.validation.durations import check_not_too_long
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,17 +18,17 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from uuid import UUID, uuid5
 
-from boundary.bridges.answering import Answers, NotAccepted, answers
+from boundary.bridges.accepted_causes import Answers, NotAccepted, answers
 from boundary.bridges.cloud_event import CloudEvent, Unreadable, check
 from boundary.bridges.origin import Origin
 from boundary.bridges.outgoing import OutgoingBridge
 from boundary.bridges.stream import Source, Stream, StreamTrouble
 from internals.context import Context
-from internals.database import Database
-from internals.failures import describe, is_no_room, is_transient, storable
-from internals.inbox import shortened
-from internals.outbox import DEFAULT_MAX_DEPTH, Outbox
-from internals.transactions import Boundary, transaction
+from internals.database.commit_points import Boundary, transaction
+from internals.database.connections import Database
+from internals.database.errors import describe, is_no_room, is_transient, storable
+from internals.store.inbox import shortened
+from internals.store.outbox import DEFAULT_MAX_DEPTH, Outbox
 from internals.work import Work
 from saga.envelope import Category, Envelope
 from saga.errors import DefinitionError, PayloadError

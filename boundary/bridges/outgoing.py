@@ -17,19 +17,19 @@ from uuid import UUID, uuid4
 from boundary.bridges.cloud_event import CloudEvent, Passed, outgoing
 from boundary.bridges.origin import Origin
 from boundary.bridges.stream import PATIENCE, EventRefused, Stream
-from internals.batch import NOBODY, Batch, Folder, finish
-from internals.consumer import Handled
 from internals.context import Context
-from internals.context_consumer import to_run
-from internals.database import Database
-from internals.failures import describe, is_transient
-from internals.heartbeat import Heartbeat, Held
-from internals.inbox import Delivery, Inbox
-from internals.left import Left
-from internals.outbox import Outbox
-from internals.transactions import Boundary, transaction
+from internals.database.commit_points import Boundary, transaction
+from internals.database.connections import Database
+from internals.database.errors import describe, is_transient
+from internals.database.unit_of_work import UnitOfWork
+from internals.hop.batch import NOBODY, Batch, Folder, finish
+from internals.hop.consumer import Handled
+from internals.hop.context_consumer import to_run
+from internals.hop.lease_heartbeat import Heartbeat, Held
+from internals.hop.unhandled import Left
+from internals.store.inbox import Delivery, Inbox
+from internals.store.outbox import Outbox
 from internals.undo import no_undo
-from internals.unit_of_work import UnitOfWork
 from internals.work import Work
 from saga.errors import DefinitionError
 from saga.messages import Event

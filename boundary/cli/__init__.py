@@ -1,5 +1,5 @@
 """The command line: ``saga``, for those who run a system."""
 
-from boundary.cli.entry import main
+from boundary.cli.main import main
 
 __all__ = ["main"]

@@ -10,11 +10,11 @@ from uuid import UUID
 
 import typer
 
-from boundary.cli.complaint import Complaint
-from boundary.cli.desk import Desk
-from boundary.cli.printing import show, show_json
+from boundary.cli.errors import Complaint
+from boundary.cli.output import show, show_json
 from boundary.cli.progress import Progress
-from boundary.operator.bulk import (
+from boundary.cli.session import Desk
+from boundary.operations.bulk import (
     Act,
     Look,
     Report,
@@ -24,7 +24,7 @@ from boundary.operator.bulk import (
     watch_canaries,
 )
 from boundary.rendering import render_report, report_document
-from boundary.rendering.words import one_line
+from boundary.rendering.styles import one_line
 
 #: How many of those that fit are named before they are acted on.
 _SAMPLE = 5

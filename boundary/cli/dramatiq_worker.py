@@ -5,6 +5,6 @@ Names the application by ``SAGA_APP``, so that spawned processes find it as fork
 
 import os
 
-from boundary.cli.application import APP_VARIABLE, load_application
+from boundary.cli.load_app import APP_VARIABLE, load_application
 
 broker = load_application(os.environ[APP_VARIABLE]).worker()

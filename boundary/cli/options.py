@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-from boundary.cli.complaint import Complaint
-from internals.failures import storable
-from saga.durations import LONGEST
+from boundary.cli.errors import Complaint
+from internals.database.errors import storable
+from saga.validation.durations import LONGEST
 
 #: The environment variable that says who acts.
 ACTOR_VARIABLE = "SAGA_ACTOR"

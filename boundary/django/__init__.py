@@ -4,8 +4,8 @@ Sagas and contexts are found in each app's ``sagas.py`` and ``contexts.py``.  Wh
 written on Django's own connection, in the `transaction.atomic()` that the caller is in.
 """
 
+from boundary.django.api import cancel, publish, signal, start, start_many
 from boundary.django.project import runtime
-from boundary.django.sending import cancel, publish, signal, start, start_many
 
 __all__ = [
     # In your own transaction

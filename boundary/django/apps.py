@@ -19,7 +19,8 @@ class SagaConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from boundary.django import checking, project  # noqa: PLC0415 - Django is ready by now
+        from boundary.django import checks as checking  # noqa: PLC0415 - Django is ready by now
+        from boundary.django import project  # noqa: PLC0415 - Django is ready by now
 
         checks.register(checking.check_settings)
         checks.register(checking.check_database)

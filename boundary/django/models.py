@@ -4,7 +4,7 @@ from typing import Any, NoReturn
 
 from django.db import models
 
-from boundary.django.configuration import database_alias, schema
+from boundary.django.conf import database_alias, schema
 
 
 def table(name: str) -> str:

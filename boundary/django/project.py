@@ -11,13 +11,13 @@ from django.db import connections
 from sqlalchemy import Engine
 
 from boundary.django.apps import MODULES
-from boundary.django.configuration import database_alias, read_settings
-from boundary.django.database import DjangoDatabase
-from boundary.django.engine import engine_of
+from boundary.django.conf import database_alias, read_settings
+from boundary.django.db.connections import DjangoDatabase
+from boundary.django.db.engine import engine_of
 from boundary.runtime import Runtime
-from internals.bounds import Bounds
 from internals.context import Context
-from internals.database import Database
+from internals.database.connections import Database
+from internals.database.transaction_limits import Bounds
 from saga.definition import Saga
 
 #: Settings that a runtime is made of.

@@ -1,13 +1,13 @@
 """Rendering: what operators read, as text for people and as JSON documents for programs."""
 
-from boundary.rendering.acts import (
+from boundary.rendering.action_report import (
     render_report,
     render_signal,
     report_document,
     signal_document,
 )
 from boundary.rendering.audit import render_audit
-from boundary.rendering.documents import (
+from boundary.rendering.json_documents import (
     detail_document,
     doctor_document,
     group_document,
@@ -16,9 +16,9 @@ from boundary.rendering.documents import (
     summary_document,
     trace_json,
 )
-from boundary.rendering.lists import render_checks, render_sagas
-from boundary.rendering.parked_pages import render_groups, render_message, render_parked
-from boundary.rendering.saga_page import render_saga
+from boundary.rendering.parked import render_groups, render_message, render_parked
+from boundary.rendering.saga import render_saga
+from boundary.rendering.saga_list import render_checks, render_sagas
 from boundary.rendering.trace_tree import TraceText, render_trace
 
 __all__ = [

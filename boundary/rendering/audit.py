@@ -7,9 +7,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from boundary.operator.auditing import AuditEntry
-from boundary.operator.moments import clock
-from boundary.rendering.words import one_line
+from boundary.operations.queries.audit import AuditEntry
+from boundary.operations.queries.time_format import clock
+from boundary.rendering.styles import one_line
 
 
 def render_audit(entries: Sequence[AuditEntry], now: datetime) -> Table:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 
-from boundary.operator.moments import duration
+from boundary.operations.queries.time_format import duration
 from boundary.rendering.trace_tree import act_on_parked, repeated
-from internals.inbox import DeliveryState
-from internals.trace import Node, Trace, TracedDelivery
+from internals.store.inbox import DeliveryState
+from internals.store.trace import Node, Trace, TracedDelivery
 
 #: Arrows that one diagram may have; a longer one says so, and nobody could read it.
 MAX_ARROWS = 300

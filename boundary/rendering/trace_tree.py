@@ -13,13 +13,13 @@ from datetime import UTC, datetime, timedelta
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from boundary.operator.moments import duration
-from boundary.operator.showing import SagaDetail
-from boundary.rendering.words import DELIVERY_MARKS, STATUS_STYLES, one_line
-from internals.causal_sql import OVERRAN
-from internals.inbox import DeliveryState
-from internals.remote_sql import FORWARDED_YEAR, FORWARDING_YEAR
-from internals.trace import Node, Trace, TracedAct, TracedDelivery
+from boundary.operations.queries.saga_detail import SagaDetail
+from boundary.operations.queries.time_format import duration
+from boundary.rendering.styles import DELIVERY_MARKS, STATUS_STYLES, one_line
+from internals.remote.sql import FORWARDED_YEAR, FORWARDING_YEAR
+from internals.store.inbox import DeliveryState
+from internals.store.sql.causal import OVERRAN
+from internals.store.trace import Node, Trace, TracedAct, TracedDelivery
 from internals.undo import STANDS
 from saga.envelope import Category
 from saga.messages import Started

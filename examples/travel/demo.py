@@ -18,7 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.schema import DropSchema
 
 from boundary import Runtime, Settings
-from boundary.servers import Servers
+from boundary.runtime.servers import Servers
 from examples.travel import aftercare
 from examples.travel.airline import Airline, hold_back
 from examples.travel.app import build_runtime

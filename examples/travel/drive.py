@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from boundary import Runtime
-from boundary.broker import DoorbellBroker
+from boundary.doorbell.redis_broker import DoorbellBroker
 from examples.travel.airline import Airline
 from examples.travel.booking import BOOK_TRIP
 from examples.travel.interruption import Interruption

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from boundary.history import differences
+from boundary.operations.consistency import differences
 from examples.travel.booking import BOOK_TRIP
 from examples.travel.checks import Check, judge
 from examples.travel.disruption import REBOOK_TRIP
-from internals.statements import statements
-from internals.unit_of_work import SqlAlchemyUnitOfWork
+from internals.database.unit_of_work import SqlAlchemyUnitOfWork
+from internals.store.sql import statements
 
 # The message with which a saga's first step was refused: an event tells it by its kind, a handler
 # that raised by the command it was given.

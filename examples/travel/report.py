@@ -11,15 +11,15 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Connection
 
-from boundary.operator import show_saga
+from boundary.operations import show_saga
 from boundary.rendering import render_trace
 from examples.travel.booking import BOOK_TRIP
 from examples.travel.checks import Check
 from examples.travel.disrupted import Disrupted
 from examples.travel.disruption import REBOOK_TRIP
 from examples.travel.record import read_example
-from internals.trace import trace
-from internals.unit_of_work import SqlAlchemyUnitOfWork
+from internals.database.unit_of_work import SqlAlchemyUnitOfWork
+from internals.store.trace import trace
 from saga import Status
 
 

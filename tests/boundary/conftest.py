@@ -105,4 +105,4 @@ def no_server_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         pytest.fail("an embedded server would be started")
 
-    monkeypatch.setattr("boundary.servers.Servers._start", refuse)
+    monkeypatch.setattr("boundary.runtime.servers.Servers._start", refuse)

@@ -11,11 +11,11 @@ from pydantic import BaseModel
 from sqlalchemy import Engine
 
 from boundary import Runtime
-from boundary.history import differences
+from boundary.operations.consistency import differences
 from internals import Context, Work
-from internals.database import SqlAlchemyDatabase
-from internals.transactions import Boundary, transaction
-from internals.unit_of_work import joined
+from internals.database.commit_points import Boundary, transaction
+from internals.database.connections import SqlAlchemyDatabase
+from internals.database.unit_of_work import joined
 from saga import Command, Event, Rejected, Retry, Saga, Step
 from saga.messages import Replayed
 

@@ -10,10 +10,10 @@ from psycopg.rows import dict_row
 from pydantic import BaseModel
 
 from boundary import Runtime
-from boundary.history import differences
+from boundary.operations.consistency import differences
 from internals import Context, Work
+from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from internals.ids import uuid7
-from internals.unit_of_work import SqlAlchemyUnitOfWork
 from saga import Category, Command, Envelope, Event, Message, Parallel, Rejected, Saga, Step
 
 Row = dict[str, Any]

@@ -8,9 +8,9 @@ from ferry import CAREFUL, ONCE, WARY, Calm, Port, failing
 from sqlalchemy import Engine, text
 
 from boundary import Settings
-from boundary.acts import Acted
 from boundary.migration import migrate
-from internals.unit_of_work import joined
+from boundary.orchestration.operator_actions import Acted
+from internals.database.unit_of_work import joined
 from saga import ActRefused, Message, PayloadError
 from saga.messages import Cancelled, Replayed, Skipped
 

@@ -7,9 +7,9 @@ from uuid import UUID
 import pytest
 from lodge import Booked, Lodge
 
-from boundary.acts import Acted
-from boundary.history import differences
-from internals.unit_of_work import joined
+from boundary.operations.consistency import differences
+from boundary.orchestration.operator_actions import Acted
+from internals.database.unit_of_work import joined
 from saga import ActRefused, Message
 from saga.messages import Replayed, Skipped
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from boundary.answering import Answering
-from boundary.breaker import Breaker
+from boundary.doorbell.circuit_breaker import Breaker
+from boundary.runtime.answering import Answering
 from internals import Context, Work
 from saga import Command, Saga, Step
 
@@ -75,7 +75,7 @@ def test_one_that_takes_long_keeps_nobody_else_waiting(eventually: Any) -> None:
 def test_one_whose_answer_raises_is_left_alone_for_a_while(
     answers: Answers, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("boundary.answering._SHORTEST_PAUSE", 3600.0)
+    monkeypatch.setattr("boundary.runtime.answering._SHORTEST_PAUSE", 3600.0)
     answers.broken = {"mill"}
     answers.answering.start(1)
     answers.answering.ask(["mill"])

@@ -13,12 +13,12 @@ from counter import Ran
 from news import Paper, Printed
 
 from boundary.cli import progress
-from boundary.doctor import diagnose
-from boundary.operator import backfilling
-from boundary.operator.backfilling import BackfillStep, Stage, backfill, preview_backfill
-from internals import causal_sql
-from internals.backfill import Backfill, Portion
-from internals.unit_of_work import joined
+from boundary.operations import backfill as backfilling
+from boundary.operations.backfill import BackfillStep, Stage, backfill, preview_backfill
+from boundary.operations.doctor import diagnose
+from internals.database.unit_of_work import joined
+from internals.store.backfill import Backfill, Portion
+from internals.store.sql import causal as causal_sql
 from saga import ActRefused
 
 DAY = timedelta(days=1)
@@ -291,7 +291,7 @@ class TestRate:
         """Of a log without such events a window is read, and the next one at once."""
         paper.publish(1, 2, 3)
         paper.outside.execute("UPDATE outbox SET category = 'reply'")
-        monkeypatch.setattr("internals.backfill.WINDOW", 1)
+        monkeypatch.setattr("internals.store.backfill.WINDOW", 1)
         assert finish(begin(paper, rate=2)).state.handed == 0
         assert clock.slept == [0.0, 0.0]
 

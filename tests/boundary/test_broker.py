@@ -12,7 +12,7 @@ import dramatiq
 import pytest
 import redis
 
-from boundary.broker import DOORBELL, DoorbellBroker, doorbell
+from boundary.doorbell.redis_broker import DOORBELL, DoorbellBroker, doorbell
 from boundary.settings import Settings
 
 NOWHERE = "redis://127.0.0.1:1/0"

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from sqlalchemy import Engine
 
 from boundary import Runtime, Settings
-from boundary.broker import DOORBELL
+from boundary.doorbell.redis_broker import DOORBELL
 from internals import Context, Work
 from saga import Command, Rejected, Saga, Step
 

@@ -21,12 +21,12 @@ from rich.console import Console
 from sqlalchemy import Engine, text
 
 from boundary import Settings
-from boundary.operator import show_saga
-from boundary.operator.moments import duration
+from boundary.operations import show_saga
+from boundary.operations.queries.time_format import duration
 from boundary.rendering import render_trace, trace_json
-from internals.inbox import DeliveryState
-from internals.trace import Node, Trace, TracedAct, TracedDelivery, trace
-from internals.unit_of_work import SqlAlchemyUnitOfWork
+from internals.database.unit_of_work import SqlAlchemyUnitOfWork
+from internals.store.inbox import DeliveryState
+from internals.store.trace import Node, Trace, TracedAct, TracedDelivery, trace
 from saga.envelope import Category
 
 pytestmark = pytest.mark.usefixtures("no_server_is_started")
@@ -787,7 +787,7 @@ def test_the_demo_hands_its_options_on(
 def test_a_demo_that_is_not_installed_is_told(
     call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("boundary.cli.running._DEMO", "not_installed.travel.demo")
+    monkeypatch.setattr("boundary.cli.commands.run._DEMO", "not_installed.travel.demo")
     ran = call("demo")
     assert ran.complaint.endswith("run `make demo` in a checkout")
     assert ran.code == 2

@@ -11,8 +11,8 @@ from counter import COMMAND, HERE, Orders, Ran
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from boundary.cli import acting
-from boundary.operator import bulk
+from boundary.cli.commands import sagas as acting
+from boundary.operations import bulk
 
 WHY = "the bank speaks again"
 HEAL = ["--data", '{"cents": 100}']

@@ -490,7 +490,7 @@ def test_a_canary_of_a_saga_is_looked_at_too(
             )
 
     park_all()
-    monkeypatch.setattr("boundary.operator.bulk._pause", park_all)
+    monkeypatch.setattr("boundary.operations.bulk._pause", park_all)
     [group] = call("parked", "groups", "--json").document
     assert (group["consumer"], group["count"]) == ("saga.checkout", 2)
     ran = act("parked", "retry", "--group", group["id"], "--canary", "1", "--yes", "--reason", WHY)

@@ -7,9 +7,9 @@ import pytest
 from movers import CONSUMER, MOVING, Office, contexts, held
 
 from boundary import Settings
-from boundary.orchestrator import Orchestrator
+from boundary.orchestration.orchestrator import Orchestrator
+from internals.database.commit_points import watch
 from internals.hop import hop
-from internals.transactions import watch
 from saga import Saga
 
 #: What is stored of a saga, but for ids and times.

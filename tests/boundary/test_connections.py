@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, text
 
 from boundary import Runtime, Settings
 from internals import Context, Work
-from internals.failures import is_transient
+from internals.database.errors import is_transient
 from saga import Command, DefinitionError, Saga, Step
 
 

@@ -12,7 +12,7 @@ from boundary import Runtime, Settings
 from boundary.bridges import IncomingBridge, OutgoingBridge, RedisStream
 from boundary.bridges.cloud_event import CloudEvent
 from internals import Context, Work
-from internals.unit_of_work import joined
+from internals.database.unit_of_work import joined
 from saga import Command, Event, Saga, Step
 from tests.conftest import make_engine
 
@@ -169,7 +169,7 @@ def test_a_saga_of_many_steps_is_no_circle(open_: Any, outside: Any) -> None:
 
 
 def test_a_saga_stays_as_deep_as_its_start_and_its_history_agrees(open_: Any, outside: Any) -> None:
-    from boundary.history import differences
+    from boundary.operations.consistency import differences
 
     wheel, starting = Context("wheel"), Context("starting")
     wheel.handles(Spin)(lambda _, __: None)

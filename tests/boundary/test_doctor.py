@@ -20,13 +20,20 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Column, Engine, MetaData, String, Table, create_engine, text
 
 from boundary import Runtime, Settings
-from boundary.doctor import Finding, Verdict, Words, database_problem, diagnose, shown_url
-from boundary.doctor.sessions import check_role
-from boundary.doctor.store import check_running
 from boundary.embedded import EmbeddedServers, EmbeddedServersError
-from boundary.operator.moments import duration
-from boundary.operator.running import running
-from internals.unit_of_work import SqlAlchemyUnitOfWork
+from boundary.operations.doctor import (
+    Finding,
+    Verdict,
+    Words,
+    database_problem,
+    diagnose,
+    shown_url,
+)
+from boundary.operations.doctor.sessions import check_role
+from boundary.operations.doctor.store import check_running
+from boundary.operations.queries.running import running
+from boundary.operations.queries.time_format import duration
+from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from saga import Saga, Step
 
 HERE = Path(__file__).parent
@@ -172,7 +179,7 @@ def test_embedded_servers_that_cannot_start_are_told(monkeypatch: pytest.MonkeyP
     def fail(_: object) -> None:
         raise EmbeddedServersError("There is no room.")
 
-    monkeypatch.setattr("boundary.servers.Servers._start", fail)
+    monkeypatch.setattr("boundary.runtime.servers.Servers._start", fail)
     runtime = Runtime(settings=Settings(database_url=None, redis_url=None))
     found = {f.check: f for f in diagnose(runtime, application=False)}
     assert found["postgres"].found == found["redis"].found == "There is no room"
@@ -182,8 +189,8 @@ def test_embedded_servers_that_cannot_start_are_told(monkeypatch: pytest.MonkeyP
 def test_servers_that_are_too_old_are_told(
     findings: Callable[..., dict[str, Finding]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("boundary.doctor.servers._OLDEST_POSTGRES", 99)
-    monkeypatch.setattr("boundary.doctor.doorbells._OLDEST_REDIS", 99)
+    monkeypatch.setattr("boundary.operations.doctor.servers._OLDEST_POSTGRES", 99)
+    monkeypatch.setattr("boundary.operations.doctor.doorbells._OLDEST_REDIS", 99)
     found = findings()
     assert found["postgres"].remedy == found["redis"].remedy == "version 99 or newer is needed"
 
@@ -210,7 +217,7 @@ def test_a_clock_that_is_wrong_is_told(
             return dt.datetime.now(tz) + dt.timedelta(hours=hours)
 
     assert findings()["clock"].verdict is Verdict.FINE
-    monkeypatch.setattr("boundary.doctor.servers.datetime", Wrong)
+    monkeypatch.setattr("boundary.operations.doctor.servers.datetime", Wrong)
     clock = findings()["clock"]
     assert clock.verdict is Verdict.WRONG
     assert clock.found == f"this host is {words} Postgres"

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from boundary.export import FORMAT, export
+from boundary.operations.export import FORMAT, export
 from boundary.runtime import Runtime
 from internals import Context
 from saga import Command, Saga, Step

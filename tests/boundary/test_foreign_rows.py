@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import text
 
 from boundary import Runtime
-from boundary.doctor import Verdict, diagnose
-from boundary.operator.showing import show_saga
+from boundary.operations.doctor import Verdict, diagnose
+from boundary.operations.queries.saga_detail import show_saga
 from internals import Context, Work
+from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from internals.ids import uuid7
-from internals.unit_of_work import SqlAlchemyUnitOfWork
 from saga import Command, Event, IdConflict, Retry, Saga, Step, Wait
 
 
@@ -170,7 +170,7 @@ class TestHost:
 
     @pytest.mark.parametrize(
         ("module", "what"),
-        [("boundary.runtime", "publish"), ("boundary.starting", "start")],
+        [("boundary.runtime", "publish"), ("boundary.orchestration.start", "start")],
     )
     def test_nothing_is_published_or_started_under_such_an_id(
         self, shop: Shop, monkeypatch: pytest.MonkeyPatch, module: str, what: str

@@ -11,8 +11,8 @@ from dramatiq.middleware import Interrupt
 from ferry import FINAL, ONCE, Port, failing
 
 from internals import Work
-from internals.inbox import Inbox
-from internals.unit_of_work import joined
+from internals.database.unit_of_work import joined
+from internals.store.inbox import Inbox
 from saga import ActRefused, Retry
 from saga.messages import Cancelled
 

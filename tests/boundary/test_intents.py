@@ -6,8 +6,8 @@ from uuid import UUID
 import pytest
 from ferry import ONCE, Port, failing
 
-from boundary.acts import Acted
-from internals.unit_of_work import joined
+from boundary.orchestration.operator_actions import Acted
+from internals.database.unit_of_work import joined
 from saga import ActRefused
 from saga.messages import Cancelled, Message, Replayed
 

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, MetaData, create_engine, event, inspect, text
 from boundary.embedded import EmbeddedServers
 from boundary.migration import downgrade, migrate, revisions
 from boundary.settings import Settings
-from internals.tables import metadata
+from internals.store.tables import metadata
 from saga import DefinitionError
 
 TABLES = {"inbox", "outbox", "saga", "subscription", "audit", "settling", "backfill"}

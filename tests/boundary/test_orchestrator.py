@@ -23,12 +23,12 @@ from movers import (
 )
 from pydantic import BaseModel, Field
 
-from boundary.doctor.diagnosis import diagnose
-from boundary.doctor.finding import Verdict
-from boundary.operator import show_saga
+from boundary.operations import show_saga
+from boundary.operations.doctor.diagnosis import diagnose
+from boundary.operations.doctor.finding import Verdict
 from internals import Context, Work
+from internals.database.unit_of_work import SqlAlchemyUnitOfWork, joined
 from internals.hop import hop
-from internals.unit_of_work import SqlAlchemyUnitOfWork, joined
 from saga import (
     Command,
     Done,

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, text
 from boundary import Runtime
 from boundary.migration import migrate
 from internals import Context, Work
+from internals.database.unit_of_work import joined
 from internals.ids import uuid7
-from internals.unit_of_work import joined
 from saga import SETTLED, Category, Command, DefinitionError, Envelope, Event, Retry, Saga, Step
 
 WHY = "mended"

@@ -15,11 +15,11 @@ from psycopg.errors import LockNotAvailable
 from sqlalchemy import create_engine
 
 from boundary import Runtime
-from boundary.doctor import Verdict, diagnose
+from boundary.operations.doctor import Verdict, diagnose
 from internals import Context, Work
-from internals.inbox import Inbox
-from internals.transactions import Boundary, watch
-from internals.unit_of_work import joined
+from internals.database.commit_points import Boundary, watch
+from internals.database.unit_of_work import joined
+from internals.store.inbox import Inbox
 from saga import DefinitionError, NoTransaction, Rejected, Retry
 from tests.conftest import make_engine
 
@@ -332,8 +332,8 @@ class TestAway:
     def away(self, mill: Mill, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         """Open the mill with a database that nobody listens for."""
         # Longer than any of these tests: it is tried once.
-        monkeypatch.setattr("internals.reach._SHORTEST", 60.0)
-        monkeypatch.setattr("internals.reach._LONGEST", 60.0)
+        monkeypatch.setattr("internals.database.circuit_breaker._SHORTEST", 60.0)
+        monkeypatch.setattr("internals.database.circuit_breaker._LONGEST", 60.0)
 
         def open(**options: Any) -> None:
             nowhere = create_engine("postgresql+psycopg://nobody@127.0.0.1:1/nothing")

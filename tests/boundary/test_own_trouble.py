@@ -9,7 +9,7 @@ import pytest
 from movers import CONSUMER, MOVING, Call, Drive, Loaded, Move, Office, contexts, held, reply
 from pydantic import model_validator
 
-from boundary.saga_rows import StoredSaga
+from boundary.orchestration.saga_rows import StoredSaga
 from internals import Context, Work
 from internals.hop import hop
 from saga import ActRefused, Done, Retry, Saga, Step, Wait

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from internals.statements import statements
+from internals.store.sql import statements
 
 #: Statements of a hop, and what each may scan, by which columns.
 HOP = {

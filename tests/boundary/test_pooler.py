@@ -14,10 +14,10 @@ from pydantic import BaseModel, SecretStr
 from sqlalchemy import make_url, text
 
 from boundary import Runtime, Settings
-from boundary.doctor import Finding, Verdict, diagnose
 from boundary.embedded.process import _free_port
+from boundary.operations.doctor import Finding, Verdict, diagnose
 from internals import Context, Work
-from internals.driver import control
+from internals.database.driver import control
 from saga import Command, Event, Saga, Step
 from tests.pgbouncer import NoPgBouncer, program
 

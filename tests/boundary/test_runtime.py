@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 from boundary import Runtime, Settings
 from boundary.migration import migrate
 from internals import Context, Work
-from internals.context_consumer import ContextConsumer
-from internals.inbox import SUSPECT_RINGS
+from internals.hop.context_consumer import ContextConsumer
+from internals.store.inbox import SUSPECT_RINGS
 from saga import Command, DefinitionError, Event, NoTransaction, PayloadError, Saga, Step
 
 

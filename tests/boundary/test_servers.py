@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, text
 
 from boundary import Settings
 from boundary.embedded import EmbeddedServers
-from boundary.servers import Servers
+from boundary.runtime.servers import Servers
 
 
 @pytest.fixture

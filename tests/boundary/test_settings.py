@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from sqlalchemy import make_url, text
 
 from boundary import Settings
-from boundary.doctor import shown_url
-from boundary.urls import psycopg_url
-from internals.engines import make_engine
+from boundary.operations.doctor import shown_url
+from boundary.server_urls import psycopg_url
+from internals.database.engines import make_engine
 
 VARIABLES = {
     "SAGA_DATABASE_URL": "postgresql://ann:secret@db:5432/trips",

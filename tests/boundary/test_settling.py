@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from tree import Node, Wood
 
-from boundary.history import differences
-from internals.inbox import delivery
-from internals.outbox import Outbox
-from internals.unit_of_work import joined
+from boundary.operations.consistency import differences
+from internals.database.unit_of_work import joined
+from internals.store.inbox import delivery
+from internals.store.outbox import Outbox
 from saga.messages import Skipped
 
 WHY = "the gale is over"

@@ -20,9 +20,9 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 from tree import CONSUMERS, NAMES, Node, Wood, beside
 
-from boundary.history import differences
-from internals.transactions import watch
-from internals.unit_of_work import joined
+from boundary.operations.consistency import differences
+from internals.database.commit_points import watch
+from internals.database.unit_of_work import joined
 from tests.conftest import TRIED
 from tests.progress import Hung, coming_to_an_end
 

@@ -9,9 +9,9 @@ from test_ordering import Board, Drive
 from tree import Node, Wood
 
 from boundary import Runtime
-from boundary.operator import SagaDetail, show_saga
-from boundary.rendering.documents import detail_document
-from internals.unit_of_work import joined
+from boundary.operations import SagaDetail, show_saga
+from boundary.rendering.json_documents import detail_document
+from internals.database.unit_of_work import joined
 from saga import SETTLED
 
 STEP = "step plant: "

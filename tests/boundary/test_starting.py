@@ -14,12 +14,12 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.orm import Session
 
 from boundary import Runtime
-from boundary.operator import show_saga
+from boundary.operations import show_saga
 from boundary.rendering import render_trace
 from boundary.settings import Settings
 from internals import Context, Work
-from internals.trace import trace, trace_message
-from internals.unit_of_work import SqlAlchemyUnitOfWork
+from internals.database.unit_of_work import SqlAlchemyUnitOfWork
+from internals.store.trace import trace, trace_message
 from saga import (
     Command,
     DefinitionError,

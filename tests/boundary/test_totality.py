@@ -15,12 +15,12 @@ from movers import Load, Loaded, Move
 from rich.console import Console, RenderableType
 
 import boundary.cli
-import boundary.operator
+import boundary.operations
 import boundary.rendering
 import saga as core
 from boundary import Runtime
-from boundary.operator import SagaDetail, list_parked, list_sagas, show_message, show_saga
-from boundary.operator.parked import ParkedFilter
+from boundary.operations import SagaDetail, list_parked, list_sagas, show_message, show_saga
+from boundary.operations.queries.parked import ParkedFilter
 from boundary.rendering import (
     detail_document,
     message_document,
@@ -34,12 +34,12 @@ from boundary.rendering import (
     trace_json,
 )
 from boundary.rendering.mermaid import mermaid as mermaid_text
-from internals.inbox import DeliveryState
-from internals.trace import trace
-from internals.unit_of_work import SqlAlchemyUnitOfWork
+from internals.database.unit_of_work import SqlAlchemyUnitOfWork
+from internals.store.inbox import DeliveryState
+from internals.store.trace import trace
 from saga import Category, Direction, Event, Phase, Saga, Status, Step, Wait
 
-PACKAGES = (boundary.cli, boundary.operator, boundary.rendering, core)
+PACKAGES = (boundary.cli, boundary.operations, boundary.rendering, core)
 
 
 def tables() -> dict[str, Mapping[Enum, Any]]:

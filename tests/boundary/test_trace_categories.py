@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from boundary.rendering import render_trace
-from internals.trace import Node, Trace
+from internals.store.trace import Node, Trace
 from saga.envelope import Category
 
 

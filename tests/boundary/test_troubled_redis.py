@@ -20,13 +20,13 @@ import pytest
 import redis
 from pydantic import BaseModel, SecretStr
 
-import boundary.broker
+import boundary.doorbell.redis_broker
 from boundary import Runtime, Settings
-from boundary.doctor.doorbells import _NEEDED, check_redis
-from boundary.doctor.finding import Finding, Verdict, Words
 from boundary.embedded import EmbeddedServers
 from boundary.embedded.host import Account
 from boundary.embedded.valkey import _WHEEL
+from boundary.operations.doctor.doorbells import _NEEDED, check_redis
+from boundary.operations.doctor.finding import Finding, Verdict, Words
 from internals import Context, Work
 from saga import Command, Saga, Step
 from tests.conftest import wait_until
@@ -187,7 +187,9 @@ def test_a_user_who_may_not_do_all_of_it(
 def test_in_a_cluster_each_list_is_rung_by_itself(
     cluster: str, settings: Settings, eventually: Any
 ) -> None:
-    broker = boundary.broker.DoorbellBroker(url=cluster, namespace=settings.namespace)
+    broker = boundary.doorbell.redis_broker.DoorbellBroker(
+        url=cluster, namespace=settings.namespace
+    )
     names = ["crane", "train", "saga.freight"]
     with closing(broker):
         assert not broker.ring(names)
@@ -246,7 +248,7 @@ def test_nobody_waits_for_one_that_hangs(
     hung: Callable[[], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(boundary.broker, "_PAUSE", 1.0)  # so that it is tried often
+    monkeypatch.setattr(boundary.doorbell.redis_broker, "_PAUSE", 1.0)  # so that it is tried often
     site = yard(own_valkey.redis_url)
     site.start()
     eventually(site.done, SOON)
@@ -269,7 +271,7 @@ def test_it_is_of_use_again_when_it_has_recovered(
     eventually: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(boundary.broker, "_PAUSE", 0.2)
+    monkeypatch.setattr(boundary.doorbell.redis_broker, "_PAUSE", 0.2)
     site = yard(own_valkey.redis_url)
     broker = site.runtime.broker
     recover = fill(admin)

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from tree import Node, Wood
 
-from internals.unit_of_work import joined
+from internals.database.unit_of_work import joined
 from saga.messages import Cancelled, Replayed, Skipped
 
 WHY = "the gale is over"

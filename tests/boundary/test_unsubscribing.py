@@ -11,9 +11,10 @@ from counter import Ran
 from pydantic import BaseModel
 
 from boundary import Runtime
-from boundary.doctor import diagnose
-from boundary.operator import unsubscribe
-from internals import Context, Work, retiring
+from boundary.operations import unsubscribe
+from boundary.operations.doctor import diagnose
+from internals import Context, Work
+from internals.store import unsubscribe as retiring
 from saga import (
     CAUSAL,
     SETTLED,

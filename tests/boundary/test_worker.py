@@ -13,8 +13,8 @@ from dramatiq.encoder import JSONEncoder, PickleEncoder
 from pydantic import BaseModel
 
 from boundary import Runtime, Settings
-from boundary.broker import DOORBELL
-from boundary.worker import RelayThread
+from boundary.doorbell.redis_broker import DOORBELL
+from boundary.doorbell.worker import RelayThread
 from internals import Context, Work
 from saga import Command, DefinitionError, Event, Saga, Step
 

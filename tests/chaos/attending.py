@@ -13,9 +13,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from boundary import Runtime
-from boundary.acts import Acted
-from internals.transactions import Boundary, transaction
-from internals.unit_of_work import UnitOfWork
+from boundary.orchestration.operator_actions import Acted
+from internals.database.commit_points import Boundary, transaction
+from internals.database.unit_of_work import UnitOfWork
 from saga import ActRefused, Cancelled, Replayed
 from tests.chaos import failpoints
 from tests.chaos.app import runtime_of

@@ -33,7 +33,7 @@ class _Notes(logging.Handler):
 def note_blame(folder: Path) -> logging.Handler:
     """Write down in this folder what this process counts as a handler's failure."""
     notes = _Notes(folder)
-    logging.getLogger("internals.batch").addHandler(notes)
+    logging.getLogger("internals.hop.batch").addHandler(notes)
     return notes
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, text
 
-from boundary.history import differences
+from boundary.operations.consistency import differences
 from examples.travel.checks import Check, judge
 from examples.travel.record import check_record
-from internals.statements import statements
-from internals.unit_of_work import SqlAlchemyUnitOfWork
+from internals.database.unit_of_work import SqlAlchemyUnitOfWork
+from internals.store.sql import statements
 from tests.chaos.acts import unaudited
 from tests.chaos.effects import Ended, read_effects
 from tests.chaos.partners import disagreements

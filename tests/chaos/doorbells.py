@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import redis
 
-from boundary.broker import DoorbellBroker
+from boundary.doorbell.redis_broker import DoorbellBroker
 from tests.chaos.tally import Tally
 
 DROPPED, REPEATED, LATE = "doorbell_dropped", "doorbell_repeated", "doorbell_late"

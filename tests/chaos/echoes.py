@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from sqlalchemy import Engine, create_engine, text
 
+from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from internals.ids import uuid7
-from internals.inbox import DELIVERY_COLUMNS, delivery
-from internals.outbox import Outbox
-from internals.statements import statements
-from internals.unit_of_work import SqlAlchemyUnitOfWork
+from internals.store.inbox import DELIVERY_COLUMNS, delivery
+from internals.store.outbox import Outbox
+from internals.store.sql import statements
 from saga import Envelope
 from tests.chaos.plan import SCHEMA
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 from sqlalchemy.exc import OperationalError
 
-from internals.transactions import Boundary, watch
+from internals.database.commit_points import Boundary, watch
 from tests.chaos.freezing import freeze
 from tests.chaos.tally import Tally
 

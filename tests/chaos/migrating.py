@@ -2,7 +2,7 @@
 
 import sys
 
-from internals.transactions import Boundary, watch
+from internals.database.commit_points import Boundary, watch
 from tests.chaos.app import runtime_of
 from tests.chaos.failpoints import strike
 from tests.chaos.plan import Plan

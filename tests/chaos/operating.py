@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from boundary import Runtime
-from internals.transactions import Boundary, transaction
+from internals.database.commit_points import Boundary, transaction
 from saga import ActRefused, Cancelled
 from tests.chaos import failpoints
 from tests.chaos.app import runtime_of

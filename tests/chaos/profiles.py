@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from internals.transactions import Boundary
+from internals.database.commit_points import Boundary
 from tests.chaos import attending, doorbells, failpoints, gateway, hanging, partner_server
 from tests.chaos.calling import OUTLIVED
 from tests.chaos.faults import KILLED_IN_HOP, REDIS_HUNG

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from internals.database import SqlAlchemyDatabase
-from internals.transactions import Boundary, transaction, watch
+from internals.database.commit_points import Boundary, transaction, watch
+from internals.database.connections import SqlAlchemyDatabase
 from tests.chaos.failpoints import APART, FREEZES, KINDS, PASSED_IN, name, strike
 from tests.chaos.profiles import PROFILES
 from tests.chaos.tally import Tally
@@ -20,29 +20,35 @@ _COMMITTING = frozenset({"commit", "begin", "begin_nested", "atomic", "set_autoc
 
 #: Where such a call is none of the framework's commits, and why.
 ALLOWED = {
-    ("internals/transactions.py", "begin"): "the one place",
-    ("internals/transactions.py", "commit"): "the one place",
-    ("internals/database.py", "begin"): "what that opens",
-    ("internals/database.py", "commit"): "what that commits",
-    ("internals/leased.py", "begin"): "through an OpenTransaction, at its boundary",
-    ("internals/leased.py", "commit"): "through an OpenTransaction, at its boundary",
-    ("internals/forwarding.py", "begin"): "through an OpenTransaction, at its boundary",
-    ("internals/forwarding.py", "commit"): "through an OpenTransaction, at its boundary",
-    ("internals/after_commit.py", "commit"): "a host's commit, after which doorbells ring",
-    ("internals/after_commit.py", "COMMIT"): "the name of that, as the driver has it",
-    ("boundary/django/database.py", "begin"): "the first statement of what that opens",
-    ("boundary/django/database.py", "atomic"): "what that opens, in Django; and a read",
-    ("boundary/django/unit_of_work.py", "atomic"): "a savepoint",
-    ("boundary/django/unit_of_work.py", "begin"): "a handler's run begins, and no transaction",
-    ("internals/unit_of_work.py", "begin"): "a handler's run begins; and the first of a savepoint",
-    ("internals/context_consumer.py", "begin"): "a hop begins, and no transaction",
-    ("boundary/django/reading_only.py", "atomic"): "a savepoint that only reads",
-    ("boundary/django/emptying.py", "atomic"): "`manage.py flush`, as Django does it",
-    ("boundary/django/desk.py", "atomic"): "`manage.py saga start` is a host, as the next",
-    ("boundary/django/engine.py", "commit"): "a session's role, before it is used",
+    ("internals/database/commit_points.py", "begin"): "the one place",
+    ("internals/database/commit_points.py", "commit"): "the one place",
+    ("internals/database/connections.py", "begin"): "what that opens",
+    ("internals/database/connections.py", "commit"): "what that commits",
+    ("internals/hop/lease.py", "begin"): "through an OpenTransaction, at its boundary",
+    ("internals/hop/lease.py", "commit"): "through an OpenTransaction, at its boundary",
+    ("internals/remote/forwarding.py", "begin"): "through an OpenTransaction, at its boundary",
+    ("internals/remote/forwarding.py", "commit"): "through an OpenTransaction, at its boundary",
+    ("internals/database/after_commit.py", "commit"): "a host's commit, after which doorbells ring",
+    ("internals/database/after_commit.py", "COMMIT"): "the name of that, as the driver has it",
+    ("boundary/django/db/connections.py", "begin"): "the first statement of what that opens",
+    ("boundary/django/db/connections.py", "atomic"): "what that opens, in Django; and a read",
+    ("boundary/django/db/unit_of_work.py", "atomic"): "a savepoint",
+    ("boundary/django/db/unit_of_work.py", "begin"): "a handler's run begins, and no transaction",
+    (
+        "internals/database/unit_of_work.py",
+        "begin",
+    ): "a handler's run begins; and the first of a savepoint",
+    ("internals/hop/context_consumer.py", "begin"): "a hop begins, and no transaction",
+    ("boundary/django/db/write_guard.py", "atomic"): "a savepoint that only reads",
+    ("boundary/django/db/flush.py", "atomic"): "`manage.py flush`, as Django does it",
+    ("boundary/django/session.py", "atomic"): "`manage.py saga start` is a host, as the next",
+    ("boundary/django/db/engine.py", "commit"): "a session's role, before it is used",
     ("boundary/flask.py", "commit"): "releases the savepoint of a handler's session",
-    ("boundary/cli/desk.py", "begin"): "`saga start` is a host, which commits its own work",
-    ("internals/lock_waits.py", "autocommit"): "asks the server whether a session waits for a lock",
+    ("boundary/cli/session.py", "begin"): "`saga start` is a host, which commits its own work",
+    (
+        "internals/database/lock_waits.py",
+        "autocommit",
+    ): "asks the server whether a session waits for a lock",
     ("internals/work.py", "commit"): "releases the savepoint of a handler's ORM session",
     ("boundary/bridges/kafka.py", "commit"): "the offsets of a consumer group, not the database",
     ("boundary/embedded/postgres.py", "autocommit"): "creates the database of a server of its own",
@@ -70,7 +76,9 @@ def test_nothing_else_in_the_product_commits() -> None:
         for path in sorted((ROOT / package).rglob("*.py"))
         for what in _commits(ast.parse(path.read_text()))
     }
-    assert found - set(ALLOWED) == set(), "commit through internals.transactions.transaction"
+    assert found - set(ALLOWED) == set(), (
+        "commit through internals.database.commit_points.transaction"
+    )
     assert set(ALLOWED) <= found, "an exception that is not needed any more"
 
 
@@ -90,7 +98,7 @@ def test_what_counts_as_committing(source: str, found: set[str]) -> None:
 
 
 def test_a_failpoint_is_counted_and_looks_like_a_lost_connection(tmp_path: Path) -> None:
-    from internals.failures import is_transient
+    from internals.database.errors import is_transient
 
     tally = Tally(tmp_path)
     with pytest.raises(Exception, match="closed the connection") as raised:

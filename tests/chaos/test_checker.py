@@ -246,7 +246,7 @@ def test_a_disk_that_could_not_be_filled_is_told() -> None:
 
 
 def test_only_what_is_not_the_gateways_is_blame(tmp_path: Path) -> None:
-    said = logging.getLogger("internals.batch")
+    said = logging.getLogger("internals.hop.batch")
     heard = note_blame(tmp_path)
     try:
         for error in (GatewayError("busy"), ValueError("bug")):

@@ -20,7 +20,7 @@ def test_links_to_files_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_paths_in_code_marks_exist(page: Path) -> None:
-    """Module paths such as `saga/decide.py` are named where the reader is to look."""
+    """Module paths such as `saga/decide/__init__.py` are named where the reader is to look."""
     named = re.findall(
         r"`((?:saga|internals|boundary|examples|benchmarks|docs)/[\w/.]+)`", page.read_text()
     )

@@ -12,19 +12,19 @@ from psycopg.rows import dict_row
 from sqlalchemy import Engine, text
 
 from internals import Context, Work
-from internals.consumer import Handled
-from internals.context_consumer import ContextConsumer
-from internals.database import SqlAlchemyDatabase
-from internals.heartbeat import Heartbeat
+from internals.database.commit_points import Boundary, watch
+from internals.database.connections import SqlAlchemyDatabase
+from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from internals.hop import BATCH, drain, hop
+from internals.hop.consumer import Handled
+from internals.hop.context_consumer import ContextConsumer
+from internals.hop.lease_heartbeat import Heartbeat
+from internals.hop.time_limits import Watch
 from internals.ids import uuid7
-from internals.inbox import SUSPECT_RINGS, Inbox
-from internals.outbox import Outbox
-from internals.statements import statements
-from internals.subscriptions import subscribe
-from internals.transactions import Boundary, watch
-from internals.unit_of_work import SqlAlchemyUnitOfWork
-from internals.watch import Watch
+from internals.store.inbox import SUSPECT_RINGS, Inbox
+from internals.store.outbox import Outbox
+from internals.store.sql import statements
+from internals.store.subscriptions import subscribe
 from saga import Category, Command, Envelope, Event, Retry
 from saga.envelope import command_recipient
 

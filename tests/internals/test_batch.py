@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from internals.batch import Batch
-from internals.inbox import Delivery, DeliveryState
-from internals.outbox import DEFAULT_MAX_PAYLOAD
+from internals.hop.batch import Batch
+from internals.store.inbox import Delivery, DeliveryState
+from internals.store.outbox import DEFAULT_MAX_PAYLOAD
 from saga import Category, Command, Faulted, Rejected, Retry
 
 

@@ -14,7 +14,7 @@ from dramatiq.middleware import Interrupt, Shutdown, TimeLimitExceeded
 from sqlalchemy import create_engine
 
 from internals import Context, Work
-from internals.database import SqlAlchemyDatabase
+from internals.database.connections import SqlAlchemyDatabase
 from internals.hop import drain
 from saga import Command, Done, Event, Retry
 

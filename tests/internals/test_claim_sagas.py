@@ -3,8 +3,8 @@
 from typing import Any
 from uuid import UUID, uuid4
 
-from internals.inbox import DELIVERY_COLUMNS, delivery
-from internals.unit_of_work import Row
+from internals.database.unit_of_work import Row
+from internals.store.inbox import DELIVERY_COLUMNS, delivery
 from saga import Event
 
 

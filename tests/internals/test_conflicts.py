@@ -12,11 +12,11 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 
-import internals.context_consumer
+import internals.hop.context_consumer
 from internals import Context, Work
-from internals.database import SqlAlchemyDatabase
+from internals.database.commit_points import Boundary, watch
+from internals.database.connections import SqlAlchemyDatabase
 from internals.hop import drain
-from internals.transactions import Boundary, watch
 from saga import Command, Retry
 
 DELIVERIES, THREADS, ROWS = 48, 12, 2
@@ -38,7 +38,7 @@ def test_a_storm_of_them_counts_nothing(
     store: Any, command: Any, outside: Any, monkeypatch: pytest.MonkeyPatch, suspect: bool
 ) -> None:
     """Under SERIALIZABLE, with more threads than rows; as suspects each start is counted first."""
-    monkeypatch.setattr(internals.context_consumer, "SUSPECT_STARTS", 2)
+    monkeypatch.setattr(internals.hop.context_consumer, "SUSPECT_STARTS", 2)
     outside.execute("CREATE TABLE till (id int PRIMARY KEY, sold int NOT NULL DEFAULT 0)")
     outside.execute(f"INSERT INTO till SELECT n FROM generate_series(0, {ROWS - 1}) AS n")
     sent = [command(Book(n=n)) for n in range(DELIVERIES)]

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from internals.failures import describe, is_conflict, is_transient, storable
+from internals.database.errors import describe, is_conflict, is_transient, storable
 
 
 def error_of(call: Callable[[], Any]) -> Exception:

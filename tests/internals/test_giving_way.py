@@ -8,7 +8,7 @@ import psycopg.errors
 import pytest
 
 from internals import Context, Work
-from internals.giving_way import is_over, wait
+from internals.hop.uncounted_retries import is_over, wait
 from saga import Command, Retry
 
 

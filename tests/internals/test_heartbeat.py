@@ -12,9 +12,9 @@ import psycopg
 import pytest
 
 from internals import Context, Work
-from internals.heartbeat import Heartbeat, Held
+from internals.database.commit_points import Boundary, watch
 from internals.hop import hop
-from internals.transactions import Boundary, watch
+from internals.hop.lease_heartbeat import Heartbeat, Held
 from saga import CAUSAL, SETTLED, Command, Done, Rejected, Retry, Saga, Step
 
 #: Seconds: long enough for a renewal on a machine that is busy, and short for a test.

@@ -14,14 +14,14 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.orm import Session
 
-import internals.batch
-import internals.database
+import internals.database.connections
+import internals.hop.batch
 from internals import Context, Work
-from internals.consumer import Handled
+from internals.database.commit_points import Boundary
+from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from internals.hop import drain, hop
-from internals.left import SHORTEST_DELAY
-from internals.transactions import Boundary
-from internals.unit_of_work import SqlAlchemyUnitOfWork
+from internals.hop.consumer import Handled
+from internals.hop.unhandled import SHORTEST_DELAY
 from saga import Command, Done, Event, Faulted, Refused, Rejected, Retry
 
 
@@ -133,7 +133,7 @@ class TestOneTransaction:
 
         context = depot(handle, emits=(Packed,), retry=Retry(attempts=1000))
         failing = _FailingUnit.at(when)
-        monkeypatch.setattr(internals.database, "SqlAlchemyUnitOfWork", failing)
+        monkeypatch.setattr(internals.database.connections, "SqlAlchemyUnitOfWork", failing)
         struck = 0
         for n in range(1, 100):
             message = command(Pack(n=n), saga="trip", awaits=(Done.kind,))
@@ -419,7 +419,7 @@ class TestBatch:
         self, store: Any, command: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         counting = type("_CountingUnit", (_CountingUnit,), {"counts": []})
-        monkeypatch.setattr(internals.database, "SqlAlchemyUnitOfWork", counting)
+        monkeypatch.setattr(internals.database.connections, "SqlAlchemyUnitOfWork", counting)
         context = depot(tell_packed, emits=(Packed,))
         store.send(command(Pack()))
         store.hop(context)
@@ -667,7 +667,7 @@ class TestConflicts:
                 )
 
         store.send(command(Pack()))
-        with caplog.at_level("WARNING", "internals.batch"):
+        with caplog.at_level("WARNING", "internals.hop.batch"):
             store.drain(depot(handle))
         assert calls == [0, 0]
         assert caplog.messages == []
@@ -966,7 +966,7 @@ class TestRetries:
     def test_waits_are_due_times_in_postgres_and_double(
         self, store: Any, command: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(internals.batch.random, "random", lambda: 0.5)
+        monkeypatch.setattr(internals.hop.batch.random, "random", lambda: 0.5)
         context = depot(_fail, retry=Retry(attempts=4))
         message = command(Pack())
         store.send(message)

@@ -10,8 +10,8 @@ from uuid import uuid4
 import pytest
 
 from internals import Context, Work
-from internals.inbox import DeliveryState, Inbox, Settlement
-from internals.statements import statements
+from internals.store.inbox import DeliveryState, Inbox, Settlement
+from internals.store.sql import statements
 from saga import Category, Command, DefinitionError, Envelope, Event, Retry
 
 
@@ -198,7 +198,7 @@ def test_two_schemas_have_turns_of_their_own() -> None:
 
 
 def _unit(connection: Any) -> Any:
-    from internals.unit_of_work import SqlAlchemyUnitOfWork
+    from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 
     return SqlAlchemyUnitOfWork(connection)
 

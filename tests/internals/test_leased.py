@@ -9,8 +9,8 @@ import pytest
 from dramatiq.middleware import Interrupt
 
 from internals import Context, Work
-from internals.context_consumer import SUSPECT_STARTS
 from internals.hop import hop
+from internals.hop.context_consumer import SUSPECT_STARTS
 from saga import Command, Done, Faulted, NoTransaction, Refused, Rejected, Retry
 
 

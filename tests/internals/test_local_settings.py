@@ -9,7 +9,7 @@ from psycopg import sql
 from sqlalchemy import func, select, text
 
 from internals import Context, Work
-from internals.local_settings import find
+from internals.database.local_settings import find
 from saga import Command, Done, Event, Retry
 
 

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import text
 
 from internals import Context, Work
-from internals.outbox import Outbox, retry_from_json, retry_to_json
-from internals.unit_of_work import SqlAlchemyUnitOfWork
+from internals.database.unit_of_work import SqlAlchemyUnitOfWork
+from internals.store.outbox import Outbox, retry_from_json, retry_to_json
 from saga import Category, Command, Event, PayloadError, Retry, UndeclaredEmission
 
 

@@ -8,9 +8,9 @@ import psycopg
 import pytest
 import sqlalchemy.exc
 
-import internals.reach
-from internals.failures import is_transient
-from internals.reach import OutOfReach, Reach
+import internals.database.circuit_breaker
+from internals.database.circuit_breaker import OutOfReach, Reach
+from internals.database.errors import is_transient
 
 
 class Flaky:
@@ -39,7 +39,9 @@ def flaky() -> Flaky:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time, which is moved by hand."""
     now = [100.0]
-    monkeypatch.setattr(internals.reach, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(
+        internals.database.circuit_breaker, "time", SimpleNamespace(monotonic=lambda: now[0])
+    )
     return now
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from internals.records import Raw, records
+from internals.store.json_rows import Raw, records
 
 ID = UUID(int=7)
 

@@ -12,9 +12,9 @@ import psycopg
 import psycopg.errors
 import pytest
 
-import internals.relay
+import internals.hop.relay
 from internals import Context, Work
-from internals.relay import Relay
+from internals.hop.relay import Relay
 from saga import Command, Event
 
 
@@ -143,7 +143,7 @@ class TestLook:
     def test_what_is_settled_takes_no_place_in_a_portion(
         self, store: Any, command: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(internals.relay, "_PORTION", 2)
+        monkeypatch.setattr(internals.hop.relay, "_PORTION", 2)
         store.send(*(command(Sweep(n=n)) for n in range(6)))
         store.make_late()
         store.rows("UPDATE inbox SET state = 'parked' RETURNING 1 AS one")
@@ -182,7 +182,7 @@ class TestLook:
     def test_many_late_deliveries_are_one_doorbell_and_come_in_portions(
         self, store: Any, command: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(internals.relay, "_PORTION", 30)
+        monkeypatch.setattr(internals.hop.relay, "_PORTION", 30)
         store.send(*(command(Sweep(n=n)) for n in range(70)))
         store.make_late()
         bell = Bell()
@@ -203,7 +203,7 @@ class TestLook:
     def test_a_long_backlog_of_one_consumer_does_not_hide_another(
         self, store: Any, command: Any, event: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(internals.relay, "_PORTION", 30)
+        monkeypatch.setattr(internals.hop.relay, "_PORTION", 30)
         store.send(*(command(Sweep(n=n)) for n in range(100)))
         store.make_late()
         store.send(event(Swept(), recipient="shed"))
@@ -320,7 +320,7 @@ class TestRun:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        monkeypatch.setattr(internals.relay, "_INTERVAL", 0.001)
+        monkeypatch.setattr(internals.hop.relay, "_INTERVAL", 0.001)
         stop = threading.Event()
         errors = iter(
             [psycopg.errors.AdminShutdown(), psycopg.OperationalError(), ZeroDivisionError()]

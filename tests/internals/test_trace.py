@@ -13,11 +13,11 @@ from sqlalchemy import Connection, Engine, text
 
 from boundary import Runtime
 from internals import Context, Work
-from internals.inbox import DeliveryState
-from internals.outbox import Outbox
-from internals.statements import statements
-from internals.trace import Node, Trace, trace, trace_message
-from internals.unit_of_work import SqlAlchemyUnitOfWork
+from internals.database.unit_of_work import SqlAlchemyUnitOfWork
+from internals.store.inbox import DeliveryState
+from internals.store.outbox import Outbox
+from internals.store.sql import statements
+from internals.store.trace import Node, Trace, trace, trace_message
 from saga import Command, DefinitionError, Event, Rejected, Retry, Saga, Step
 from saga.envelope import Category, Envelope
 

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from internals import Context, Work
-from internals.database import SqlAlchemyDatabase
+from internals.database.commit_points import Boundary
+from internals.database.connections import SqlAlchemyDatabase
 from internals.hop import drain
-from internals.inbox import Inbox
-from internals.transactions import Boundary
+from internals.store.inbox import Inbox
 from saga import Command, Retry
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from internals.turn import Turn
+from internals.hop.coalescing import Turn
 
 #: Nothing is slow, and everything is.
 PATIENT, IMPATIENT = 3600.0, 0.0
@@ -38,7 +38,7 @@ def test_while_a_hop_is_slow_others_help() -> None:
 
 def test_each_hop_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("internals.turn.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("internals.hop.coalescing.time.monotonic", lambda: clock[0])
     turn, others = Turn(patience=2.0), []
 
     def once() -> int:
@@ -75,7 +75,7 @@ def test_nobody_is_rung_where_nobody_came(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_after_a_while_other_consumers_get_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("internals.turn._LONGEST", -1.0)
+    monkeypatch.setattr("internals.hop.coalescing._LONGEST", -1.0)
     turn, rung = Turn(PATIENT), []
 
     def once() -> int:

@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from internals.lock_waits import bounded
-from internals.unit_of_work import SqlAlchemyUnitOfWork, joined
+from internals.database.lock_waits import bounded
+from internals.database.unit_of_work import SqlAlchemyUnitOfWork, joined
 from saga import NoTransaction, StillLocked
 
 

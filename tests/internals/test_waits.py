@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from internals.waits import waited
+from internals.store.delivery_times import waited
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 FORWARDED = datetime(9002, 1, 1, tzinfo=UTC)

@@ -14,11 +14,11 @@ import pytest
 from sqlalchemy import text
 
 from internals import Context, Work
-from internals.bounds import Bounds
-from internals.context_consumer import FIRST_BATCH
+from internals.database.transaction_limits import Bounds
 from internals.hop import hop
-from internals.watch import LIMIT as LONGEST
-from internals.watch import Watch
+from internals.hop.context_consumer import FIRST_BATCH
+from internals.hop.time_limits import LIMIT as LONGEST
+from internals.hop.time_limits import Watch
 from saga import Command, DefinitionError, Rejected, Retry
 
 

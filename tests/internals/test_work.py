@@ -12,8 +12,8 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from internals import Context, Work
+from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from internals.hop import drain
-from internals.unit_of_work import SqlAlchemyUnitOfWork
 from saga import Command, Done, Event, NoTransaction, Retry, UndeclaredEmission
 
 

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from boundary.starting import business_key
+from boundary.orchestration.start import business_key
 from internals import Context
 from saga import CAUSAL, Command, DefinitionError, Event, Parallel, Retry, Saga, Step, Wait
-from saga.durations import LONGEST
-from saga.functions import check_returned
 from saga.testing import given
+from saga.validation.durations import LONGEST
+from saga.validation.functions import check_returned
 
 
 class Order(BaseModel):

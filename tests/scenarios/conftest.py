@@ -13,7 +13,7 @@ from house import House
 
 from boundary import Settings
 from boundary.embedded import EmbeddedServers
-from internals.transactions import Boundary, transaction
+from internals.database.commit_points import Boundary, transaction
 from saga import Message, Saga
 
 

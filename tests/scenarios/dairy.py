@@ -15,7 +15,7 @@ from sqlalchemy.schema import CreateTable
 
 from boundary import Runtime, Settings
 from internals import Context, Work
-from internals.transactions import Boundary, watch
+from internals.database.commit_points import Boundary, watch
 from saga import Command, Event, Saga, Step
 
 tables = MetaData(schema="dairy")

@@ -10,9 +10,9 @@ from uuid import UUID
 import psycopg
 
 from boundary import Runtime, Settings
-from boundary.history import differences
 from boundary.migration import migrate
-from internals.unit_of_work import SqlAlchemyUnitOfWork
+from boundary.operations.consistency import differences
+from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from saga import Saga
 
 HERE = Path(__file__).parent

@@ -14,10 +14,10 @@ from carnival import CARNIVAL, CONTEXTS, EARLY, STAYS, Parade
 from house import House
 
 from boundary import Settings
-from boundary.operator.showing import show_saga
-from internals.inbox import DELIVERY_COLUMNS, delivery
-from internals.outbox import Outbox
-from internals.unit_of_work import joined
+from boundary.operations.queries.saga_detail import show_saga
+from internals.database.unit_of_work import joined
+from internals.store.inbox import DELIVERY_COLUMNS, delivery
+from internals.store.outbox import Outbox
 
 #: Whoever died three times with its worker runs under a lease of half a minute.
 pytestmark = pytest.mark.timeout(300)

@@ -11,7 +11,7 @@ from house import House
 from station import Left
 
 from boundary import Runtime, Settings
-from boundary.operator.backfilling import backfill
+from boundary.operations.backfill import backfill
 
 #: Booting processes takes its time on a busy machine.
 pytestmark = pytest.mark.timeout(300)

@@ -8,7 +8,7 @@ import pytest
 from clinic_sagas import CHECKUP, VISIT
 from sqlalchemy import Connection, text
 
-from internals.unit_of_work import SqlAlchemyUnitOfWork
+from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from saga import ActRefused, Replayed
 
 pytestmark = pytest.mark.timeout(300)

@@ -7,7 +7,7 @@ import pytest
 from clinic import Booked
 from clinic_sagas import ENDLESS, PATIENT, VISIT
 
-from internals.transactions import Boundary, transaction
+from internals.database.commit_points import Boundary, transaction
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from django.db import migrations, models
 
+from boundary.django.db.schema import downgrade_to, upgrade_to_head
 from boundary.django.models import table
-from boundary.django.schema import downgrade_to, upgrade_to_head
 
 
 class Migration(migrations.Migration):

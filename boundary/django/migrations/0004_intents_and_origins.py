@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from django.db import migrations
 
-from boundary.django.schema import downgrade_to, upgrade_to_head
+from boundary.django.db.schema import downgrade_to, upgrade_to_head
 
 
 class Migration(migrations.Migration):

@@ -23,8 +23,8 @@ from boundary import Runtime
 from boundary.bridges import IncomingBridge, KafkaTopic, OutgoingBridge, RedisStream
 from boundary.bridges.cloud_event import CloudEvent
 from internals import Context, Work
-from internals.transactions import Boundary, watch
-from internals.unit_of_work import joined
+from internals.database.commit_points import Boundary, watch
+from internals.database.unit_of_work import joined
 from saga import SETTLED, Command, DefinitionError, Saga, Step
 from tests.conftest import worker_environment
 

@@ -14,12 +14,12 @@ from rich.console import Console
 from boundary import Runtime, Settings
 from boundary.bridges import IncomingBridge, OutgoingBridge, RedisStream
 from boundary.bridges.cloud_event import CloudEvent
-from boundary.export import export
-from boundary.operator.parked import show_message
+from boundary.operations.export import export
+from boundary.operations.queries.parked import show_message
 from boundary.rendering.trace_tree import render_trace
 from internals import Context, Work
-from internals.trace import trace_message
-from internals.unit_of_work import joined
+from internals.database.unit_of_work import joined
+from internals.store.trace import trace_message
 from saga import Command, Saga, Step
 from tests.conftest import make_engine
 

@@ -16,9 +16,9 @@ from psycopg.errors import DiskFull
 from boundary import Runtime
 from boundary.bridges.cloud_event import CloudEvent
 from boundary.bridges.stream import StreamTrouble
+from internals.database.commit_points import Boundary, watch
+from internals.database.unit_of_work import joined
 from internals.hop import hop
-from internals.transactions import Boundary, watch
-from internals.unit_of_work import joined
 
 WHY = "looked into it"
 

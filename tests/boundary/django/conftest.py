@@ -62,7 +62,7 @@ def clean(project: None) -> Iterator[None]:
 @pytest.fixture
 def outside(clean: None) -> Iterator[Callable[..., list[Any]]]:
     """Query by a connection of its own, which sees only what is committed."""
-    from boundary.django.engine import engine_of
+    from boundary.django.db.engine import engine_of
 
     engine = engine_of("default")
     with engine.connect() as connection:

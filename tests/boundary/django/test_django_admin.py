@@ -116,8 +116,8 @@ def test_the_list_stays_fast(login, stuck: str, monkeypatch: pytest.MonkeyPatch)
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 
-    from boundary.django import browsing
     from boundary.django.admin import SagaAdmin
+    from boundary.django.admin import filters as browsing
 
     assert SagaAdmin.list_max_show_all < browsing.MOST, "a capped count must not look like few"
     monkeypatch.setattr(browsing, "MOST", 2)

@@ -9,7 +9,7 @@ def problems(**changes: Any) -> list[tuple[str, str, str]]:
     from django.conf import settings
     from django.test import override_settings
 
-    from boundary.django.checking import check_database, check_definitions, check_settings
+    from boundary.django.checks import check_database, check_definitions, check_settings
 
     saga = changes.pop("SAGA", None)
     given = {**settings.SAGA, **changes} if saga is None else saga
@@ -111,7 +111,7 @@ def test_sagas_and_contexts_are_found_in_every_app(project: None) -> None:
 
 
 def test_the_environment_has_no_say(project: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    from boundary.django.configuration import read_settings
+    from boundary.django.conf import read_settings
 
     monkeypatch.setenv("SAGA_SCHEMA", "elsewhere")
     monkeypatch.setenv("SAGA_BATCH", "7")

@@ -243,7 +243,7 @@ def test_values_travel_as_they_do_through_sqlalchemy(clean: None) -> None:
 
     from django.db import connections, transaction
 
-    from boundary.django.unit_of_work import DjangoUnitOfWork
+    from boundary.django.db.unit_of_work import DjangoUnitOfWork
     from saga.state import Status
 
     given = {
@@ -267,7 +267,7 @@ def test_values_travel_as_they_do_through_sqlalchemy(clean: None) -> None:
 def _failing(statement: str) -> BaseException:
     from django.db import DatabaseError, transaction
 
-    from boundary.django.unit_of_work import DjangoUnitOfWork
+    from boundary.django.db.unit_of_work import DjangoUnitOfWork
 
     with pytest.raises(DatabaseError) as raised, transaction.atomic():
         from django.db import connections
@@ -293,7 +293,7 @@ def _failing(statement: str) -> BaseException:
 def test_the_servers_word_is_heard_through_djangos_wrappers(
     clean: None, state: str, transient: bool, conflict: bool
 ) -> None:
-    from internals.failures import is_conflict, is_server_trouble, is_transient
+    from internals.database.errors import is_conflict, is_server_trouble, is_transient
 
     error = _failing(f"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{state}'; END $$")
     assert type(error).__module__ == "django.db.utils"
@@ -307,8 +307,8 @@ def test_a_connection_that_cannot_be_made_is_transient(
 ) -> None:
     from django.db import OperationalError, connections
 
-    from boundary.django.database import DjangoDatabase
-    from internals.failures import is_transient
+    from boundary.django.db.connections import DjangoDatabase
+    from internals.database.errors import is_transient
 
     connections["mirror"].close()
     monkeypatch.setitem(connections["mirror"].settings_dict, "PORT", 1)
@@ -322,8 +322,8 @@ def test_a_connection_that_cannot_be_made_is_transient(
 def test_a_connection_that_died_between_is_transient(clean: None, outside: Query) -> None:
     from django.db import DatabaseError, Error, transaction
 
-    from boundary.django.unit_of_work import DjangoUnitOfWork
-    from internals.failures import is_transient
+    from boundary.django.db.unit_of_work import DjangoUnitOfWork
+    from internals.database.errors import is_transient
 
     errors: list[BaseException] = []
     with pytest.raises(Error), transaction.atomic():
@@ -385,8 +385,8 @@ def test_what_a_host_calls_waits_for_a_while_and_leaves_its_block_usable(
     from django.db import connection, transaction
     from ledger.models import Entry
 
-    from boundary.django.unit_of_work import DjangoUnitOfWork
-    from internals.lock_waits import bounded
+    from boundary.django.db.unit_of_work import DjangoUnitOfWork
+    from internals.database.lock_waits import bounded
     from saga import StillLocked
 
     outside("SELECT pg_advisory_lock(77)")

@@ -142,7 +142,7 @@ def test_an_alias_that_is_not_there_is_told_of(
 ) -> None:
     from ledger.contexts import gossip
 
-    from boundary.django.checking import check_definitions
+    from boundary.django.checks import check_definitions
 
     monkeypatch.setattr(gossip, "database", "nowhere")
     [error] = check_definitions()

@@ -86,8 +86,8 @@ def test_another_database_gets_nothing(project: None) -> None:
 def test_the_newest_django_migration_is_the_newest_of_alembic(project: None) -> None:
     from django.db.migrations.loader import MigrationLoader
 
-    from boundary.django.engine import engine_of
-    from boundary.django.schema import HEAD
+    from boundary.django.db.engine import engine_of
+    from boundary.django.db.schema import HEAD
     from boundary.migration import revisions
 
     with engine_of("default").connect() as connection:
@@ -132,7 +132,7 @@ def test_the_engine_connects_as_django_does(project: None, monkeypatch: pytest.M
     from django.db import connections
     from sqlalchemy import text
 
-    from boundary.django.engine import engine_of
+    from boundary.django.db.engine import engine_of
 
     options = {"options": "-c application_name=of_django", "assume_role": "pg_monitor"}
     monkeypatch.setitem(connections["mirror"].settings_dict, "OPTIONS", options)

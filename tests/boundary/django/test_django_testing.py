@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from senders import Query
 
-pytest_plugins = ["boundary.django.pytest_fixtures"]
+pytest_plugins = ["boundary.django.testing.pytest_plugin"]
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def test_a_cursor_of_the_frameworks_gives_times_with_a_zone(shanghai: None) -> N
 
     from django.db import connection
 
-    from boundary.django.unit_of_work import DjangoUnitOfWork
+    from boundary.django.db.unit_of_work import DjangoUnitOfWork
 
     [(at,)] = DjangoUnitOfWork(connection).run("SELECT timestamptz '2026-10-25 00:30:00+00'", {})
     assert at == datetime(2026, 10, 25, 0, 30, tzinfo=UTC)

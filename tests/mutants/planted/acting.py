@@ -2,8 +2,8 @@
 
 from tests.mutants.plant import Plant
 
-_STATEMENTS = "internals/statements.py"
-_ACTS = "boundary/acts.py"
+_STATEMENTS = "internals/store/sql/__init__.py"
+_ACTS = "boundary/orchestration/operator_actions.py"
 _MIGRATION = "migrations/versions/0001_message_store.py"
 _ACTING = "tests/boundary/test_acts.py"
 _DECIDE = "tests/saga/test_decide"
@@ -17,7 +17,7 @@ ACTS = (
     Plant(
         "cancel-after-pivot",
         "a trip that is paid for is cancelled, half of it",
-        "saga/acts.py",
+        "saga/decide/operator_actions.py",
         '    if pivot_passed(saga, state):\n        return f"it has passed',
         "    if pivot_passed(saga, state) and state.status is Status.STUCK:\n"
         '        return f"it has passed',
@@ -26,7 +26,7 @@ ACTS = (
     Plant(
         "replay-of-the-same",
         "a replay sends what was sent before, so it is dropped and nothing goes on",
-        "saga/acts.py",
+        "saga/decide/operator_actions.py",
         "        generation=known.generation + 1,\n",
         "        generation=known.generation,\n",
         f"{_DECIDE}_acts.py::test_the_steps_own_command_is_sent_anew",
@@ -34,7 +34,7 @@ ACTS = (
     Plant(
         "replay-is-a-second-order",
         "a charge whose answer was lost is made once more by the replay",
-        "saga/course.py",
+        "saga/decide/next_steps.py",
         "intent=None if intent == id else intent",
         "intent=None",
         f"{_DECIDE}_replay.py::test_a_command_that_is_sent_anew_means_what_it_meant",
@@ -42,7 +42,7 @@ ACTS = (
     Plant(
         "undone-is-not-said",
         "a refund does not say what it pays back, and is paid twice",
-        "saga/course.py",
+        "saga/decide/next_steps.py",
         "        if not forward and known.context is not None:\n",
         "        if forward and known.context is not None:\n",
         f"{_DECIDE}_replay.py::test_a_compensation_keeps_what_it_means_and_says_what_it_undoes",
@@ -50,7 +50,7 @@ ACTS = (
     Plant(
         "passes-forgotten",
         "after a second replay from a step a command is dropped as sent before, and waited for",
-        "saga/course.py",
+        "saga/decide/next_steps.py",
         "                **state.generations,\n",
         "",
         f"{_DECIDE}_replay.py::test_no_id_is_sent_again_over_several_replays_from_a_step",
@@ -58,7 +58,7 @@ ACTS = (
     Plant(
         "replay-twice",
         "a replayed step is done twice once its parked command is retried too",
-        "saga/acts.py",
+        "saga/decide/operator_actions.py",
         "            continue\n        course.supersede.extend(known.parked)\n",
         "            continue\n",
         f"{_ACTING}::TestSaga::test_a_replayed_one_orders_anew_and_the_parked_row_stays",

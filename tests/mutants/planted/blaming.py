@@ -2,8 +2,8 @@
 
 from tests.mutants.plant import Plant
 
-_CONSUMER = "internals/context_consumer.py"
-_LEASED = "internals/leased.py"
+_CONSUMER = "internals/hop/context_consumer.py"
+_LEASED = "internals/hop/lease.py"
 _BLAMES = "tests/internals/test_blame.py"
 _SETTINGS = "tests/internals/test_local_settings.py"
 _EXTERNAL = "tests/boundary/django/test_django_external.py"
@@ -20,7 +20,7 @@ BLAMES = (
     Plant(
         "settings-in-the-pool",
         "a tenant that was set for the session is that of a later delivery, or of a web request",
-        "internals/database.py",
+        "internals/database/connections.py",
         "elif self.unit.spoilt:",
         "elif self.unit.spoilt and self.unit.lost:",
         f"{_SETTINGS}::TestBatch::test_the_next_delivery_does_not_see_it[set for good]",
@@ -28,7 +28,7 @@ BLAMES = (
     Plant(
         "role-of-the-handler",
         "a delivery is settled with the role that its handler took, which may not do that",
-        "internals/unit_of_work.py",
+        "internals/database/unit_of_work.py",
         "if self._settings is not None and not self._handling:",
         "if self._settings is not None and self._handling:",
         f"{_SETTINGS}::TestTheFrameworksOwnStatements"
@@ -46,7 +46,7 @@ BLAMES = (
     Plant(
         "commit-refused-blames-the-first",
         "a neighbour in the batch is parked for the foreign key that another one broke",
-        "internals/blame.py",
+        "internals/hop/failure_isolation.py",
         "        if len(runs) == 1:\n",
         "        if runs:\n",
         f"{_BLAMES}::TestRefusedAtTheCommit"
@@ -63,7 +63,7 @@ BLAMES = (
     Plant(
         "held-key-keeps-all",
         "one event whose key a host holds keeps everything of its context for as long",
-        "internals/blame.py",
+        "internals/hop/failure_isolation.py",
         "        if isinstance(error, GaveWay):\n            return self._among(hop.settled)\n",
         "        if isinstance(error, GaveWay):\n            return False, None\n",
         "tests/boundary/test_lock_waits.py"
@@ -80,7 +80,7 @@ BLAMES = (
     Plant(
         "external-writes-in-autocommit",
         "three failed attempts of a Django handler leave three rows",
-        "boundary/django/reading_only.py",
+        "boundary/django/db/write_guard.py",
         '_READ_ONLY = b"SET LOCAL transaction_read_only = on"',
         '_READ_ONLY = b"SET LOCAL transaction_read_only = off"',
         f"{_EXTERNAL}::test_a_write_before_begin_is_refused[create]",
@@ -88,7 +88,7 @@ BLAMES = (
     Plant(
         "writes-past-the-delivery",
         "a handler's event loop writes on a connection of its own, once for each attempt",
-        "boundary/django/unit_of_work.py",
+        "boundary/django/db/unit_of_work.py",
         "        with self.savepoint(), writing_in_one():\n",
         "        with self.savepoint():\n",
         "tests/boundary/django/test_django_hops.py"
@@ -97,7 +97,7 @@ BLAMES = (
     Plant(
         "refusal-is-nobodys",
         "a Django handler that writes too early is run again for ever, and nothing is counted",
-        "internals/failures.py",
+        "internals/database/errors.py",
         "        link = None if isinstance(link, NoTransaction) else link.__cause__\n",
         "        link = link.__cause__\n",
         f"{_EXTERNAL}::test_a_write_before_begin_is_refused[create]",
@@ -105,7 +105,7 @@ BLAMES = (
     Plant(
         "session-locks-stay",
         "a lock that a handler took for its session is held for as long as the pool lives",
-        "internals/local_settings.py",
+        "internals/database/local_settings.py",
         '_WORDS = ("set", "discard", "temp", "listen", "prepare", "load", "cursor", "advisory_lock")',
         '_WORDS = ("set", "discard", "temp", "listen", "prepare", "load", "cursor")',
         "tests/internals/test_local_settings.py::TestBatch"
@@ -114,7 +114,7 @@ BLAMES = (
     Plant(
         "read-only-is-nobodys",
         "a handler that makes its transaction read-only has the pool thrown away, for ever",
-        "internals/blame.py",
+        "internals/hop/failure_isolation.py",
         "    return altered and is_read_only(error)\n",
         "    return altered and False\n",
         "tests/internals/test_local_settings.py::TestTheFrameworksOwnStatements"
@@ -132,7 +132,7 @@ BLAMES = (
     Plant(
         "flush-leaves-sagas",
         "a test that places the same order as the one before it gets that one's saga",
-        "boundary/django/emptying.py",
+        "boundary/django/db/flush.py",
         '_EMPTIED = ("saga", "inbox", "outbox", "settling", "audit")',
         '_EMPTIED = ("inbox", "outbox", "settling", "audit")',
         "tests/boundary/django/test_django_testing.py"

@@ -68,7 +68,7 @@ BRIDGES = (
     Plant(
         "answered-before-it-was-asked",
         "who knows a saga's id answers for a step that nobody outside was told of",
-        "boundary/bridges/answering.py",
+        "boundary/bridges/accepted_causes.py",
         "next((known for known in named if known.gone_out), None)",
         "next(iter(named), None)",
         "tests/boundary/bridges/test_outside_ids.py::TestAnswers"
@@ -77,7 +77,7 @@ BRIDGES = (
     Plant(
         "another-message-is-a-repeat",
         "a saga whose command another message took the place of waits for ever, without a word",
-        "internals/batch.py",
+        "internals/hop/batch.py",
         "    outbox.refuse_others(unit, rows, batch.messages)\n",
         "",
         "tests/boundary/test_foreign_rows.py::TestSaga"
@@ -95,7 +95,7 @@ BRIDGES = (
     Plant(
         "circles-go-on",
         "two contexts answer each other until the disk is full",
-        "internals/outbox.py",
+        "internals/store/outbox.py",
         "        if depth > self._max_depth:\n",
         "        if depth > 10 * self._max_depth:\n",
         "tests/boundary/test_depth.py"

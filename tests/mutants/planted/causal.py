@@ -2,8 +2,8 @@
 
 from tests.mutants.plant import Plant
 
-_SQL = "internals/causal_sql.py"
-_BATCH = "internals/batch.py"
+_SQL = "internals/store/sql/causal.py"
+_BATCH = "internals/hop/batch.py"
 _SETTLING = "tests/boundary/test_settling.py"
 _ORDERING = "tests/boundary/test_ordering.py"
 _BACKFILL = "tests/boundary/test_backfill.py"
@@ -28,7 +28,7 @@ CAUSAL = (
     Plant(
         "own-delivery-counted",
         "a step is over while something below it is still to be done",
-        "internals/settling.py",
+        "internals/store/open_deliveries.py",
         "if not consumer.startswith(RESERVED_PREFIX)",
         "if consumer",
         f"{_SETTLING}::test_what_the_saga_itself_was_to_consume_is_not_counted",
@@ -36,7 +36,7 @@ CAUSAL = (
     Plant(
         "undo-held-by-backfill",
         "a saga waits with its undo until a new subscriber has read last year's events",
-        "internals/ordering_sql.py",
+        "internals/store/sql/ordering.py",
         "    WHERE o.id = i.message_id AND s.consumer",
         "    WHERE s.consumer",
         f"{_SETTLING}::TestUndo::test_it_does_not_wait_for_a_backfill_of_the_context",
@@ -52,7 +52,7 @@ CAUSAL = (
     Plant(
         "counted-twice",
         "a step waits for ever, since a stream gave an event once more",
-        "internals/outbox.py",
+        "internals/store/outbox.py",
         "for message in messages if message.id in new]",
         "for message in messages if message.id in new or True]",
         f"{_SETTLING}::test_a_message_that_is_sent_again_is_not_counted_again",
@@ -60,7 +60,7 @@ CAUSAL = (
     Plant(
         "dropped-still-open",
         "an operator drops what cannot be mended, and the saga waits for it still",
-        "boundary/acts.py",
+        "boundary/orchestration/operator_actions.py",
         "        return frozenset(self._outbox.settling.close(unit, rows))\n",
         "        return frozenset()\n",
         f"{_SETTLING}::test_what_is_dropped_is_not_waited_for",
@@ -109,7 +109,7 @@ CAUSAL = (
     Plant(
         "key-without-order",
         "a flight is said to be on time after it was cancelled",
-        "internals/hop_sql.py",
+        "internals/store/sql/hop.py",
         "AND due_at <= now() AND {FIRST_OF_ITS_KEY}\n",
         "AND due_at <= now()\n",
         f"{_ORDERING}::test_those_that_one_handler_publishes_are_in_its_order",
@@ -117,7 +117,7 @@ CAUSAL = (
     Plant(
         "key-without-lock",
         "of two publishers the one that commits first overtakes the one that wrote first",
-        "internals/ordering_sql.py",
+        "internals/store/sql/ordering.py",
         "    SELECT pg_advisory_xact_lock({_KEY_LOCK})\n",
         "    SELECT {_KEY_LOCK}\n",
         f"{_ORDERING}::test_the_order_is_that_of_commits_and_not_of_numbers",
@@ -133,7 +133,7 @@ CAUSAL = (
     Plant(
         "held-up-by-nothing",
         "an event that was sent while the one before it ended is never handled",
-        "internals/relay.py",
+        "internals/hop/relay.py",
         "            keys |= {key for (key,) in unit.run(self._statements.held_up, {})}\n",
         "            unit.run(self._statements.held_up, {})\n",
         f"{_ORDERING}::test_the_relay_finds_what_nothing_holds_up",
@@ -141,7 +141,7 @@ CAUSAL = (
     Plant(
         "batch-of-one-key-stands-still",
         "of sixty events of one key that one batch publishes each waits longer than the one before",
-        "internals/hop_sql.py",
+        "internals/store/sql/hop.py",
         "addressed.held OR o.behind OR o.key IS NOT NULL",
         "addressed.held OR o.key IS NOT NULL",
         f"{_ORDERING}::test_those_of_one_batch_go_on_one_after_the_other_at_once[True]",
@@ -149,7 +149,7 @@ CAUSAL = (
     Plant(
         "publisher-in-flight-forgotten",
         "an event that is committed just after the one before it was settled waits for seconds",
-        "internals/succession.py",
+        "internals/store/ordering.py",
         "        if busy:\n            unit.on_commit(",
         "        if busy and free:\n            unit.on_commit(",
         f"{_ORDERING}::test_one_that_is_sent_while_the_last_is_handled_need_not_wait_for_long",
@@ -157,7 +157,7 @@ CAUSAL = (
     Plant(
         "waited-and-not-looked-again",
         "an event that had to wait for another publisher waits for what was settled meanwhile",
-        "internals/outbox.py",
+        "internals/store/outbox.py",
         "        return got | self.settling.wake(unit, held_up(rows))\n",
         "        return got\n",
         f"{_ORDERING}::test_one_that_waited_for_another_publisher_sees_what_was_settled_meanwhile",
@@ -165,7 +165,7 @@ CAUSAL = (
     Plant(
         "locks-without-bound",
         "an import takes all locks of the server",
-        "internals/ordering_sql.py",
+        "internals/store/sql/ordering.py",
         "_KEYS_IN_ALL = 1000\n",
         "_KEYS_IN_ALL = 1_000_000\n",
         f"{_ORDERING}::TestLocks::test_as_many_keys_as_you_like_in_one_transaction",
@@ -173,7 +173,7 @@ CAUSAL = (
     Plant(
         "backfill-runs-ahead",
         "an event that was committed late is in nobody's inbox",
-        "boundary/operator/backfilling.py",
+        "boundary/operations/backfill.py",
         "            if work.passed(unit, barrier):\n",
         "            if work.passed(unit, barrier) or True:\n",
         f"{_BACKFILL}::test_an_event_that_was_published_to_the_subscribers_of_before_is_not_missed",
@@ -181,7 +181,7 @@ CAUSAL = (
     Plant(
         "backfill-mixed-with-live",
         "the new subscriber hears today's events before those of last year",
-        "internals/backfill.py",
+        "internals/store/backfill.py",
         "        self._run(unit, _HOLD, held=True)\n",
         "",
         f"{_BACKFILL}::test_live_events_wait_until_it_is_finished",
@@ -189,7 +189,7 @@ CAUSAL = (
     Plant(
         "handed-over-is-late",
         "what waits for its turn is taken for a delivery that kills its workers",
-        "internals/backfill.py",
+        "internals/store/backfill.py",
         "(seq > min(seq) OVER (PARTITION BY key) OR EXISTS (",
         "(EXISTS (",
         f"{_BACKFILL}::test_only_the_first_of_each_key_is_due",
@@ -197,7 +197,7 @@ CAUSAL = (
     Plant(
         "consumed-without-a-place",
         "a saga's record does not lead to its state any more",
-        "internals/hop_sql.py",
+        "internals/store/sql/hop.py",
         "       CASE WHEN heard THEN m.position END,",
         "       NULL::int,",
         "tests/boundary/test_colocation.py::test_what_is_stored_is_the_same_either_way",

@@ -2,8 +2,8 @@
 
 from tests.mutants.plant import Plant
 
-_HOP_SQL = "internals/hop_sql.py"
-_CONSUMER = "internals/context_consumer.py"
+_HOP_SQL = "internals/store/sql/hop.py"
+_CONSUMER = "internals/hop/context_consumer.py"
 _MIGRATION = "migrations/versions/0001_message_store.py"
 _HOP = "tests/internals/test_hop.py"
 
@@ -69,7 +69,7 @@ CLAIMS = (
         "        batch = Batch(\n            self.name,\n            self._yields,\n            known=",
         f"{_HOP}::TestOneTransaction"
         "::test_an_error_at_the_commit_leaves_all_or_nothing[before-effects0]",
-        "from internals.inbox import Settlement",
+        "from internals.store.inbox import Settlement",
     ),
     Plant(
         "inbox-without-key",
@@ -83,7 +83,7 @@ CLAIMS = (
     Plant(
         "repeat-is-new",
         "a message that is sent twice is handled twice",
-        "internals/outbox.py",
+        "internals/store/outbox.py",
         "once = by_id(messages).values()",
         "once = [replace(message, id=uuid7()) for message in messages]",
         "tests/internals/test_outbox.py::TestOnce"

@@ -9,7 +9,7 @@ CONNECTIONS = (
     Plant(
         "frozen-for-ever",
         "a worker that is suspended keeps its deliveries and locks until somebody finds its session",
-        "internals/bounds.py",
+        "internals/database/transaction_limits.py",
         'settings.append(f"SET LOCAL {name} = {milliseconds}")',
         'settings.append(f"SET LOCAL {name} = 0")',
         f"{_CONNECTIONS}::test_its_transactions_are_bounded_and_leave_nothing_on_the_connection",
@@ -17,7 +17,7 @@ CONNECTIONS = (
     Plant(
         "hosts-wait-for-ever",
         "a web request that cancels a saga hangs as long as a frozen worker has its row",
-        "internals/lock_waits.py",
+        "internals/database/lock_waits.py",
         "AND was::interval <= interval '{milliseconds} ms' THEN was ELSE '{milliseconds}' END, true) ",
         "OR true THEN was ELSE '{milliseconds}' END, true) ",
         "tests/internals/test_unit_of_work.py::TestWaitingAtMost::test_it_is_as_before_afterwards[0]",
@@ -25,7 +25,7 @@ CONNECTIONS = (
     Plant(
         "host-s-wait-is-changed",
         "a statement of the host's own fails, since our wait for locks has stayed on its transaction",
-        "internals/unit_of_work.py",
+        "internals/database/unit_of_work.py",
         'self._control(f"{as_before(was)}; RELEASE SAVEPOINT saga_wait".encode())',
         'self._control(b"RELEASE SAVEPOINT saga_wait")',
         "tests/internals/test_unit_of_work.py::TestWaitingAtMost::test_it_is_as_before_afterwards[0]",
@@ -33,7 +33,7 @@ CONNECTIONS = (
     Plant(
         "hop-never-gives-way",
         "every thread of a process waits for one ordering key, and its other contexts stand still",
-        "internals/hop.py",
+        "internals/hop/__init__.py",
         "            gave_way()\n            return settled\n",
         "            return settled\n",
         f"{_LOCKS}::test_a_hop_gives_way_to_a_key_that_is_held_and_others_do_not_wait_for_it",
@@ -41,7 +41,7 @@ CONNECTIONS = (
     Plant(
         "read-only-for-ever",
         "after a failover a worker does nothing until it is restarted",
-        "internals/unit_of_work.py",
+        "internals/database/unit_of_work.py",
         "                self.connection.connection.invalidate(error, soft=True)\n"
         "                self.stale = True\n",
         "                self.stale = False\n",
@@ -50,7 +50,7 @@ CONNECTIONS = (
     Plant(
         "forks-share-sockets",
         "web processes that were forked after the first start answer each other's queries",
-        "internals/engines.py",
+        "internals/database/engines.py",
         "        engine.dispose(close=False)\n",
         "        _ = engine\n",
         f"{_CONNECTIONS}::test_a_fork_begins_with_connections_of_its_own",
@@ -58,7 +58,7 @@ CONNECTIONS = (
     Plant(
         "orphans-go-on",
         "the release of yesterday goes on handling after its parent was killed",
-        "boundary/orphans.py",
+        "boundary/doorbell/orphans.py",
         "    while os.getppid() in expected:\n",
         "    while expected:\n",
         "tests/boundary/test_orphans.py::test_they_end_when_their_parent_is_killed[forked]",

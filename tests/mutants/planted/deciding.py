@@ -2,10 +2,10 @@
 
 from tests.mutants.plant import Plant
 
-_STATEMENTS = "internals/statements.py"
-_COURSE = "saga/course.py"
-_OUTCOMES = "saga/outcomes.py"
-_ORCHESTRATOR = "boundary/orchestrator.py"
+_STATEMENTS = "internals/store/sql/__init__.py"
+_COURSE = "saga/decide/next_steps.py"
+_OUTCOMES = "saga/decide/outcomes.py"
+_ORCHESTRATOR = "boundary/orchestration/orchestrator.py"
 _CONSEQUENCES = "tests/boundary/test_consequences.py"
 _DECIDE = "tests/saga/test_decide"
 
@@ -81,7 +81,7 @@ SAGAS = (
     Plant(
         "late-success-stands",
         "a charge that succeeds after its trip was undone is kept",
-        "saga/decide.py",
+        "saga/decide/__init__.py",
         "    if known is None or not known.doubt or phase",
         "    if known is None or state.status.final or phase",
         f"{_DECIDE}_doubt.py::test_a_compensated_saga_opens_compensates_and_closes",
@@ -89,7 +89,7 @@ SAGAS = (
     Plant(
         "frozen-call-forgotten",
         "a bank was frozen until its charge was given up, charges then, and nobody refunds it",
-        "internals/leased.py",
+        "internals/hop/lease.py",
         "            if ours is None and leased.handler.external and",
         "            if ours is None and not leased.handler.external and",
         "tests/boundary/test_given_up.py"
@@ -139,7 +139,7 @@ SAGAS = (
     Plant(
         "taken-back-in-words",
         "a charge that was given up is made all the same, after the trip was undone",
-        "boundary/consequences.py",
+        "boundary/orchestration/delivery_changes.py",
         "        taken = {id: started for id, _, _, started in rows}\n",
         "        taken = {root: False for root, _, _ in self._revoke}\n",
         f"{_CONSEQUENCES}::TestRevocation"
@@ -181,7 +181,7 @@ SAGAS = (
     Plant(
         "signal-too-early",
         "an approval that is faster than its trip is lost, and the trip waits for ever",
-        "saga/decide.py",
+        "saga/decide/__init__.py",
         "    return replace(state, early=(*state.early, kept))\n",
         "    return _stale(state)\n",
         f"{_DECIDE}_waits.py::test_what_comes_early_is_kept",
@@ -197,7 +197,7 @@ SAGAS = (
     Plant(
         "failed-branch-needs-a-person",
         "a trip that is being undone waits for a person, for a branch that left nothing",
-        "saga/decide.py",
+        "saga/decide/__init__.py",
         "        if failed and moved.direction is Direction.BACKWARD:\n",
         "        if failed and moved.direction is Direction.FORWARD:\n",
         f"{_DECIDE}_acts.py::test_one_that_left_nothing_is_as_good_as_taken_back",
@@ -213,7 +213,7 @@ SAGAS = (
     Plant(
         "history-never-looked-at",
         "the check of the history says that all is well, whatever is stored",
-        "boundary/history.py",
+        "boundary/operations/consistency.py",
         "    if fold(saga, saga_id, messages) != stored.state(saga, saga_id):\n",
         "    if fold(saga, saga_id, messages).id != stored.state(saga, saga_id).id:\n",
         "tests/chaos/test_checker.py::test_it_sees[a state that no history leads to]",

@@ -2,9 +2,9 @@
 
 from tests.mutants.plant import Plant
 
-_SQL = "internals/remote_sql.py"
-_FORWARDING = "internals/forwarding.py"
-_RETURNING = "internals/returning.py"
+_SQL = "internals/remote/sql.py"
+_FORWARDING = "internals/remote/forwarding.py"
+_RETURNING = "internals/remote/returning.py"
 _TESTS = "tests/boundary/test_own_database.py"
 
 FORWARDS = (
@@ -52,7 +52,7 @@ FORWARDS = (
     Plant(
         "nobody-rings-for-the-cut-off",
         "it is forwarded when the next booking happens to come along",
-        "internals/relay.py",
+        "internals/hop/relay.py",
         "        return {name for (name,) in unit.run(self._statements.cut_off, asked)}\n",
         "        return set()\n",
         f"{_TESTS}::TestRelays::test_it_rings_for_what_somebody_did_not_end_forwarding",
@@ -60,7 +60,7 @@ FORWARDS = (
     Plant(
         "parcel-without-contents",
         "the room is booked, and nobody hears of it",
-        "internals/parcels.py",
+        "internals/remote/results.py",
         '            tuple(_read(envelope) for envelope in stored["sent"]),\n',
         "            (),\n",
         f"{_TESTS}::TestBothWays::test_a_command_goes_there_and_what_came_of_it_comes_home",
@@ -109,7 +109,7 @@ FORWARDS = (
     Plant(
         "hammering-what-is-down",
         "all threads of a worker wait for the one server that is down",
-        "internals/reach.py",
+        "internals/database/circuit_breaker.py",
         "        return bool(self._pause) and (self._trying or time.monotonic() < self._next)\n",
         "        return False\n",
         f"{_TESTS}::TestAway::test_it_is_left_alone_for_a_while_then",
@@ -117,7 +117,7 @@ FORWARDS = (
     Plant(
         "idle-when-home-is-down",
         "a hotel's own team stands still whenever the travel agent's database does",
-        "internals/remote_context.py",
+        "internals/remote/context.py",
         "            self._failed.append(error)\n            return 0\n",
         "            raise error\n",
         f"{_TESTS}::TestAway::test_while_home_is_down_the_mill_goes_on_with_what_it_has",
@@ -142,7 +142,7 @@ FORWARDS = (
     Plant(
         "parcels-without-turn",
         "seats are given away in another order than the inn gave them",
-        "internals/parcels.py",
+        "internals/remote/results.py",
         "            inbox.take_turn(unit)\n",
         "            pass\n",
         f"{_TESTS}::TestOrder::test_who_publishes_there_keeps_others_from_it_until_its_commit",
@@ -150,7 +150,7 @@ FORWARDS = (
     Plant(
         "parcels-as-they-began",
         "seats are given away in the order in which the inn began to give them",
-        "internals/hop_sql.py",
+        "internals/store/sql/hop.py",
         "THEN (SELECT clock_timestamp())\n",
         "THEN now()\n",
         f"{_TESTS}::TestOrder::test_what_is_published_there_comes_home_as_it_was_committed",
@@ -158,7 +158,7 @@ FORWARDS = (
     Plant(
         "begun-elsewhere",
         "a saga is started in a database in which nobody looks for it",
-        "boundary/own_databases.py",
+        "boundary/runtime/own_databases.py",
         "            if url == engine.url != home().url:\n",
         "            if url == home().url != engine.url:\n",
         f"{_TESTS}::TestProcesses::test_sagas_and_events_begin_at_home",

@@ -2,8 +2,8 @@
 
 from tests.mutants.plant import Plant
 
-_CONSUMER = "internals/context_consumer.py"
-_ORCHESTRATOR = "boundary/orchestrator.py"
+_CONSUMER = "internals/hop/context_consumer.py"
+_ORCHESTRATOR = "boundary/orchestration/orchestrator.py"
 _HOP = "tests/internals/test_hop.py"
 
 HANDLERS = (
@@ -18,7 +18,7 @@ HANDLERS = (
     Plant(
         "conflict-is-counted",
         "a busy database parks deliveries with which nothing is wrong",
-        "internals/failures.py",
+        "internals/database/errors.py",
         '_CONFLICTS = frozenset({"40001", "40P01", "55P03"})',
         '_CONFLICTS = frozenset({"40P01", "55P03"})',
         f"{_HOP}::TestConflicts::test_after_a_transient_error_the_batch_is_run_one_by_one",
@@ -70,7 +70,7 @@ HANDLERS = (
     Plant(
         "parked-in-silence",
         "a delivery is given up and its saga waits for ever, without a word",
-        "internals/batch.py",
+        "internals/hop/batch.py",
         "if message.saga is not None and not own_fault:",
         "if message.saga is not None and own_fault:",
         f"{_HOP}::TestRetries::test_after_its_attempts_it_is_parked_and_the_saga_is_told",
@@ -78,7 +78,7 @@ HANDLERS = (
     Plant(
         "handler-commits",
         "a handler that commits keeps its effect without its delivery, and does it again",
-        "internals/unit_of_work.py",
+        "internals/database/unit_of_work.py",
         "            connection.commit = connection.rollback = connection.get_transaction = _refuse\n",
         "            connection.commit = connection.rollback = _refuse\n"
         "            connection.get_transaction = connection.get_transaction\n",
@@ -88,7 +88,7 @@ HANDLERS = (
     Plant(
         "handler-rolls-back",
         "a session that a handler rolls back undoes what others of its batch have done",
-        "internals/database.py",
+        "internals/database/connections.py",
         "        forbid_commit_in_handlers(engine)\n",
         "",
         "tests/boundary/test_runtime_engine.py"
@@ -97,7 +97,7 @@ HANDLERS = (
     Plant(
         "rejection-in-silence",
         "the business says no, and the saga waits for an answer for ever",
-        "internals/batch.py",
+        "internals/hop/batch.py",
         "        if message.saga is not None:\n            self.messages.append(self._reply(message, Ref",
         "        if message.saga is None:\n            self.messages.append(self._reply(message, Ref",
         f"{_HOP}::TestAnswers::test_a_rejection_undoes_the_handler_and_tells_the_saga",
@@ -105,7 +105,7 @@ HANDLERS = (
     Plant(
         "own-fault-is-free",
         "a handler whose statement always fails is run again for ever, and never parked",
-        "internals/failures.py",
+        "internals/database/errors.py",
         "return is_transient(error) and not is_of_its_statement(error)",
         "return is_transient(error)",
         "tests/internals/test_giving_way.py::TestOwnFault"
@@ -114,7 +114,7 @@ HANDLERS = (
     Plant(
         "gives-way-for-ever",
         "a saga whose command finds no room is running for ever",
-        "internals/batch.py",
+        "internals/hop/batch.py",
         "        if is_over(yields, error, self.yields):\n",
         "        if is_over(0, error, self.yields):\n",
         "tests/internals/test_giving_way.py::TestTrouble"
@@ -141,7 +141,7 @@ HANDLERS = (
     Plant(
         "too-late-is-done",
         "a handler that swallows its end commits after others were told that it had failed",
-        "internals/watch.py",
+        "internals/hop/time_limits.py",
         "        if run.late:\n            _close(run)\n            raise run.error\n",
         "        if run.late:\n            return\n",
         "tests/internals/test_watch.py::TestLimit::test_one_that_swallows_its_end_has_failed",
@@ -149,7 +149,7 @@ HANDLERS = (
     Plant(
         "lock-wait-is-counted",
         "one who waits for a row that a frozen worker has locked is blamed for the waiting",
-        "internals/watch.py",
+        "internals/hop/time_limits.py",
         "            run.blocked = waits_for_lock(session)\n",
         "            waits_for_lock(session)\n",
         "tests/internals/test_watch.py::TestLockWaits"

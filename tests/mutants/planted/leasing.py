@@ -2,9 +2,9 @@
 
 from tests.mutants.plant import Plant
 
-_HOP_SQL = "internals/hop_sql.py"
-_STATEMENTS = "internals/statements.py"
-_CONSUMER = "internals/context_consumer.py"
+_HOP_SQL = "internals/store/sql/hop.py"
+_STATEMENTS = "internals/store/sql/__init__.py"
+_CONSUMER = "internals/hop/context_consumer.py"
 _LEASED = "tests/internals/test_leased.py"
 
 LEASES = (
@@ -65,7 +65,7 @@ LEASES = (
     Plant(
         "given-up-is-tried-again",
         "a charge that failed while its trip was given up waits for its next try for days",
-        "internals/batch.py",
+        "internals/hop/batch.py",
         "            if started is None:\n",
         "            if started is not True or failed.external:\n",
         "tests/boundary/test_given_up.py"
@@ -90,7 +90,7 @@ LEASES = (
     Plant(
         "stop-is-a-failure",
         "a deploy counts the calls that it cuts as failed, and parks them",
-        "internals/leased.py",
+        "internals/hop/lease.py",
         "            if is_interrupt(error):\n"
         "                raise  # the worker is told to stop: the lease runs out\n",
         "",
@@ -100,7 +100,7 @@ LEASES = (
     Plant(
         "lease-not-renewed",
         "a call that takes longer than its lease is made five times side by side",
-        "internals/heartbeat.py",
+        "internals/hop/lease_heartbeat.py",
         '                unit.run(self._statements.renew, {"leases": records(leases)})\n',
         "                pass\n",
         "tests/internals/test_heartbeat.py::test_a_renewal_that_fails_is_tried_again",
@@ -108,7 +108,7 @@ LEASES = (
     Plant(
         "late-result-is-nothing",
         "a call that was answered after its lease is made again, though it was paid for",
-        "internals/leased.py",
+        "internals/hop/lease.py",
         "        if ours is None or not (ours or batch.has_result):\n",
         "        if not ours:\n",
         f"{_LEASED}::TestExternal::test_while_the_other_is_still_at_it_the_first_result_counts",
@@ -116,7 +116,7 @@ LEASES = (
     Plant(
         "slow-is-not-undone",
         "a refund is not made for a charge that took long",
-        "internals/causal_sql.py",
+        "internals/store/sql/causal.py",
         "(i.last_error IS NULL OR i.last_error LIKE '{OVERRAN}%%')",
         "i.last_error IS NULL",
         "tests/internals/test_heartbeat.py"

@@ -12,7 +12,7 @@ READING = (
     Plant(
         "partial-of-a-coroutine",
         "a handler whose body never runs is accepted, and its step counts as done",
-        "saga/functions.py",
+        "saga/validation/functions.py",
         "        if isinstance(function, partial):\n            function = function.func\n",
         "        if isinstance(function, partial):\n            return\n",
         f"{_FUNCTIONS}::test_a_body_that_would_never_run_is_refused",
@@ -28,7 +28,7 @@ READING = (
     Plant(
         "far-deadline",
         "a deadline of 18,000 years is accepted, and no page shows the saga any more",
-        "saga/durations.py",
+        "saga/validation/durations.py",
         "    if duration > LONGEST:\n",
         "    if duration > LONGEST and not duration:\n",
         f"{_FUNCTIONS}::TestTimes::test_one_that_is_meant_as_never_is_refused",
@@ -53,7 +53,7 @@ READING = (
     Plant(
         "unread-is-failed",
         "what only another release can read is parked after some attempts",
-        "internals/context_consumer.py",
+        "internals/hop/context_consumer.py",
         "        elif isinstance(error, Unreadable):\n",
         "        elif isinstance(error, ZeroDivisionError):\n",
         f"{_HOP}::TestUnread::test_what_cannot_be_read_is_left_for_a_worker_that_can",
@@ -61,7 +61,7 @@ READING = (
     Plant(
         "outcome-unread-is-parked",
         "an outcome that only another release can read makes the saga stuck",
-        "boundary/orchestrator.py",
+        "boundary/orchestration/orchestrator.py",
         "        except UnreadableMessage as error:\n",
         "        except ZeroDivisionError as error:\n",
         f"{_ORCHESTRATOR}::TestAnotherRelease::"
@@ -70,7 +70,7 @@ READING = (
     Plant(
         "newer-data-lost",
         "an older worker saves a saga without what a newer one had put into its data",
-        "boundary/saga_rows.py",
+        "boundary/orchestration/saga_rows.py",
         "    if state.unknown is None:\n",
         "    if state.unknown is None or state.consumed:\n",
         f"{_ORCHESTRATOR}::TestAnotherRelease::test_data_that_a_newer_release_added_is_never_lost",
@@ -78,7 +78,7 @@ READING = (
     Plant(
         "renamed-step",
         "a saga at a step that was renamed parks its messages, and nobody says why",
-        "boundary/saga_rows.py",
+        "boundary/orchestration/saga_rows.py",
         "        self._check_steps(saga, state)\n",
         "",
         f"{_ORCHESTRATOR}::TestAnotherRelease::test_a_step_that_was_renamed_without_a_new_version",
@@ -94,7 +94,7 @@ READING = (
     Plant(
         "new-field-conflicts",
         "after a deploy that added an optional field the same start is a conflict",
-        "boundary/starting.py",
+        "boundary/orchestration/start.py",
         "same = same or _same_data(saga, text, payload)",
         "same = same and _same_data(saga, text, payload)",
         "tests/boundary/test_starting.py::TestKey::"
@@ -103,7 +103,7 @@ READING = (
     Plant(
         "data-without-a-limit",
         "one saga's data grows without end, and with it each of its hops",
-        "boundary/orchestrator.py",
+        "boundary/orchestration/orchestrator.py",
         '        self._outbox.check_size(data, f"{self._saga}: the data after {message.kind}")\n',
         "",
         f"{_ORCHESTRATOR}::TestFault::test_data_that_grows_too_large_is_that_saga_s_trouble_alone",
@@ -111,7 +111,7 @@ READING = (
     Plant(
         "phase-without-a-style",
         "`saga show` of a saga that waits is a traceback",
-        "boundary/rendering/words.py",
+        "boundary/rendering/styles.py",
         '    Phase.WAITING: "cyan",\n',
         "",
         "tests/boundary/test_totality.py::test_every_phase_is_shown",
@@ -119,7 +119,7 @@ READING = (
     Plant(
         "retired-and-counted",
         "what a retired reaction had open is revoked, and the step waits for it for ever",
-        "internals/retiring.py",
+        "internals/store/unsubscribe.py",
         "frozenset(self._outbox.settling.close(unit, deliveries))",
         "frozenset[str]()",
         f"{_UNSUBSCRIBING}::TestRetired::test_steps_that_wait_until_all_is_settled_go_on",

@@ -1,10 +1,10 @@
 """Mistakes of the relay, of doorbells and of a worker that stops."""
 
-from internals import causal_sql
-from internals import statements as _statements
+from internals.store import sql as _statements
+from internals.store.sql import causal as causal_sql
 from tests.mutants.plant import Plant
 
-_STATEMENTS = "internals/statements.py"
+_STATEMENTS = "internals/store/sql/__init__.py"
 _RELAY = "tests/internals/test_relay.py"
 _BROKER = "tests/boundary/test_broker.py"
 
@@ -47,7 +47,7 @@ RELAY = (
     Plant(
         "relay-breeds-doorbells",
         "a backlog makes the relay ring for all of it, again and again",
-        "internals/relay.py",
+        "internals/hop/relay.py",
         "if name in deaf or not waiting.get(name)]",
         "if name in deaf or name in waiting]",
         f"{_RELAY}::TestLook::test_who_has_a_doorbell_waiting_is_not_rung",
@@ -55,7 +55,7 @@ RELAY = (
     Plant(
         "queue-without-bound",
         "Redis fills with doorbells while the workers are down",
-        "boundary/broker.py",
+        "boundary/doorbell/redis_broker.py",
         "                pipeline.ltrim(key, 0, WAITING - 1)\n",
         "                pipeline.llen(key)\n",
         f"{_BROKER}::TestRing::test_a_queue_holds_so_many_and_no_more",
@@ -63,7 +63,7 @@ RELAY = (
     Plant(
         "refused-taken-for-rung",
         "while Redis is full or read-only nothing goes on",
-        "boundary/broker.py",
+        "boundary/doorbell/redis_broker.py",
         "            if isinstance(answer, Exception):\n",
         "            if answer is None:\n",
         "tests/boundary/test_troubled_redis.py"
@@ -72,7 +72,7 @@ RELAY = (
     Plant(
         "unrung-and-left",
         "while Redis is of no use each step waits for a relay",
-        "boundary/runtime.py",
+        "boundary/runtime/__init__.py",
         "            self.answering.ask(unrung & self.consumers.keys())\n",
         "            pass\n",
         "tests/boundary/test_answering.py"
@@ -81,7 +81,7 @@ RELAY = (
     Plant(
         "patience-without-end",
         "a Redis that hangs holds up each request that starts a saga",
-        "boundary/redis_clients.py",
+        "boundary/doorbell/redis_clients.py",
         "PATIENCE = 0.5\n",
         "PATIENCE = 60.0\n",
         "tests/boundary/test_troubled_redis.py::test_nobody_waits_for_one_that_hangs",
@@ -89,7 +89,7 @@ RELAY = (
     Plant(
         "relay-rings-before-commit",
         "whoever hears the relay may not see yet what it moved",
-        "internals/relay.py",
+        "internals/hop/relay.py",
         "self._move(unit, quiet) if quiet else ()\n",
         "self._move(unit, quiet) if quiet else ()\n"
         "            self._ring(frozenset(consumer for (consumer,) in rows))\n",
@@ -98,7 +98,7 @@ RELAY = (
     Plant(
         "stop-drops-doorbells",
         "what a worker had heard when it was told to stop waits for the relay",
-        "boundary/hearing.py",
+        "boundary/doorbell/listener.py",
         "        for _ in messages:\n            self._give_back()\n",
         "        for _ in messages:\n            pass\n",
         f"{_BROKER}::TestConsume::test_what_was_heard_and_not_answered_is_rung_again",
@@ -106,7 +106,7 @@ RELAY = (
     Plant(
         "stop-cuts-the-work",
         "a worker that is told to stop drops the work in hand",
-        "boundary/worker.py",
+        "boundary/doorbell/worker.py",
         "    def before_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:\n",
         "    def before_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:\n"
         "        os._exit(1)\n",
@@ -117,7 +117,7 @@ RELAY = (
     Plant(
         "nothing-without-redis",
         "while Redis is away nothing goes on",
-        "internals/relay.py",
+        "internals/hop/relay.py",
         "            deaf, waiting = frozenset(self._consumers), {}\n",
         "            deaf, waiting = frozenset(), {}\n",
         f"{_RELAY}::TestLook::test_without_redis_it_answers_what_is_due_itself",

@@ -2,8 +2,8 @@
 
 from tests.mutants.plant import Plant
 
-_HOP_SQL = "internals/hop_sql.py"
-_CONSUMER = "internals/context_consumer.py"
+_HOP_SQL = "internals/store/sql/hop.py"
+_CONSUMER = "internals/hop/context_consumer.py"
 _HOP = "tests/internals/test_hop.py"
 _STARTING = "tests/boundary/test_starting.py"
 
@@ -11,7 +11,7 @@ SENDS = (
     Plant(
         "doorbell-before-commit",
         "the worker looks before there is anything, and the order waits for the relay",
-        "internals/after_commit.py",
+        "internals/database/after_commit.py",
         "    calls.append(call)\n",
         '    event.listen(connection, "commit", lambda _: call())\n',
         "tests/internals/test_unit_of_work.py::TestOnCommit"
@@ -50,7 +50,7 @@ SENDS = (
     Plant(
         "repeat-not-told",
         "a stream gives an event again and again, and the trace says nothing of it",
-        "internals/outbox.py",
+        "internals/store/outbox.py",
         "        repeats = Counter(message.id for message in messages) - Counter(new)\n",
         "        repeats = Counter(message.id for message in messages) & Counter()\n",
         "tests/internals/test_trace.py::test_what_is_sent_again_is_dropped_and_says_so",
@@ -58,7 +58,7 @@ SENDS = (
     Plant(
         "began-by-itself",
         "a rebooking stands beside the cancellation that it began with, and nobody sees why it is there",
-        "boundary/starting.py",
+        "boundary/orchestration/start.py",
         "    return replace(start, causation_id=work.message.id, sender=work.consumer)\n",
         "    return replace(start, sender=work.consumer)\n",
         f"{_STARTING}::TestByAHandler::test_the_saga_hangs_below_the_event",
@@ -66,7 +66,7 @@ SENDS = (
     Plant(
         "key-ignored",
         "whoever clicks twice books two trips",
-        "boundary/starting.py",
+        "boundary/orchestration/start.py",
         "    if key is None and saga.key is not None:\n        key = saga.key(data)\n",
         "    if key is None and saga.key is None:\n",
         f"{_STARTING}::TestKey::test_the_same_key_with_the_same_data_is_the_same_saga",
@@ -74,7 +74,7 @@ SENDS = (
     Plant(
         "key-conflict-ignored",
         "an order under a used key is taken for placed, and is another one",
-        "boundary/starting.py",
+        "boundary/orchestration/start.py",
         "            if not same:\n",
         "            if not same and key is None:\n",
         f"{_STARTING}::TestKey::test_with_other_data_it_is_a_conflict",
@@ -82,7 +82,7 @@ SENDS = (
     Plant(
         "redis-is-needed",
         "while Redis is away each batch of work ends in an error",
-        "boundary/broker.py",
+        "boundary/doorbell/redis_broker.py",
         "                logger.warning(\n"
         '                    "Redis cannot be used (%s); workers find what is due by themselves", said(error)\n'
         "                )\n",
@@ -93,7 +93,7 @@ SENDS = (
     Plant(
         "start-by-itself",
         "a saga is started for an order that was never placed, since its transaction failed",
-        "internals/unit_of_work.py",
+        "internals/database/unit_of_work.py",
         "    if connection.connection.driver_connection.autocommit:",
         "    if not connection.connection.driver_connection:",
         "tests/internals/test_unit_of_work.py::TestJoined::test_autocommit_is_refused",
@@ -101,7 +101,7 @@ SENDS = (
     Plant(
         "subscribed-too-late",
         "what the first deliveries of a new worker publish reaches nobody",
-        "boundary/runtime.py",
+        "boundary/runtime/__init__.py",
         "            self.subscribe_once()\n        while next_",
         "            pass\n        while next_",
         "tests/boundary/test_runtime.py::TestAnswer"

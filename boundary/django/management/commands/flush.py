@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.commands.flush import Command as Flush
 from django.db import connections
 
-from boundary.django.emptying import empty
+from boundary.django.db.flush import empty
 
 _ASKED = """You have requested a flush of the database.
 This will IRREVERSIBLY DESTROY all data currently in the "{name}" database, sagas, messages and the

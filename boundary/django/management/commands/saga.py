@@ -14,7 +14,7 @@ from django.core.management.base import (
 from django.db import connections
 
 from boundary.cli import main
-from boundary.django.desk import ProjectDesk
+from boundary.django.session import ProjectDesk
 
 #: Options that every Django command has; the rest is the command line's own.
 _DJANGOS = ("--settings", "--pythonpath")

@@ -1,0 +1,1 @@
+"""The commands of `saga`, one module a group."""

@@ -1,0 +1,1 @@
+"""Django's connections as the framework uses them."""

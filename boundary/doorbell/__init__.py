@@ -1,0 +1,1 @@
+"""Doorbells: how workers are told that an inbox has deliveries."""

@@ -1,0 +1,1 @@
+"""The orchestrator of sagas: it stores what `saga.decide` decides."""

@@ -1,0 +1,84 @@
+"""Remote: a runtime's contexts that have a database of their own, wired to it and to home."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from internals.context import Context
+from internals.database.circuit_breaker import Reach
+from internals.hop.relay import Relay
+from internals.remote.context import RemoteContext
+from internals.remote.forwarding import Forwarder
+from internals.remote.results import Parcelling, context_of, parcels_of
+from internals.remote.returning import Returner
+from internals.store.inbox import Inbox
+
+if TYPE_CHECKING:
+    from boundary.runtime import Runtime
+
+
+def remote_contexts(runtime: "Runtime") -> dict[str, RemoteContext]:
+    """Return what answers the doorbells of those contexts whose own database is known, by name."""
+    home = Reach(runtime.database)
+    return {
+        context.name: _remote_context(runtime, context, home, runtime.own_databases.reached[name])
+        for name, contexts in runtime.own_databases.of(runtime.contexts).items()
+        for context in contexts
+    }
+
+
+def remote_relays(runtime: "Runtime") -> Iterator[Relay]:
+    """Return a relay for each of those databases, whose inboxes have their context's doorbell."""
+    for name, contexts in runtime.own_databases.of(runtime.contexts).items():
+        names = [context.name for context in contexts]
+        parcels = list(map(parcels_of, names))
+        yield Relay(
+            runtime.own_databases.reached[name],
+            runtime.statements,
+            [*names, *parcels],
+            waiting=partial(_waiting, runtime),
+            ring=lambda woken: runtime.broker.ring(frozenset(map(context_of, woken))),
+            deaf=partial(_deaf, runtime, [*names, *parcels]),
+            answer=lambda consumer: runtime.answer_here(context_of(consumer)),
+            grace=runtime.settings.grace,
+            quick=parcels,
+        )
+
+
+def _remote_context(
+    runtime: "Runtime", context: Context, home: Reach, there: Reach
+) -> RemoteContext:
+    settings, statements = runtime.settings, runtime.statements
+
+    def inbox(consumer: str) -> Inbox:
+        return Inbox(consumer, settings.db_schema, statements)
+
+    at_home, grace = inbox(context.name), settings.grace
+    outbox = runtime.outbox(settings.max_payload)
+    # For parcels, and what is in them.
+    unlimited = runtime.outbox(sys.maxsize)
+    return RemoteContext(
+        home,
+        there,
+        Forwarder(at_home, outbox, statements, there, grace=grace),
+        runtime.context_consumer(context, Parcelling(unlimited), there),
+        partial(Returner, home, inbox(parcels_of(context.name)), at_home, unlimited, statements),
+        runtime.subscribe_once,
+    )
+
+
+def _waiting(runtime: "Runtime", consumers: Sequence[str]) -> Mapping[str, int] | None:
+    counted = runtime.broker.waiting(sorted(set(map(context_of, consumers))))
+    if counted is None:
+        return None
+    return {
+        consumer: counted[context_of(consumer)]
+        for consumer in consumers
+        if context_of(consumer) in counted
+    }
+
+
+def _deaf(runtime: "Runtime", consumers: Sequence[str]) -> frozenset[str]:
+    deaf = runtime.broker.deaf()
+    return frozenset(consumer for consumer in consumers if context_of(consumer) in deaf)

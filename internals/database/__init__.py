@@ -1,0 +1,1 @@
+"""The transaction seam: whoever owns the transaction, and how it ends."""

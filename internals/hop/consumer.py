@@ -1,0 +1,83 @@
+"""Consumer: whoever has an inbox, and what one hop of it did."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from internals.database.connections import Database
+from internals.database.unit_of_work import UnitOfWork
+from internals.hop.batch import NOBODY, Folder
+
+
+class Unprotected(Exception):
+    """A handler failed in a way that undoes the whole hop, which is run again at once.
+
+    The consumer knows by now whose fault it was, or takes care from now on.
+    """
+
+
+class Overran(Exception):
+    """A handler was ended, and the hop's session with it: whatever it had claimed is free.
+
+    Args:
+        outcome: Waits until what becomes of the handler's delivery is written, and returns the
+            consumers to ring.
+    """
+
+    def __init__(self, outcome: Callable[[], frozenset[str]]) -> None:
+        super().__init__()
+        self.outcome = outcome
+
+
+#: Called with an error of the commit; says whether the hop is to be run again at once.
+Refused = Callable[[Exception], bool]
+
+
+def nobodys(_: Exception) -> bool:
+    """The error is no delivery's fault."""
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """What one hop did, for whoever runs the next one."""
+
+    #: Deliveries that were claimed.
+    claimed: int = 0
+    #: Deliveries that are settled by this hop, whatever became of them.
+    settled: int = 0
+    #: Whether more may be due: the batch was full, or not all of it was settled.
+    more: bool = False
+    #: Consumers that got something: their doorbells are to be rung after the commit.
+    woken: frozenset[str] = field(default_factory=frozenset)
+    #: Whether nothing was looked at, since another process has a batch of this consumer's.
+    missed: bool = False
+    #: What is to be finished after the commit, under a lease, by the consumer's `finish`.
+    leased: object | None = None
+    #: Told if the commit fails.
+    refused: Refused = field(default=nobodys, compare=False, repr=False)
+
+    def followed_by(self, name: str, other: "Handled") -> "Handled":
+        """Return this hop, in whose transaction the consumer `name` then did `other`."""
+        more = frozenset({name} if other.more else ())
+        return replace(self, woken=self.woken - {name} | other.woken | more)
+
+
+class Consumer(Protocol):
+    """A context's handlers, or the orchestrator of one saga."""
+
+    @property
+    def name(self) -> str:
+        """The consumer's name, and its queue's."""
+
+    def handle(
+        self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
+    ) -> Handled:
+        """Claim up to `limit` deliveries, handle and settle them, and write what they send.
+
+        What goes to sagas in `folders` is consumed by them at once.  Everything happens in this
+        one transaction, which the caller commits.
+        """
+
+    def finish(self, database: Database, leased: Any) -> frozenset[str]:
+        """Run what `handle` leased, after the commit; returns the consumers to ring."""

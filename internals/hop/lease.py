@@ -1,0 +1,325 @@
+"""Leased deliveries: those that are not handled in the transaction that claimed them.
+
+A handler that acts outside the database must not hold a transaction open over its call, and one
+that has killed its worker must be counted before it is run once more.  For both:
+
+1. The claim commits a lease: a random id, and the time until which nobody else takes the delivery.
+   While the handler runs the lease is renewed (`internals.hop.lease_heartbeat`).
+2. The handler runs.
+3. One transaction: effects, sends and settlement.
+
+Cut anywhere, the delivery is due again when the lease ends; the handler is then given the same
+idempotency key.  A process that was frozen meanwhile comes too late to renew it: then whoever has a
+result first settles it, though its lease may have ended.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from uuid import UUID, uuid4
+
+from internals.context import Handler
+from internals.database.commit_points import Boundary, OpenTransaction
+from internals.database.connections import Database
+from internals.database.errors import is_server_trouble, is_transient, sqlstate
+from internals.database.lock_waits import KEY_WAIT
+from internals.database.unit_of_work import UnitOfWork
+from internals.hop.batch import Batch, Ending, Failed, finish
+from internals.hop.failure_isolation import PROVED_AFTER, is_interrupt, is_refusal, is_too_slow
+from internals.hop.time_limits import Run, Watch
+from internals.hop.uncounted_retries import YIELDS
+from internals.store.inbox import Delivery, Inbox
+from internals.store.outbox import Outbox
+from internals.store.sql.causal import OVERRAN
+from internals.work import Around, Work, nothing_around
+from saga.errors import Rejected
+
+logger = logging.getLogger(__name__)
+
+#: So many of its leases an external handler may take that declares no limit.
+_LEASES = 10
+
+#: The SQLSTATE of a write in a transaction that only reads.
+_READS_ONLY = "25006"
+
+#: Seconds between two tries to settle what could not be done; it doubles up to the second.
+_SHORTEST_PAUSE = 0.05
+_LONGEST_PAUSE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """A delivery that this worker has to itself for a while."""
+
+    delivery: Delivery
+    handler: Handler
+    #: How long others leave it alone, in seconds.
+    seconds: float
+    #: As the context says.
+    alone: bool = False
+    lease: UUID = field(default_factory=uuid4)
+
+    def failed(self, error: BaseException, took: float) -> Failed:
+        """Return this run as one that failed."""
+        delivery, handler = self.delivery, self.handler
+        return Failed(delivery, error, handler.retry, delivery.attempts + 1, handler.external, took)
+
+
+class LeasedRunner:
+    """Runs the handlers of one consumer's leased deliveries.
+
+    Args:
+        database: Where they write.
+        inbox: Their deliveries.
+        outbox: Where what they send is written.
+        watch: Ends those that take too long.
+        around: Entered around each run of a handler.
+        ending: How batches are written.
+        yields: Runs of a delivery in a row that may give way to the database before they count.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        inbox: Inbox,
+        outbox: Outbox,
+        watch: Watch,
+        *,
+        around: Around = nothing_around,
+        ending: Ending = finish,
+        yields: int = YIELDS,
+    ) -> None:
+        self._database = database
+        self._inbox = inbox
+        self._outbox = outbox
+        self._watch = watch
+        self._around = around
+        self._ending = ending
+        self._yields = yields
+
+    def run(self, leased: Leased) -> frozenset[str]:
+        """Run the handler and settle the delivery; returns the consumers to ring.
+
+        If the lease has gone to another, a failure is nothing: whoever has it does the work.  A
+        result counts all the same, unless there is one by now.
+        """
+        opened = OpenTransaction(self._database, Boundary.LEASED)
+        work_of = _Handling(opened, self._database, leased)
+        work = Work(
+            leased.delivery.message,
+            consumer=self._inbox.consumer,
+            emits=leased.handler.emits,
+            begin=work_of.begin,
+        )
+        run = Run(
+            self._inbox.consumer,
+            leased.delivery.message,
+            seconds_of(leased.handler, self._watch.limit),
+            opened.driver,
+            lambda run: self._give_up(leased, run),
+            locked=False,
+        )
+        batch = self._batch(leased)
+        try:
+            with work_of, work:
+                if not leased.handler.external:
+                    work.begin()
+                with self._around(work):
+                    self._watch.over(run, partial(leased.handler.handle, work))
+                if run.took > PROVED_AFTER:
+                    opened.prove()
+                self._outbox.admit(work.sent)
+        except BaseException as error:
+            lost = opened.lost
+            opened.roll_back()
+            if is_interrupt(error):
+                raise  # the worker is told to stop: the lease runs out
+            no_database = lost or work_of.no_connection(error)
+            self._note(batch, leased, run, error, no_database=no_database or work_of.passes(error))
+            return self._settle_failed(opened, leased, batch)
+        batch.succeed(leased.delivery, work.sent, took=run.took, note=_overran(leased, run.took))
+        return self._settle_returned(opened, leased, batch, run)
+
+    def _batch(self, leased: Leased) -> Batch:
+        # A call that was made is not to be made again for a lock that is held a little longer.
+        key_wait = None if leased.handler.external else KEY_WAIT
+        return Batch(self._inbox.consumer, self._yields, key_wait=key_wait)
+
+    def _note(
+        self, batch: Batch, leased: Leased, run: Run, error: BaseException, *, no_database: bool
+    ) -> None:
+        """Note how a run ended that raised."""
+        delivery, handler = leased.delivery, leased.handler
+        if run.late:
+            self._note_late(batch, leased, run)
+        elif isinstance(error, Rejected):
+            batch.reject(delivery, error, took=run.took)
+        elif no_database and (not is_too_slow(error) or self._watch.stood_still(run)):
+            batch.give_way(delivery, error, handler.retry, external=handler.external)
+        else:
+            batch.note_failed(leased.failed(error, run.took))
+
+    def _note_late(self, batch: Batch, leased: Leased, run: Run) -> None:
+        """Note that a handler was ended: it is tried again, and not among others."""
+        delivery, handler = leased.delivery, leased.handler
+        if run.blocked:
+            batch.give_way(delivery, run.error, handler.retry, external=handler.external)
+            return
+        batch.fail(
+            delivery,
+            run.error,
+            handler.retry,
+            attempts=delivery.attempts + 1,
+            external=handler.external,
+            took=run.took,
+            alone=True,
+        )
+
+    def _give_up(self, leased: Leased, run: Run) -> frozenset[str]:
+        """Settle a delivery whose handler is ended, in another thread."""
+        batch = self._batch(leased)
+        self._note_late(batch, leased, run)
+        return self._settle(OpenTransaction(self._database, Boundary.LEASED), leased, batch)
+
+    def _settle_returned(
+        self, opened: OpenTransaction, leased: Leased, batch: Batch, run: Run
+    ) -> frozenset[str]:
+        """Settle what the handler returned from; if that is refused, as failed or given way."""
+        try:
+            return self._settle(opened, leased, batch)
+        except Exception as error:
+            again, handler = self._batch(leased), leased.handler
+            if is_refusal(error):
+                # It is the handler's, since there is nothing else in the transaction.
+                again.note_failed(leased.failed(error, run.took))
+            elif is_transient(error):
+                # Whether it was committed is found out by reading; if not, it is run again.
+                again.give_way(leased.delivery, error, handler.retry, external=handler.external)
+            else:
+                raise
+        return self._settle_anyhow(leased, again)
+
+    def _settle_failed(
+        self, opened: OpenTransaction, leased: Leased, batch: Batch
+    ) -> frozenset[str]:
+        try:
+            return self._settle(opened, leased, batch)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+        # What it failed with is known, and nothing of it was written.
+        return self._settle_anyhow(leased, batch)
+
+    def _settle_anyhow(self, leased: Leased, batch: Batch) -> frozenset[str]:
+        """Settle what is not done, for as long as the lease may be ours.
+
+        The start is counted by now, and would look like a death if this were lost in a conflict.
+        """
+        until, pause = time.monotonic() + leased.seconds, _SHORTEST_PAUSE
+        while True:
+            opened = OpenTransaction(self._database, Boundary.LEASED)
+            try:
+                return self._settle(opened, leased, batch)
+            except Exception as error:
+                if not is_transient(error) or time.monotonic() > until:
+                    raise
+            time.sleep(random.uniform(0, pause))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _settle(self, opened: OpenTransaction, leased: Leased, batch: Batch) -> frozenset[str]:
+        unit = opened.begin()
+        try:
+            message = leased.delivery.message
+            ours = self._inbox.hold(unit, message.id, leased.lease)
+            if ours is None and leased.handler.external and self._inbox.reopen(unit, message):
+                ours = True
+            if ours is None or not (ours or batch.has_result):
+                opened.roll_back()
+                why = "has a result by now" if ours is None else "is run elsewhere by now"
+                logger.warning(
+                    "%s: %s %s %s, and %s", batch.consumer, message.kind, message.id, OVERRAN, why
+                )
+                return frozenset()
+            woken = self._ending(unit, self._inbox, self._outbox, batch)
+        except BaseException:
+            opened.roll_back()
+            raise
+        opened.commit()
+        return woken
+
+
+class _Handling:
+    """A handler's transaction, which it may begin itself: before that it may not write."""
+
+    def __init__(self, opened: OpenTransaction, database: Database, leased: Leased) -> None:
+        self._opened = opened
+        self._database = database
+        self._leased = leased
+        self._entered = ExitStack()
+        self._outside = ExitStack()
+        self._lift: Callable[[], None] | None = None
+        self._refused: Exception | None = None
+        self._begun = False
+
+    def __enter__(self) -> None:
+        if self._leased.handler.external:
+            self._lift = self._outside.enter_context(self._database.outside())
+
+    def __exit__(self, *raised: object) -> None:
+        try:
+            self._entered.__exit__(*raised)  # type: ignore[arg-type]
+        finally:
+            self._outside.__exit__(*raised)  # type: ignore[arg-type]
+
+    def begin(self) -> UnitOfWork:
+        """Open the transaction."""
+        if self._lift is not None:
+            self._lift()
+        try:
+            unit = self._opened.begin()
+        except Exception as error:  # the pool's trouble, or the server's, and not the handler's
+            self._refused = error
+            raise
+        self._begun = True
+        if self._leased.alone:
+            unit.expect_settings()
+        # What it writes is all that there is in this transaction, which is rolled back whole.
+        self._entered.enter_context(unit.handling(careful=False))
+        return unit
+
+    def passes(self, error: BaseException) -> bool:
+        """Whether the database is in trouble that passes.
+
+        That it only reads before the handler begins is no trouble: the handler may not write there.
+        """
+        refused = self._lift is not None and not self._begun and sqlstate(error) == _READS_ONLY
+        return is_server_trouble(error) and not refused
+
+    def no_connection(self, error: BaseException) -> bool:
+        """Whether an error may be that there was no connection."""
+        return self._refused is not None and is_transient(error)
+
+
+def seconds_of(handler: Handler, default: float) -> float:
+    """Return the seconds that a run of a handler may take.
+
+    One that acts outside the database may wait long for an answer, so where it declares no limit it
+    has ten times its lease.
+    """
+    if handler.limit is not None:
+        return handler.limit.total_seconds()
+    return _LEASES * handler.lease.total_seconds() if handler.external else default
+
+
+def _overran(leased: Leased, took: float) -> str | None:
+    """Return what is to be noted of a run that took this long, if anything is."""
+    if took <= leased.seconds:
+        return None
+    note = f"{OVERRAN}: {took:.1f} s, and the lease is of {leased.seconds:g} s"
+    message = leased.delivery.message
+    logger.warning("the handler of %s %s %s", message.kind, message.id, note)
+    return note

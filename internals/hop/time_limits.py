@@ -1,0 +1,484 @@
+"""Watch: ends the runs of handlers that take too long, so that nobody waits for one without end.
+
+One thread of a process looks at all runs.  When one has reached its limit:
+
+1. The server is asked whether its session waits for a lock that another transaction holds: then the
+   run gives way, and nothing is counted.
+2. It has failed, whatever it does from now on.  Where its session has its delivery locked, another
+   thread queues for that, to write down what becomes of it before anybody claims it once more.
+3. An exception is raised in its thread, and a statement that it waits for is cancelled.  Code in
+   Python ends by that.
+4. If it has not ended after a grace, since it hangs in a call of C or swallowed the exception, its
+   database session is ended: what it had locked is free, and when it wakes it can neither write nor
+   commit.
+5. Its thread counts as hung.  One that is ended for the sake of its batch may take as long as any
+   other before: a call of C that takes a few seconds is no reason to end a process.
+"""
+
+import ctypes
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+from weakref import WeakSet
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from internals.database.errors import is_lock_timeout
+from internals.database.lock_waits import waits_for_lock
+from saga.envelope import Envelope
+from saga.errors import StillLocked, TookTooLong
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that a handler may run, if neither it nor the settings say otherwise: longer than it may
+#: wait for a lock that somebody holds who is frozen.
+LIMIT = 75.0
+#: Seconds that a handler may hold up the others of its batch.
+BATCH_LIMIT = 3.0
+#: Seconds from the exception to the end of the session.
+GRACE = 1.0
+
+#: Seconds between two looks, at most, and for which it looks on where nothing runs.
+_INTERVAL = 0.25
+_LINGERING = 10.0
+#: Seconds between two looks, beyond those, after which the process is taken to have stood still.
+_STOOD_STILL = 1.0
+#: Seconds that it may take to write down what becomes of a delivery.
+_SETTLING = 10.0
+#: Seconds that the cancelling of a statement may take.
+_CANCELLING = 5.0
+
+
+_ended: "WeakSet[psycopg.Connection[Any]]" = WeakSet()
+
+
+def was_ended(session: Any) -> bool:
+    """Whether it was a watch that ended this session, and not the server."""
+    return session in _ended
+
+
+class OutOfTime(BaseException):
+    """Raised in a handler's thread: it has reached its limit.
+
+    Not an `Exception`, so that a handler's own ``except Exception`` does not keep it alive.
+    """
+
+
+class Run:
+    """One run of a handler.
+
+    Args:
+        consumer: Whose handler it is.
+        message: What it handles.
+        limit: Seconds that it may take.
+        session: Returns the driver's connection that it writes with; None where it has none.
+        give_up: Writes down what becomes of its delivery, in another thread; returns the consumers
+            to ring.
+        locked: Whether its delivery is locked by its session.
+        patience: Seconds that it may take until its thread counts as hung; `limit` if not given.
+    """
+
+    __slots__ = (
+        "answered",
+        "asked_at",
+        "began",
+        "blocked",
+        "consumer",
+        "cut",
+        "frozen",
+        "give_up",
+        "hung",
+        "late",
+        "limit",
+        "lock",
+        "locked",
+        "message",
+        "over",
+        "patience",
+        "session",
+        "settled",
+        "thread",
+        "told",
+        "told_at",
+        "woken",
+    )
+
+    def __init__(
+        self,
+        consumer: str,
+        message: Envelope,
+        limit: float,
+        session: Callable[[], Any],
+        give_up: Callable[["Run"], frozenset[str]],
+        *,
+        locked: bool,
+        patience: float | None = None,
+    ) -> None:
+        self.consumer = consumer
+        self.message = message
+        self.limit = limit
+        self.patience = limit if patience is None else patience
+        self.session = session
+        self.give_up = give_up
+        self.began = time.monotonic()
+        self.thread = threading.get_ident()
+        self.lock = threading.Lock()
+        self.locked = locked
+        #: Whether it has reached its limit.
+        self.late = False
+        #: When the server was asked if its session waits for a lock, and whether it has said so.
+        self.asked_at = 0.0
+        self.answered = False
+        #: Seconds of it in which the whole process stood still, which is not the handler's fault.
+        self.frozen = 0.0
+        #: Whether it has reached its limit waiting for a lock.
+        self.blocked = False
+        #: Whether it was told that it is late.
+        self.told = False
+        self.told_at = 0.0
+        #: Set when somebody has tried to write down what becomes of its delivery.
+        self.settled: threading.Event | None = None
+        #: Whom to ring for that.
+        self.woken: frozenset[str] = frozenset()
+        #: Whether it has ended.
+        self.over = False
+        #: Whether its session was ended, since it did not end itself.
+        self.cut = False
+        #: Whether its thread is given up.
+        self.hung = False
+
+    @property
+    def name(self) -> str:
+        """What is run, for the log."""
+        return f"{self.consumer}: {self.message.kind} {self.message.id}"
+
+    @property
+    def took(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self.began
+
+    @property
+    def error(self) -> StillLocked | TookTooLong:
+        """Why it was ended at its limit."""
+        if self.blocked:
+            return StillLocked(
+                f"it waited for a lock that another transaction holds, until its limit of "
+                f"{self.limit:g} s"
+            )
+        return TookTooLong(self.limit)
+
+    def outcome(self) -> frozenset[str]:
+        """Wait until what becomes of its delivery is written, and return whom to ring for it."""
+        if self.settled is not None and not self.settled.wait(_SETTLING):
+            logger.warning("%s: what becomes of it is not written yet", self.name)
+        return self.woken
+
+
+class Watch:
+    """Watches the handlers that run in this process.  Safe to share between threads.
+
+    Args:
+        limit: Seconds that a handler may run which declares no limit.
+        batch_limit: Seconds that one may hold up the others of its batch.
+        grace: Seconds from the exception in its thread to the end of its session.
+        ring: Called with a consumer whose deliveries have become free that way.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit: float = LIMIT,
+        batch_limit: float = BATCH_LIMIT,
+        grace: float = GRACE,
+        ring: Callable[[frozenset[str]], None] = lambda _: None,
+    ) -> None:
+        self.limit = limit
+        self.batch_limit = batch_limit
+        self.grace = grace
+        #: Called, in a thread of its own, when one more thread hangs; with how many do.
+        self.on_hung: Callable[[int], None] = lambda _: None
+        self._ring = ring
+        self._interval = min(_INTERVAL, limit / 10, batch_limit / 10, grace / 4)
+        self._runs: dict[int, Run] = {}
+        self._awake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        #: What late runs handled whose outcome is not written yet: the consumers and the messages.
+        self._unwritten: set[tuple[str, UUID]] = set()
+        #: Those that write, ask or cancel something for it, and may not be done.
+        self._others: list[threading.Thread] = []
+        #: When the thread looked at runs last, or was woken to do so.
+        self._looked = 0.0
+
+    @property
+    def hung(self) -> int:
+        """How many threads hang in a handler whose session was ended."""
+        return sum(run.hung for run in tuple(self._runs.values()))
+
+    @property
+    def running(self) -> int:
+        """How many handlers run that do not hang."""
+        return sum(not run.hung for run in tuple(self._runs.values()))
+
+    def stood_still(self, run: Run) -> bool:
+        """Whether the process was frozen during a run, so that its time says nothing of the handler.
+
+        Also in the moment in which the process wakes, when the watch has not looked yet.
+        """
+        unseen = time.monotonic() - self._looked - self._interval
+        return run.frozen > 0 or unseen > _STOOD_STILL
+
+    def is_unwritten(self, consumer: str, message: UUID) -> bool:
+        """Whether a delivery's last run was late here, and what becomes of it is being written.
+
+        Postgres gives its lock to whoever comes first when that run's session ends, and not to who
+        waits for it.
+        """
+        return (consumer, message) in self._unwritten
+
+    def over(self, run: Run, call: Callable[[], None]) -> None:
+        """Call a handler in this thread, as this run.
+
+        Raises what it raises, and the run's `error` once it was late, whatever it did then.  Its
+        session is closed in that case: nobody knows in the midst of what it was.
+        """
+        try:
+            self._enter(run)
+            try:
+                call()
+            finally:
+                self._leave(run)
+        except BaseException as error:
+            self._leave(run)  # the exception may have come while it was leaving
+            if not run.late:
+                raise
+            run.blocked = run.blocked or is_lock_timeout(error)  # it was faster than the watch
+            _close(run)
+            raise run.error from error
+        if run.late:
+            _close(run)
+            raise run.error
+
+    def rest(self, seconds: float) -> None:
+        """Wait, so long at most, until what it writes down and asks in other threads is done.
+
+        To be called before the connections are closed.
+        """
+        until = time.monotonic() + seconds
+        for thread in self._others:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def _in_a_thread(self, call: Callable[[Run], None], run: Run) -> None:
+        thread = threading.Thread(target=call, args=(run,), name="saga-watch-one", daemon=True)
+        thread.start()
+        self._others = [*(each for each in self._others if each.is_alive()), thread]
+
+    def _enter(self, run: Run) -> None:
+        self._runs[id(run)] = run
+        if not self._awake.is_set():
+            self._looked = time.monotonic()
+            self._awake.set()
+        if self._thread is None or not self._thread.is_alive():
+            self._start()
+
+    def _leave(self, run: Run) -> None:
+        with run.lock:
+            run.over = True
+            if run.told:
+                _raise_in(run.thread, None)  # what was not raised yet must not be raised later
+        self._runs.pop(id(run), None)
+
+    def _start(self) -> None:
+        with self._starting:
+            if (
+                self._thread is None or not self._thread.is_alive()
+            ):  # a fork leaves its thread behind
+                self._thread = threading.Thread(
+                    target=self._look_on, name="saga-watch", daemon=True
+                )
+                self._thread.start()
+
+    def _look_on(self) -> None:
+        quiet_since = time.monotonic()
+        while True:
+            self._awake.wait()
+            runs = tuple(self._runs.values())
+            for run in runs:
+                try:
+                    self._look(run)
+                except Exception:
+                    logger.exception("%s cannot be watched", run.name)
+            self._looked = now = time.monotonic()
+            if any(not run.hung for run in runs):
+                quiet_since = now
+            elif now - quiet_since > _LINGERING:
+                self._awake.clear()
+                if any(not run.hung for run in tuple(self._runs.values())):
+                    self._awake.set()  # it began just then
+                quiet_since = now
+            time.sleep(self._interval)
+            stood_still = time.monotonic() - now - self._interval
+            if stood_still > _STOOD_STILL:
+                for run in tuple(self._runs.values()):
+                    run.frozen += min(stood_still, run.took)
+
+    def _look(self, run: Run) -> None:
+        if run.took - run.frozen < run.limit or run.hung:
+            return
+        now = time.monotonic()
+        if not run.asked_at:
+            run.asked_at = now
+            # It may take a while to reach the server, and others are to be watched meanwhile.
+            self._in_a_thread(_ask, run)
+        elif not run.late:
+            # What it waits for nobody can say once its statement is cancelled.
+            if run.answered or now > run.asked_at + self.grace:
+                self._fail(run)
+        elif not run.told:
+            self._tell(run)
+        elif not run.cut:
+            if now > run.told_at + self.grace:
+                self._end(run)
+        elif run.took - run.frozen > run.patience + self.grace:
+            self._give_up_thread(run)
+
+    def _fail(self, run: Run) -> None:
+        with run.lock:
+            if run.over:
+                return
+            if run.locked:
+                run.settled = threading.Event()
+            run.late = True
+        logger.warning(
+            "%s has run for its limit of %g s, at\n%s", run.name, run.limit, _stack(run.thread)
+        )
+        if run.locked:
+            self._unwritten.add((run.consumer, run.message.id))
+            self._in_a_thread(self._settle, run)
+
+    def _tell(self, run: Run) -> None:
+        with run.lock:
+            if run.over:
+                return
+            run.told, run.told_at = True, time.monotonic()
+            _raise_in(run.thread, OutOfTime)
+        self._in_a_thread(_cancel, run)
+
+    def _end(self, run: Run) -> None:
+        stack = _stack(run.thread)
+        with run.lock:
+            if run.over:
+                return
+            run.cut = True
+            _cut(run)
+        logger.log(
+            logging.ERROR if run.patience <= run.limit else logging.WARNING,
+            "%s does not end: its database session is ended, and its thread %d is at\n%s",
+            run.name,
+            run.thread,
+            stack,
+        )
+        self._in_a_thread(self._let_go, run)
+
+    def _give_up_thread(self, run: Run) -> None:
+        with run.lock:
+            if run.over:
+                return
+            run.hung = True
+        self._in_a_thread(lambda _: self.on_hung(self.hung), run)
+
+    def _let_go(self, run: Run) -> None:
+        """Have others take up what a thread that hangs had claimed."""
+        if run.locked:
+            run.outcome()
+        else:
+            self._settle(run)
+        self._ring(frozenset({run.consumer}))
+
+    def _settle(self, run: Run) -> None:
+        try:
+            run.woken = run.give_up(run)
+        except Exception:
+            # The delivery is free then, and the next one who takes it finds out as this one did.
+            logger.warning("%s: what becomes of it is not written", run.name, exc_info=True)
+        finally:
+            self._unwritten.discard((run.consumer, run.message.id))
+            if run.settled is not None:
+                run.settled.set()
+
+
+def _raise_in(thread: int, error: type[BaseException] | None) -> None:
+    """Have a thread raise this as soon as it runs code in Python; None takes it back.
+
+    Nothing happens where the interpreter cannot do that: the session is ended in the end.
+    """
+    set_error = getattr(getattr(ctypes, "pythonapi", None), "PyThreadState_SetAsyncExc", None)
+    if set_error is not None:
+        set_error(ctypes.c_ulong(thread), None if error is None else ctypes.py_object(error))
+
+
+def _stack(thread: int) -> str:
+    """Return where a thread is: lines of source, and no values."""
+    frame = sys._current_frames().get(thread)
+    return "".join(traceback.format_stack(frame)[-12:]) if frame is not None else "(unknown)"
+
+
+def _session(run: Run) -> psycopg.Connection[Any] | None:
+    with suppress(Exception):  # it is being given back, or was lost
+        session = run.session()
+        if isinstance(session, psycopg.Connection) and not session.closed:
+            return session
+    return None
+
+
+def _ask(run: Run) -> None:
+    """Find out whether a run waits for a lock, which is not its handler's fault."""
+    try:
+        session = _session(run)
+        if session is not None and session.pgconn.transaction_status == TransactionStatus.ACTIVE:
+            run.blocked = waits_for_lock(session)
+    except (OSError, psycopg.Error) as error:
+        logger.info("%s: what it waits for is not known: %s", run.name, type(error).__name__)
+    finally:
+        run.answered = True
+
+
+def _cancel(run: Run) -> None:
+    """Cancel the statement that a run waits for, if it does."""
+    session = _session(run)
+    if session is None or run.over:
+        return
+    if session.pgconn.transaction_status == TransactionStatus.ACTIVE:
+        try:
+            session.cancel_safe(timeout=_CANCELLING)
+        except (OSError, psycopg.Error) as error:
+            logger.info("%s: its statement is not cancelled: %s", run.name, type(error).__name__)
+
+
+def _cut(run: Run) -> None:
+    """End a session under a thread that uses it: the server sees a client that has gone."""
+    session = _session(run)
+    if session is None:
+        return
+    _ended.add(session)
+    try:
+        with socket.socket(fileno=os.dup(session.pgconn.socket)) as connected:
+            connected.shutdown(socket.SHUT_RDWR)
+    except (OSError, psycopg.Error) as error:
+        logger.warning("%s: its session is not ended: %s", run.name, type(error).__name__)
+
+
+def _close(run: Run) -> None:
+    session = _session(run)
+    if session is not None:
+        _ended.add(session)
+        session.close()

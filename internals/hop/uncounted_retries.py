@@ -1,0 +1,71 @@
+"""Giving way: runs that the database ended for reasons of its own, and for how long they are free.
+
+A transaction that lost against another one, or a server without room, says nothing about the
+handler: the delivery is run again and nothing is counted.  Not for ever, since a statement may be
+the very reason why it always loses, or why there is never room.  So the wait doubles from run to
+run, and after a number of runs in a row each further one counts as an attempt.
+"""
+
+from dataclasses import dataclass
+
+from internals.database.errors import is_lost_conflict
+
+#: Runs in a row that may give way to a server in trouble, before they count: about 20 minutes.
+YIELDS = 20
+
+#: Seconds before the second run; the wait doubles.
+_FIRST = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """How runs of one kind give way."""
+
+    #: Seconds of the longest wait.
+    cap: float
+    #: For one run that a server in trouble may end, so many may be lost in conflicts.
+    times: int
+
+
+#: Others' transactions are short: whoever waits long for them loses his place for nothing.  Both end
+#: after about the same time.
+_CONFLICT = _Course(5.0, 12)
+_TROUBLE = _Course(120.0, 1)
+#: Runs that waited for another's lock make the waits grow up to here, and are never many.
+_WAITS = 5
+
+
+def wait(yields: int, error: BaseException, jitter: float) -> float:
+    """Return the seconds until the next run, after `yields` runs in a row gave way.
+
+    `jitter` is drawn by the caller from [0, 1).  No wait is shorter than the one before it could
+    be, so the waits grow and yet no two that collided meet again.
+    """
+    longest = min(_FIRST * 2.0 ** min(yields - 1, 32), _course(error).cap)
+    return longest * (1 + jitter) / 2
+
+
+def is_over(yields: int, error: BaseException, limit: int) -> bool:
+    """Whether the last of `yields` runs in a row is to be counted as an attempt.
+
+    Args:
+        yields: Runs in a row that gave way, the last one included.
+        error: What ended the last one.
+        limit: Those that are free, where the server is in trouble.
+    """
+    return yields > limit * _course(error).times
+
+
+def wait_for_key(yields: int, jitter: float) -> tuple[int, float]:
+    """Return what is noted of a run that needed a lock of another's, and the seconds until the next.
+
+    Args:
+        yields: Runs in a row that gave way before it.
+        jitter: As in `wait`.
+    """
+    noted = max(yields, min(yields + 1, _WAITS))
+    return noted, _FIRST * 2.0 ** (min(noted, _WAITS) - 1) * (1 + jitter) / 2
+
+
+def _course(error: BaseException) -> _Course:
+    return _CONFLICT if is_lost_conflict(error) else _TROUBLE

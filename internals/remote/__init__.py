@@ -1,0 +1,1 @@
+"""Contexts with a database of their own."""

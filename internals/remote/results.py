@@ -1,0 +1,191 @@
+"""Parcels: what a context's own database sends home of each run of a handler.
+
+A parcel is written in the transaction that handled the delivery, and holds what became of it and
+all that the handler sent.  So home gets everything or nothing of a run, and nothing of one that was
+rolled back.  Of a run that failed and is tried again there home is told, so that it can be seen.
+
+Events get their order at home, so their parcels go there one after the other, as they were committed:
+whoever writes some keeps other transactions of its context from doing so until its commit.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from internals.database.unit_of_work import UnitOfWork
+from internals.hop.batch import NOBODY, Batch, Folder
+from internals.ids import uuid7
+from internals.remote.sql import PARCEL
+from internals.store.inbox import DeliveryState, Inbox, Settlement, shortened
+from internals.store.outbox import Outbox, retry_from_json, retry_to_json, woken
+from saga.envelope import Category, Envelope
+
+
+def parcels_of(context: str) -> str:
+    """Return the consumer of a context's parcels, in its own database.
+
+    A context's name has no dot, so the two never meet.
+    """
+    return f"{context}.parcels"
+
+
+def context_of(consumer: str) -> str:
+    """Return the context whose deliveries, or parcels, a consumer of its own database gets."""
+    return consumer.partition(".")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """What became of one delivery, and what its handler sent."""
+
+    #: For home, to be written there as it is.
+    settlement: Settlement
+    sent: tuple[Envelope, ...]
+    #: Whether a saga that waits until all is done hears from what was sent that it is not.
+    refuses: bool = False
+
+    def to_json(self) -> str:
+        """Return it as JSON text; payloads are texts in it, so that they come back unchanged."""
+        settlement = self.settlement
+        return json.dumps(
+            {
+                "message_id": str(settlement.message_id),
+                "state": settlement.state.value,
+                "error": shortened(settlement.error),
+                "attempts": settlement.attempts,
+                "took": settlement.took,
+                "sent": [_written(envelope) for envelope in self.sent],
+                "refuses": self.refuses,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> "Parcel":
+        """Read what `to_json` wrote."""
+        stored = json.loads(text)
+        return cls(
+            Settlement(
+                UUID(stored["message_id"]),
+                DeliveryState(stored["state"]),
+                error=stored["error"],
+                attempts=stored["attempts"],
+                took=stored["took"],
+            ),
+            tuple(_read(envelope) for envelope in stored["sent"]),
+            stored.get("refuses", False),  # those of an earlier release do not say
+        )
+
+
+class Parcelling:
+    """Writes batches in a context's own database: it is the `Ending` of its consumer there.
+
+    Args:
+        outbox: Of that database, without a limit on payloads: a parcel may hold many messages,
+            each of which was looked at before.
+    """
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    def __call__(
+        self,
+        unit: UnitOfWork,
+        inbox: Inbox,
+        outbox: Outbox,
+        batch: Batch,
+        *,
+        folders: Mapping[str, Folder] = NOBODY,
+    ) -> frozenset[str]:
+        """Settle the batch, with a parcel for each delivery whose handler ran, or that is over.
+
+        What is counted, ordered or told to sagas is so at home, when the parcel arrives.
+        """
+        batch.judge_failed(unit, inbox)
+        if not batch.settlements:
+            return frozenset()
+        if any(envelope.category is Category.EVENT for envelope in batch.messages):
+            inbox.take_turn(unit)
+        sent: dict[UUID | None, list[Envelope]] = {}
+        for envelope in batch.messages:
+            sent.setdefault(envelope.causation_id, []).append(envelope)
+        refusing = {closing.cause for closing in batch.closed if closing.quiet}
+        parcels = [
+            _addressed(
+                Parcel(
+                    settlement,
+                    tuple(sent.get(settlement.message_id, ())),
+                    refuses=settlement.message_id in refusing,
+                ),
+                inbox,
+            )
+            for settlement in batch.settlements
+            if settlement.state is not DeliveryState.PENDING or settlement.took is not None
+        ]
+        messages = self._outbox.parameters(parcels)
+        rows = inbox.finish(unit, batch.settlements, messages, None)
+        outbox.refuse_others(unit, rows, parcels)
+        return frozenset(woken(rows))
+
+
+def _addressed(parcel: Parcel, inbox: Inbox) -> Envelope:
+    return Envelope(
+        id=uuid7(),
+        kind=PARCEL,
+        category=Category.REPLY,
+        payload=parcel.to_json(),
+        causation_id=parcel.settlement.message_id,
+        recipient=parcels_of(inbox.consumer),
+        sender=inbox.consumer,
+    )
+
+
+def _written(envelope: Envelope) -> dict[str, Any]:
+    return {
+        "id": str(envelope.id),
+        "kind": envelope.kind,
+        "category": envelope.category.value,
+        "payload": envelope.payload,
+        "saga_id": _text(envelope.saga_id),
+        "saga": envelope.saga,
+        "causation_id": _text(envelope.causation_id),
+        "root_id": _text(envelope.root_id),
+        "recipient": envelope.recipient,
+        "sender": envelope.sender,
+        "awaits": envelope.awaits,
+        "retry": retry_to_json(envelope.retry),
+        "delay": envelope.delay,
+        "intent": _text(envelope.intent),
+        "undoes": envelope.undoes,
+        "depth": envelope.depth,
+    }
+
+
+def _read(stored: Mapping[str, Any]) -> Envelope:
+    return Envelope(
+        id=UUID(stored["id"]),
+        kind=stored["kind"],
+        category=Category(stored["category"]),
+        payload=stored["payload"],
+        saga_id=_id(stored["saga_id"]),
+        saga=stored["saga"],
+        causation_id=_id(stored["causation_id"]),
+        root_id=_id(stored["root_id"]),
+        recipient=stored["recipient"],
+        sender=stored["sender"],
+        awaits=tuple(stored["awaits"]),
+        retry=retry_from_json(stored["retry"]),
+        delay=stored["delay"],
+        intent=_id(stored.get("intent")),
+        undoes=stored.get("undoes"),
+        depth=stored.get("depth", 0),  # those of an earlier release do not say
+    )
+
+
+def _text(id: UUID | None) -> str | None:
+    return None if id is None else str(id)
+
+
+def _id(text: str | None) -> UUID | None:
+    return None if text is None else UUID(text)

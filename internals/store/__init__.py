@@ -1,0 +1,1 @@
+"""The message store: rows in, rows out."""

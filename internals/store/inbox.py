@@ -1,0 +1,324 @@
+"""Inbox: deliveries are claimed, and settled in the transaction that claimed them."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from internals.database.errors import storable
+from internals.database.lock_waits import giving_way
+from internals.database.unit_of_work import Row, UnitOfWork
+from internals.store.json_rows import Value, records
+from internals.store.ordering_keys import unfit
+from internals.store.outbox import retry_from_json
+from internals.store.sql import Statements
+from internals.store.sql.causal import OVERRAN
+from saga.envelope import Category, Envelope
+from saga.messages import Settled
+
+#: Columns of a claim that make up the delivery; a saga's state comes after them.
+DELIVERY_COLUMNS = 20
+
+#: So many rings of the relay for one delivery say that whoever claimed it did not live to settle
+#: it.  It is then started alone, and each start is counted before it is run.
+SUSPECT_RINGS = 3
+
+#: What a delivery is said to have failed with whose lease ended before it was settled.
+UNSETTLED = f"its worker died, or it {OVERRAN}"
+
+#: Longest error text that is kept with a delivery.
+_MAX_ERROR = 2000
+
+
+class DeliveryState(StrEnum):
+    """Where one delivery stands."""
+
+    PENDING = "pending"
+    DONE = "done"
+    #: Taken back before it was started.
+    REVOKED = "revoked"
+    #: Failed for good; waits for a person.
+    PARKED = "parked"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message to one consumer, claimed by this transaction."""
+
+    message: Envelope
+    #: Runs that failed so far.
+    attempts: int
+    #: How often the relay rang for it: nobody settled it though it was claimed, or nobody heard.
+    rings: int
+    #: Deliveries of one key are handled one by one, in the order in which they were sent.
+    ordering_key: str | None = None
+    #: Runs in a row that gave way to the database and were not counted.
+    yields: int = 0
+    #: Whether its saga gave it up, so that it is not started any more.
+    given_up: bool = False
+    #: Of such a one, whether a handler that acts outside the database was started before.
+    started: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What becomes of a claimed delivery."""
+
+    message_id: UUID
+    state: DeliveryState = DeliveryState.DONE
+    error: str | None = None
+    #: How-manieth message its saga consumed.
+    position: int | None = None
+    attempts: int = 0
+    #: Seconds until a delivery that stays pending is due again.
+    delay: float = 0.0
+    #: Seconds that the handler ran; None if none did.
+    took: float | None = None
+    #: Runs in a row that gave way to the database, the last one included.
+    yields: int = 0
+    #: Whether the next run is to hold up nobody: it is started under a lease, as a suspect's is.
+    alone: bool = False
+
+
+class Inbox:
+    """The deliveries of one consumer.  Stateless; safe to share between threads."""
+
+    def __init__(self, consumer: str, schema: str, statements: Statements) -> None:
+        self.consumer = consumer
+        self.statements = statements
+        digest = hashlib.blake2b(f"{schema}.{consumer}".encode(), digest_size=8).digest()
+        self._lock = int.from_bytes(digest, signed=True)
+
+    def claim(self, unit: UnitOfWork, limit: int, *, beside: int = 1) -> tuple[list[Delivery], int]:
+        """Lock and return up to `limit` due deliveries, oldest first, and what the limit was.
+
+        While another batch of this consumer's is under way the limit is `beside`.  Nothing returned
+        means that someone else did it: this is the check that makes a repeated or forged doorbell
+        harmless.
+        """
+        rows = unit.run(
+            self.statements.claim,
+            {"consumer": self.consumer, "limit": limit, "lock": self._lock, "beside": beside},
+        )
+        return [delivery(row) for row in rows if row[0] is not None], rows[0][-1]
+
+    def claim_with_sagas(
+        self, unit: UnitOfWork, limit: int, skip: Sequence[UUID] = ()
+    ) -> Sequence[Row]:
+        """Lock due deliveries and the sagas they belong to; returns raw rows.
+
+        The first `DELIVERY_COLUMNS` make a `delivery`; the rest is the saga's stored state,
+        null where another transaction holds the saga or it does not exist.  Deliveries of the
+        sagas to `skip` are left alone.
+        """
+        return unit.run(
+            self.statements.claim_sagas,
+            {"consumer": self.consumer, "limit": limit, "skip": list(skip)},
+        )
+
+    def take_turn(self, unit: UnitOfWork) -> None:
+        """Wait for whoever else does this, until their commits."""
+        unit.run(self.statements.take_turn, {"lock": ~self._lock})  # a claim has the other
+
+    def settle(self, unit: UnitOfWork, settlements: Sequence[Settlement]) -> None:
+        """Record what became of claimed deliveries."""
+        if settlements:
+            unit.run(self.statements.settle, self._parameters(settlements))
+
+    def finish(
+        self,
+        unit: UnitOfWork,
+        settlements: Iterable[Settlement],
+        messages: Mapping[str, object],
+        sagas: Mapping[str, object] | None,
+    ) -> Sequence[Row]:
+        """Record what became of claimed deliveries, and in the same statement send and save.
+
+        Args:
+            unit: The transaction that claimed them.
+            settlements: What became of them.
+            messages: `Outbox.parameters` of what is sent.
+            sagas: `saga_rows.parameters` of the sagas to save, if any.
+
+        Returns the rows that `outbox.woken` reads.  Raises `PayloadError` for a message with an
+        ordering key that is too long.
+        """
+        statement = self.statements.finish
+        parameters = {**self._parameters(settlements), **messages}
+        if sagas is not None:
+            statement = self.statements.finish_sagas
+            parameters |= sagas
+        try:
+            with giving_way():
+                return unit.run(statement, parameters)
+        except Exception as error:
+            if (refused := unfit(error)) is not None:
+                raise refused from error
+            raise
+
+    def given_up(self, unit: UnitOfWork, ids: Iterable[UUID]) -> dict[UUID, bool]:
+        """Return which of these commands their sagas gave up, though a run was under way.
+
+        Each comes with whether a handler that acts outside the database was started.  Until the
+        commit no saga gives up one of the others: it waits, and finds what became of the run.
+        """
+        asked = {"consumer": self.consumer, "id": sorted(ids)}
+        return {
+            id: started
+            for id, given_up, started in unit.run(self.statements.look_given_up, asked)
+            if given_up
+        }
+
+    def _parameters(self, settlements: Iterable[Settlement]) -> dict[str, object]:
+        settled = records(_record(settlement, self.consumer) for settlement in settlements)
+        return {"consumer": self.consumer, "settled": settled}
+
+    def lease(
+        self, unit: UnitOfWork, message_id: UUID, lease: UUID, seconds: float, *, external: bool
+    ) -> None:
+        """Keep a claimed delivery for whoever knows `lease`, and count the start of a run."""
+        unit.run(
+            self.statements.lease,
+            {
+                "consumer": self.consumer,
+                "id": message_id,
+                "lease": lease,
+                "seconds": seconds,
+                "external": external,
+                "unsettled": UNSETTLED,
+            },
+        )
+
+    def last_error(self, unit: UnitOfWork, message_id: UUID) -> str | None:
+        """Return what a delivery last failed with; None if nothing is known."""
+        found = unit.run(self.statements.last_error, {"consumer": self.consumer, "id": message_id})
+        return found[0][0] if found else None
+
+    def lease_all(
+        self, unit: UnitOfWork, message_ids: Sequence[UUID], lease: UUID, seconds: float
+    ) -> None:
+        """Keep claimed deliveries for whoever knows `lease`, to be sent elsewhere together."""
+        unit.run(
+            self.statements.lease_all,
+            {
+                "consumer": self.consumer,
+                "id": sorted(message_ids),
+                "lease": lease,
+                "seconds": seconds,
+            },
+        )
+
+    def hold_claimed(self, unit: UnitOfWork, delivery: Delivery) -> bool:
+        """Lock a delivery whose claim was lost; False if somebody else has got on with it since."""
+        asked = {
+            "consumer": self.consumer,
+            "id": delivery.message.id,
+            "attempts": delivery.attempts,
+        }
+        return len(unit.run(self.statements.hold_claimed, asked)) == 1
+
+    def hold(self, unit: UnitOfWork, message_id: UUID, lease: UUID) -> bool | None:
+        """Lock a leased delivery to settle it; None if somebody has settled it.
+
+        Returns whether the lease is still this one; it may have ended and gone to another.
+        """
+        asked = {"consumer": self.consumer, "id": message_id, "lease": lease}
+        held: list[bool] = [ours for (ours,) in unit.run(self.statements.hold_lease, asked)]
+        return held[0] if held else None
+
+    def reopen(self, unit: UnitOfWork, message: Envelope) -> bool:
+        """Open a delivery again that was taken back while a call to the outside was under way.
+
+        False if it was not taken back, or nobody gave its command up.
+        """
+        asked = {
+            "consumer": self.consumer,
+            "id": message.id,
+            "tells": Settled.kind in message.awaits,
+        }
+        return bool(unit.run(self.statements.reopen, asked))
+
+    def hold_all(
+        self, unit: UnitOfWork, message_ids: Sequence[UUID], lease: UUID
+    ) -> Mapping[UUID, bool]:
+        """Lock deliveries as `hold` does: those that nobody has settled, with what it returns."""
+        held: dict[UUID, bool] = dict(
+            unit.run(
+                self.statements.hold_leases,
+                {"consumer": self.consumer, "id": sorted(message_ids), "lease": lease},
+            )
+        )
+        return held
+
+
+def delivery(row: Row) -> Delivery:
+    """Read the first columns of a claimed row."""
+    (
+        id,
+        kind,
+        category,
+        payload,
+        saga_id,
+        saga,
+        causation_id,
+        root_id,
+        recipient,
+        sender,
+        awaits,
+        retry,
+        intent,
+        undoes,
+        depth,
+        attempts,
+        rings,
+        ordering_key,
+        yields,
+        given_up,
+    ) = row[:DELIVERY_COLUMNS]
+    envelope = Envelope(
+        id=id,
+        kind=kind,
+        category=Category(category),
+        payload=payload,
+        saga_id=saga_id,
+        saga=saga,
+        causation_id=causation_id,
+        root_id=root_id,
+        recipient=recipient,
+        sender=sender,
+        awaits=tuple(awaits),
+        retry=retry_from_json(retry),
+        intent=intent,
+        undoes=undoes,
+        depth=depth,
+    )
+    return Delivery(
+        envelope,
+        attempts,
+        rings,
+        ordering_key,
+        yields,
+        given_up=given_up is not None,
+        started=bool(given_up),
+    )
+
+
+def _record(settlement: Settlement, consumer: str) -> dict[str, Value]:
+    return {
+        "id": settlement.message_id,
+        "consumer": consumer,
+        "state": settlement.state.value,
+        "error": shortened(settlement.error),
+        "position": settlement.position,
+        "attempts": settlement.attempts,
+        "delay": settlement.delay,
+        "took": settlement.took,
+        "yields": settlement.yields,
+        "rings": SUSPECT_RINGS if settlement.alone else 0,
+    }
+
+
+def shortened(error: str | None) -> str | None:
+    """Return an error's text as it is kept."""
+    return None if error is None else storable(error)[:_MAX_ERROR]

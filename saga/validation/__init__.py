@@ -1,0 +1,1 @@
+"""What a declaration is checked for, when it is made."""
