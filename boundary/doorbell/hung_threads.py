@@ -9,10 +9,9 @@ beside it and ends too, and the supervisor that started it starts it anew.
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from boundary.runtime import Runtime
+from boundary.doorbell.served import Served
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +27,7 @@ class LeavesWhenHanging:
         worker: Dramatiq's worker, with the threads.
     """
 
-    def __init__(self, runtime: "Runtime", worker: Any) -> None:
+    def __init__(self, runtime: Served, worker: Any) -> None:
         self._runtime = runtime
         self._worker = worker
 

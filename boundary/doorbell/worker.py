@@ -2,8 +2,9 @@
 
 import logging
 import threading
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dramatiq
 from dramatiq.encoder import PickleEncoder
@@ -11,17 +12,15 @@ from dramatiq.encoder import PickleEncoder
 from boundary.doorbell.hung_threads import LeavesWhenHanging
 from boundary.doorbell.orphans import end_with_parent
 from boundary.doorbell.redis_broker import DOORBELL
+from boundary.doorbell.served import Served
 from internals.database.errors import is_transient
 from internals.hop.relay import Relay
 from saga.errors import DefinitionError
 
-if TYPE_CHECKING:
-    from boundary.runtime import Runtime
-
 logger = logging.getLogger(__name__)
 
 
-def install_worker(runtime: "Runtime") -> None:
+def install_worker(runtime: Served) -> None:
     """Declare the doorbell actor and the queues of this runtime's consumers on its broker.
 
     Raises `DefinitionError` where Dramatiq's global encoder is the pickle encoder (whoever can
@@ -69,10 +68,10 @@ class RelayThread(dramatiq.Middleware):
     Nothing is promised here: a process whose relay did not start is one relay fewer.
     """
 
-    def __init__(self, runtime: "Runtime") -> None:
+    def __init__(self, runtime: Served) -> None:
         self.runtime = runtime
         self._stop = threading.Event()
-        self._relays: list[Relay] = []
+        self._relays: Sequence[Relay] = ()
         self._threads: list[threading.Thread] = []
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: Any) -> None:

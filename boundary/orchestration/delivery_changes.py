@@ -8,9 +8,9 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from internals.database.unit_of_work import UnitOfWork
+from internals.store.causal_undo import Undoing
 from internals.store.open_deliveries import Settling
 from internals.store.sql import Statements
-from internals.undo import Undoing
 from saga.decide import Decision
 from saga.envelope import Category, Envelope
 from saga.errors import ActRefused

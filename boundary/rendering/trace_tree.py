@@ -16,11 +16,11 @@ from rich.text import Text
 from boundary.operations.queries.saga_detail import SagaDetail
 from boundary.operations.queries.time_format import duration
 from boundary.rendering.styles import DELIVERY_MARKS, STATUS_STYLES, one_line
-from internals.remote.sql import FORWARDED_YEAR, FORWARDING_YEAR
+from internals.store.causal_undo import STANDS
 from internals.store.inbox import DeliveryState
 from internals.store.sql.causal import OVERRAN
+from internals.store.sql.sentinels import FORWARDED_YEAR, FORWARDING_YEAR, NEVER_YEAR
 from internals.store.trace import Node, Trace, TracedAct, TracedDelivery
-from internals.undo import STANDS
 from saga.envelope import Category
 from saga.messages import Started
 from saga.state import Phase
@@ -41,8 +41,7 @@ _REVOKED = "revoked: "
 _SHORTEST = 0.0005
 
 #: A year that stands for a time nobody knows yet.
-_NEVER = 9000
-_NEVER_AT = datetime(_NEVER, 1, 1, tzinfo=UTC)
+_NEVER_AT = datetime(NEVER_YEAR, 1, 1, tzinfo=UTC)
 _ON_ITS_WAY = ", on its way to a database of its own"
 _ELSEWHERE = ", in a database of its own"
 _HELD_UP = ", behind another one of its key"
@@ -249,7 +248,7 @@ def _pending(delivery: TracedDelivery, at: datetime, error: str, tried: str) -> 
         text.append(_ON_ITS_WAY)
     elif delivery.due_at.year == FORWARDED_YEAR:
         text.append(_ELSEWHERE)
-    elif delivery.due_at.year >= _NEVER:
+    elif delivery.due_at.year >= NEVER_YEAR:
         text.append(_HELD_UP if delivery.ordering_key else _HELD)
         return text
     if delivery.attempts:

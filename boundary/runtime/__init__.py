@@ -27,7 +27,7 @@ from boundary.orchestration.start import Starter, business_key
 from boundary.runtime.answering import Answering
 from boundary.runtime.declarations import check_event, check_messages
 from boundary.runtime.own_databases import OwnDatabases
-from boundary.runtime.remote_contexts import remote_contexts, remote_relays
+from boundary.runtime.remote_contexts import remote_contexts, remote_relays, stale_forwards
 from boundary.runtime.servers import Servers
 from boundary.settings import Settings
 from internals.context import Context
@@ -364,7 +364,7 @@ class Runtime:
             answer=self.answer_here,
             grace=self.settings.grace,
             late=self._late_keys,
-            forwarded=list(self._remote),
+            also=stale_forwards(self, list(self._remote)),
             quick=list(self._remote),
         )
 

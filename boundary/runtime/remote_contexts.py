@@ -12,6 +12,8 @@ from internals.remote.context import RemoteContext
 from internals.remote.forwarding import Forwarder
 from internals.remote.results import Parcelling, context_of, parcels_of
 from internals.remote.returning import Returner
+from internals.remote.stale_forwards import StaleForwards
+from internals.remote.statements import remote_statements
 from internals.store.inbox import Inbox
 
 if TYPE_CHECKING:
@@ -46,13 +48,20 @@ def remote_relays(runtime: "Runtime") -> Iterator[Relay]:
         )
 
 
+def stale_forwards(runtime: "Runtime", consumers: Sequence[str]) -> StaleForwards | None:
+    """Return what home's relay looks at for these contexts; nothing if there are none."""
+    own = remote_statements(runtime.settings.db_schema)
+    return StaleForwards(own, consumers) if consumers else None
+
+
 def _remote_context(
     runtime: "Runtime", context: Context, home: Reach, there: Reach
 ) -> RemoteContext:
-    settings, statements = runtime.settings, runtime.statements
+    settings = runtime.settings
+    own = remote_statements(settings.db_schema)
 
     def inbox(consumer: str) -> Inbox:
-        return Inbox(consumer, settings.db_schema, statements)
+        return Inbox(consumer, settings.db_schema, own)
 
     at_home, grace = inbox(context.name), settings.grace
     outbox = runtime.outbox(settings.max_payload)
@@ -61,9 +70,9 @@ def _remote_context(
     return RemoteContext(
         home,
         there,
-        Forwarder(at_home, outbox, statements, there, grace=grace),
+        Forwarder(at_home, outbox, own, there, grace=grace),
         runtime.context_consumer(context, Parcelling(unlimited), there),
-        partial(Returner, home, inbox(parcels_of(context.name)), at_home, unlimited, statements),
+        partial(Returner, home, inbox(parcels_of(context.name)), at_home, unlimited, own),
         runtime.subscribe_once,
     )
 

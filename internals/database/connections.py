@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import psycopg
 from sqlalchemy import Connection, Engine
 
+from internals.database.ended_sessions import was_ended
 from internals.database.errors import is_lost
 from internals.database.transaction_limits import Bounds
 from internals.database.unit_of_work import (
@@ -19,7 +20,6 @@ from internals.database.unit_of_work import (
     forbid_commit_in_handlers,
     joined,
 )
-from internals.hop.time_limits import was_ended
 
 
 class OpenedUnit(Protocol):

@@ -12,10 +12,10 @@ from internals.database.lock_waits import KEY_WAIT, GaveWay
 from internals.database.unit_of_work import UnitOfWork
 from internals.hop.uncounted_retries import YIELDS, is_over, wait, wait_for_key
 from internals.ids import uuid7
+from internals.store.causal_undo import STANDS
 from internals.store.inbox import Delivery, DeliveryState, Inbox, Settlement
 from internals.store.open_deliveries import Closing
 from internals.store.outbox import Heard, Outbox, held_up, woken
-from internals.undo import STANDS
 from saga.causal import is_counted, is_undoing
 from saga.envelope import Category, Envelope, saga_consumer
 from saga.errors import Rejected, TooDeep

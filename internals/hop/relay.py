@@ -34,7 +34,7 @@ _HEAD = BATCH
 #: settled while they were being sent.
 _ORDERED_LOOKS = 8
 #: Each so manieth look is also for deliveries that were forwarded long ago.
-_FORWARDED_LOOKS = 12 * _ORDERED_LOOKS
+_LONG_LOOKS = 12 * _ORDERED_LOOKS
 #: Seconds between two rings for the same delivery, at most.
 _LONGEST_GRACE = 60.0
 #: The same where it is another database that may have been down, and can do no harm to be asked.
@@ -62,8 +62,9 @@ class Relay:
         answer: Does here what a doorbell asks for that cannot ring.
         grace: Seconds that a delivery may wait before it counts as late; it doubles each ring.
         late: Ordering keys to look at soon.
-        forwarded: Of the consumers those whose deliveries are handled in another database.
-        quick: Those, and others that only take things from one database to another.
+        also: Looked at in each look's transaction, with whether it is the time for a long look: returns
+            further consumers that have something to do.
+        quick: Consumers that only take things from one database to another.
     """
 
     def __init__(
@@ -78,12 +79,12 @@ class Relay:
         answer: Callable[[str], object],
         grace: float,
         late: LateKeys | None = None,
-        forwarded: Sequence[str] = (),
+        also: Callable[[UnitOfWork, bool], set[str]] | None = None,
         quick: Sequence[str] = (),
     ) -> None:
         self._database = database
         self._statements = statements
-        self._forwarded = list(forwarded)
+        self._also = also
         self._quick = frozenset(quick)
         self._consumers = list(consumers)
         self._waiting = waiting
@@ -112,15 +113,15 @@ class Relay:
             deaf, waiting = frozenset(self._consumers), {}
         quiet = [name for name in self._consumers if name in deaf or not waiting.get(name)]
         also_ordered = self._looks % _ORDERED_LOOKS == 0
-        also_forwarded = self._looks % _FORWARDED_LOOKS == 0
+        long = self._looks % _LONG_LOOKS == 0
         self._looks += 1
         if not (quiet or also_ordered or self._has_keys):
             return 0
         with transaction(self._database, Boundary.RELAY) as unit:
             rows = self._move(unit, quiet) if quiet else ()
             woken = self._wake(unit, also_held_up=also_ordered)
-            if self._forwarded:
-                woken |= self._cut_off(unit, anew=also_forwarded) & set(quiet)
+            if self._also is not None:
+                woken |= self._also(unit, long) & set(quiet)
             due = self._find_due(unit, deaf)
         self._tell({consumer for (consumer,) in rows} | woken, deaf, due)
         return len(rows)
@@ -176,14 +177,6 @@ class Relay:
         if also_held_up:
             keys |= {key for (key,) in unit.run(self._statements.held_up, {})}
         return self._succession.wake(unit, keys) & set(self._consumers)
-
-    def _cut_off(self, unit: UnitOfWork, *, anew: bool) -> set[str]:
-        """Return those who have to forward what somebody did not end forwarding, or forwarded so
-        long ago that it is done anew."""
-        asked = {"consumers": self._forwarded, "limit": _PORTION}
-        if anew:
-            unit.run(self._statements.forward_anew, asked)
-        return {name for (name,) in unit.run(self._statements.cut_off, asked)}
 
     def _answer_here(self, consumer: str) -> None:
         try:

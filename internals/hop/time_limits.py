@@ -27,11 +27,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
-from weakref import WeakSet
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from internals.database.ended_sessions import note_ended
 from internals.database.errors import is_lock_timeout
 from internals.database.lock_waits import waits_for_lock
 from saga.envelope import Envelope
@@ -56,14 +56,6 @@ _STOOD_STILL = 1.0
 _SETTLING = 10.0
 #: Seconds that the cancelling of a statement may take.
 _CANCELLING = 5.0
-
-
-_ended: "WeakSet[psycopg.Connection[Any]]" = WeakSet()
-
-
-def was_ended(session: Any) -> bool:
-    """Whether it was a watch that ended this session, and not the server."""
-    return session in _ended
 
 
 class OutOfTime(BaseException):
@@ -469,7 +461,7 @@ def _cut(run: Run) -> None:
     session = _session(run)
     if session is None:
         return
-    _ended.add(session)
+    note_ended(session)
     try:
         with socket.socket(fileno=os.dup(session.pgconn.socket)) as connected:
             connected.shutdown(socket.SHUT_RDWR)
@@ -480,5 +472,5 @@ def _cut(run: Run) -> None:
 def _close(run: Run) -> None:
     session = _session(run)
     if session is not None:
-        _ended.add(session)
+        note_ended(session)
         session.close()

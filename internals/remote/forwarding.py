@@ -25,10 +25,10 @@ from internals.hop.batch import NOBODY, Batch, Folder, finish
 from internals.hop.consumer import Handled
 from internals.remote.results import parcels_of
 from internals.remote.sql import NOT_YET
+from internals.remote.statements import RemoteStatements
 from internals.store.inbox import DELIVERY_COLUMNS, Inbox, delivery, shortened
 from internals.store.json_rows import Raw, Value, records
 from internals.store.outbox import Outbox, retry_to_json
-from internals.store.sql import Statements
 from saga.envelope import Envelope
 from saga.errors import DefinitionError
 
@@ -80,7 +80,7 @@ class Forwarder:
         self,
         inbox: Inbox,
         outbox: Outbox,
-        statements: Statements,
+        statements: RemoteStatements,
         there: Database,
         *,
         grace: float,

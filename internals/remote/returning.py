@@ -24,11 +24,11 @@ from internals.hop import Colocated, hop
 from internals.hop.batch import NOBODY, Batch, Folder, finish
 from internals.hop.consumer import Handled
 from internals.remote.results import Parcel, parcels_of
+from internals.remote.statements import RemoteStatements
 from internals.store.inbox import Delivery, DeliveryState, Inbox, Settlement, delivery
 from internals.store.json_rows import records
 from internals.store.open_deliveries import Closing
 from internals.store.outbox import Outbox
-from internals.store.sql import Statements
 from saga.causal import is_counted
 from saga.errors import IdConflict
 
@@ -84,7 +84,7 @@ class Returner:
         parcels: Inbox,
         inbox: Inbox,
         outbox: Outbox,
-        statements: Statements,
+        statements: RemoteStatements,
         colocated: Mapping[str, Colocated],
     ) -> None:
         self.name = parcels_of(inbox.consumer)
@@ -210,7 +210,7 @@ class _Arrival:
     arriving: Sequence[_Arriving]
     inbox: Inbox
     outbox: Outbox
-    statements: Statements
+    statements: RemoteStatements
     key_wait: str = KEY_WAIT
 
     @property

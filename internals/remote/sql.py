@@ -6,19 +6,10 @@ or the last parcel that was applied to it, for one that an operator had delivere
 """
 
 from internals.store.sql.causal import FIRST_OF_ITS_KEY
-
-#: The year in which a delivery is due that is being forwarded, and that lies in the other database
-#: by now.  Neither comes.
-FORWARDING_YEAR, FORWARDED_YEAR = 9001, 9002
-
-FORWARDING = f"timestamptz '{FORWARDING_YEAR}-01-01 00:00:00+00'"
-FORWARDED = f"timestamptz '{FORWARDED_YEAR}-01-01 00:00:00+00'"
+from internals.store.sql.sentinels import FORWARDED, FORWARDING, PARCEL
 
 #: How the note begins that is kept with a delivery which could not be forwarded.
 NOT_YET = "not forwarded to its own database yet"
-
-#: The kind of what a context's own database sends home.
-PARCEL = "saga.parcel"
 
 # What is due, and what somebody was forwarding who did not live to say that it arrived.
 TO_FORWARD = f"""
@@ -116,14 +107,6 @@ SELECT NULL WHERE EXISTS (
       AND state = 'pending')
 """
 
-# What was given up may have been forwarded: it is forwarded once more, to say so.
-RECALL = f"""
-UPDATE {{schema}}.inbox SET due_at = {FORWARDING}, ring_at = now()
-WHERE message_id = ANY (%(id)s::uuid[]) AND coalesce(state = 'pending', false)
-  AND due_at IN ({FORWARDING}, {FORWARDED})
-RETURNING consumer
-"""
-
 # In the other database: what is given up, and not being handled, need not wait for its next attempt.
 HASTEN = """
 UPDATE {schema}.inbox AS i
@@ -208,9 +191,6 @@ STARTED = """
 SELECT message_id FROM {schema}.inbox
 WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND started_at IS NOT NULL
 """
-
-# Held until the commit: so parcels get their times in the order of commits.
-TAKE_TURN = "SELECT pg_advisory_xact_lock(%(lock)s)"
 
 # In order, so that two who apply parcels cannot wait for each other.
 AWAITED = """

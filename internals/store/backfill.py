@@ -17,8 +17,9 @@ from datetime import datetime
 
 from internals.database.unit_of_work import Row, UnitOfWork
 from internals.store.sql import statements
-from internals.store.sql.causal import FIRST_OF_ITS_KEY, NEVER, OPEN
+from internals.store.sql.causal import FIRST_OF_ITS_KEY, OPEN
 from internals.store.sql.ordering import HAND_OVER
+from internals.store.sql.sentinels import NEVER
 from saga.errors import ActRefused
 
 #: Messages of the log that one statement looks at, at most.

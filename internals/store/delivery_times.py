@@ -7,7 +7,7 @@ deliveries it is known when they were forwarded, and how long the handler ran.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from internals.remote.sql import FORWARDING_YEAR
+from internals.store.sql.sentinels import FORWARDING_YEAR
 
 
 @dataclass(frozen=True, slots=True)

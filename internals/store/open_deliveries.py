@@ -10,10 +10,10 @@ from uuid import UUID
 
 from internals.database.lock_waits import KEY_WAIT, giving_way
 from internals.database.unit_of_work import UnitOfWork
+from internals.store.causal_undo import Undoing, unwind
 from internals.store.json_rows import records
 from internals.store.ordering import Succession
 from internals.store.sql import Statements
-from internals.undo import Undoing, unwind
 from saga.causal import is_counted
 from saga.envelope import Envelope
 from saga.messages import RESERVED_PREFIX

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from internals.database.unit_of_work import Row, UnitOfWork
 from internals.store.outbox import Outbox
 from internals.store.sql import statements
-from internals.store.sql.causal import NEVER, OPEN
+from internals.store.sql.causal import OPEN
+from internals.store.sql.sentinels import NEVER
 
 #: Deliveries that one transaction revokes at most.
 PORTION = 500

@@ -18,7 +18,7 @@ from boundary.operations.backfill import BackfillStep, Stage, backfill, preview_
 from boundary.operations.doctor import diagnose
 from internals.database.unit_of_work import joined
 from internals.store.backfill import Backfill, Portion
-from internals.store.sql import causal as causal_sql
+from internals.store.sql import sentinels
 from saga import ActRefused
 
 DAY = timedelta(days=1)
@@ -196,7 +196,7 @@ def test_no_gap_and_no_repeat_under_concurrent_publishers(paper: Paper) -> None:
         for publisher in publishers:
             publisher.result()
     relay = paper.runtime.relay()
-    held = f"SELECT count(*) FROM inbox WHERE state = 'pending' AND due_at = {causal_sql.NEVER}"
+    held = f"SELECT count(*) FROM inbox WHERE state = 'pending' AND due_at = {sentinels.NEVER}"
     paper.answer()
     while paper.outside.execute(held).fetchone() != (0,):
         relay.look()

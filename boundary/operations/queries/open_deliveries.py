@@ -8,7 +8,8 @@ from boundary.operations.queries.parked import saga_reference
 from boundary.operations.queries.query import query
 from internals.database.unit_of_work import Row, UnitOfWork
 from internals.store.inbox import DeliveryState
-from internals.store.sql.causal import NEVER, OPEN
+from internals.store.sql.causal import OPEN
+from internals.store.sql.sentinels import NEVER
 
 _UNDOES = "CASE WHEN o.kind = 'saga.undo' THEN o.payload ->> 'message_kind' END"
 

@@ -18,8 +18,8 @@ from boundary.operations.queries.reference import find_saga
 from boundary.operations.queries.running import Running, running
 from boundary.operations.queries.saga_list import SUMMARY_COLUMNS, SagaSummary, summary
 from internals.database.unit_of_work import Row, UnitOfWork
+from internals.store.causal_undo import STANDS
 from internals.store.inbox import DeliveryState
-from internals.undo import STANDS
 from saga.definition import Saga, Wait
 from saga.state import IN_FLIGHT, Phase, SagaState
 

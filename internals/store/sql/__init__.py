@@ -1,8 +1,8 @@
 """Statements: all SQL of the framework's writes, static, whoever's cursor runs it.
 
 What each hop runs is in `internals.store.sql.hop`, the count and undo of causal trees in `internals.store.sql.causal`,
-order in `internals.store.sql.ordering`, and the way to other databases in `internals.remote.sql`; the rest
-is here.
+and order in `internals.store.sql.ordering`; the rest is here.  Contexts with a database of their own
+have further ones (`internals.remote.statements`).
 
 Placeholders are ``%(name)s``, which SQLAlchemy's `exec_driver_sql`, Django's cursor and psycopg
 all understand.  A batch travels as one JSON text (see `internals.store.json_rows`), so that it costs the
@@ -12,11 +12,12 @@ same number of statements as one message.
 import re
 from dataclasses import dataclass, fields
 from functools import cache
+from typing import TypeVar
 
-from internals.remote import sql as remote_sql
 from internals.store.sql import causal as causal_sql
 from internals.store.sql import hop as hop_sql
 from internals.store.sql import ordering as ordering_sql
+from internals.store.sql.sentinels import FORWARDED, FORWARDING
 from saga.errors import DefinitionError
 
 # A delivery that is handled outside the transaction that claimed it.  It is not due again before
@@ -118,6 +119,14 @@ SELECT o.id, o.given_up, i.started_at IS NOT NULL
 FROM {schema}.outbox AS o JOIN {schema}.inbox AS i ON i.message_id = o.id
 WHERE o.id = ANY (%(id)s::uuid[]) AND i.consumer = %(consumer)s
 ORDER BY o.id FOR SHARE OF o
+"""
+
+# What was given up may have been forwarded: it is forwarded once more, to say so.
+_RECALL = f"""
+UPDATE {{schema}}.inbox SET due_at = {FORWARDING}, ring_at = now()
+WHERE message_id = ANY (%(id)s::uuid[]) AND coalesce(state = 'pending', false)
+  AND due_at IN ({FORWARDING}, {FORWARDED})
+RETURNING consumer
 """
 
 # Of those the ones of which no run is under way.  A handler that acts outside the database and was
@@ -288,6 +297,9 @@ WHERE i.position IS NOT NULL AND (%(id)s::uuid[] IS NULL OR s.id = ANY (%(id)s::
 ORDER BY s.id, i.position
 """
 
+# Held until the commit: so parcels get their times in the order of commits.
+_TAKE_TURN = "SELECT pg_advisory_xact_lock(%(lock)s)"
+
 _SUBSCRIBE = """
 INSERT INTO {schema}.subscription AS s (kind, consumer, ordered_by)
 SELECT * FROM unnest(%(kind)s::text[], %(consumer)s::text[], %(ordered_by)s::text[])
@@ -297,7 +309,8 @@ WHERE s.ordered_by IS DISTINCT FROM excluded.ordered_by
 """
 
 
-def _with_messages(statement: str) -> str:
+def with_messages(statement: str) -> str:
+    """Return a statement with the columns of a claimed delivery put in."""
     return statement.replace("{claimed}", hop_sql.CLAIMED).replace("{message}", hop_sql.MESSAGE)
 
 
@@ -352,36 +365,29 @@ class Statements:
     take_back: str = causal_sql.TAKE_BACK
     order_undo: str = causal_sql.ORDER_UNDO
     recount: str = causal_sql.RECOUNT
-    to_forward: str = _with_messages(remote_sql.TO_FORWARD)
-    begin_forwarding: str = remote_sql.BEGIN_FORWARDING
-    forward: str = remote_sql.FORWARD
-    confirm: str = remote_sql.CONFIRM
-    recall: str = remote_sql.RECALL
-    hasten: str = remote_sql.HASTEN
-    unexplained: str = remote_sql.UNEXPLAINED
-    explain: str = remote_sql.EXPLAIN
-    give_back: str = remote_sql.GIVE_BACK
-    forward_again: str = remote_sql.FORWARD_AGAIN
-    cut_off: str = remote_sql.CUT_OFF
-    forward_anew: str = remote_sql.FORWARD_ANEW
-    started: str = remote_sql.STARTED
-    awaited: str = _with_messages(remote_sql.AWAITED)
-    at_home: str = _with_messages(remote_sql.AT_HOME)
-    note: str = remote_sql.NOTE
-    untouched: str = remote_sql.UNTOUCHED
-    take_turn: str = remote_sql.TAKE_TURN
-    remember: str = remote_sql.REMEMBER
+    recall: str = _RECALL
+    take_turn: str = _TAKE_TURN
+
+
+S = TypeVar("S", bound=Statements)
 
 
 @cache
 def statements(schema: str) -> Statements:
     """Return the statements for tables in this schema.
 
-    Raises `DefinitionError` for a name that is not a plain lower-case identifier; it is the only
-    text that ever becomes part of a statement.
+    Raises `DefinitionError` for a name that is not a plain lower-case identifier.
+    """
+    return rendered(Statements, schema)
+
+
+def rendered(kind: type[S], schema: str) -> S:
+    """Return statements of this kind with the schema's name put in.
+
+    It is the only text that ever becomes part of a statement.  Raises as `statements` does.
     """
     if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", schema):
         raise DefinitionError(
             f"schema {schema!r} must be a lower-case identifier of at most 63 characters"
         )
-    return Statements(**{f.name: f.default.format(schema=schema) for f in fields(Statements)})  # type: ignore[union-attr]
+    return kind(**{f.name: f.default.format(schema=schema) for f in fields(kind)})  # type: ignore[union-attr]

@@ -3,8 +3,7 @@
 None of it runs for messages that nobody counts and subscriptions that have no order.
 """
 
-#: When a delivery is due that waits for another one of its key, or for its subscription.
-NEVER = "timestamptz '9000-01-01 00:00:00+00'"
+from internals.store.sql.sentinels import NEVER
 
 #: How the note begins that is kept with a delivery which is done, and whose run was slow.
 OVERRAN = "took longer than its lease"

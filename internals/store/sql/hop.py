@@ -3,9 +3,9 @@
 Placeholders are those of `internals.store.sql`.
 """
 
-from internals.remote import sql as remote_sql
-from internals.store.sql.causal import FIRST_OF_ITS_KEY, NEVER
+from internals.store.sql.causal import FIRST_OF_ITS_KEY
 from internals.store.sql.ordering import LOCKED, LOCKING
+from internals.store.sql.sentinels import NEVER, PARCEL
 
 CLAIMED = """
     o.id, o.kind, o.category, o.payload::text, o.saga_id, o.saga, o.causation_id, o.root_id,
@@ -157,7 +157,7 @@ CROSS JOIN LATERAL (
 LEFT JOIN placed AS o ON o.id = addressed.id AND o.consumer = addressed.consumer
 RETURNING CASE WHEN state = 'pending' AND due_at <= clock_timestamp() THEN consumer END,
     ordering_key
-""".replace("{never}", NEVER).replace("{parcel}", remote_sql.PARCEL)
+""".replace("{never}", NEVER).replace("{parcel}", PARCEL)
 
 # An id sent before is the same message sent again: it is dropped, with its deliveries.  The rows
 # have the ids of those that were not.

@@ -3,7 +3,8 @@
 None of it runs for subscriptions that have no order.
 """
 
-from internals.store.sql.causal import FIRST_OF_ITS_KEY, NEVER, OPEN
+from internals.store.sql.causal import FIRST_OF_ITS_KEY, OPEN
+from internals.store.sql.sentinels import NEVER
 
 #: Keys that one statement locks one by one, at most.  All locks of a server are in one table of a
 #: fixed size, by default with room for 64 a connection.
