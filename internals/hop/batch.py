@@ -146,16 +146,19 @@ class Batch:
                 self._fail(failed)
                 continue
             delivery = replace(failed.delivery, given_up=True, started=started)
-            self.give_up(delivery, failed.error, took=failed.took)
+            self.give_up(delivery, describe(failed.error), took=failed.took)
         self.failed.clear()
 
     def give_up(
-        self, delivery: Delivery, error: BaseException | None = None, *, took: float | None = None
+        self, delivery: Delivery, error: str | None = None, *, took: float | None = None
     ) -> None:
-        """Its saga gave the command up, so no run of it is started any more, nor once more."""
+        """Its saga gave the command up, so no run of it is started any more, nor once more.
+
+        The error is that of its last run, if that failed.
+        """
         why = "revoked: its step was given up"
         if error is not None:
-            why = f"{describe(error)}; {why}"
+            why = f"{error}; {why}"
         revoked = Revoked(revoked=True, started=delivery.started)
         self.messages.append(self._reply(delivery.message, revoked))
         # The saga hears of it; that all is done could overtake it.

@@ -10,7 +10,7 @@ pending any more; or, where an operator had it delivered again, that it is the p
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -232,6 +232,7 @@ class _Arrival:
         ids = [each.parcel.settlement.message_id for each in self.arriving]
         rows = unit.run(self.statements.awaited, {"id": ids, "consumer": self.name})
         awaited = {id: found for id, *found in rows}
+        given_up = self._given_up(unit, awaited)
         for id, each in zip(ids, self.arriving, strict=True):
             if id not in awaited:
                 continue  # it arrived before
@@ -243,6 +244,9 @@ class _Arrival:
                 continue
             if each.refused is not None:
                 refused.append((id, each))
+                continue
+            if id in given_up:
+                self._give_up(unit, id, each, batch)
                 continue
             batch.settlements.append(each.parcel.settlement)
             batch.messages.extend(each.parcel.sent)
@@ -265,6 +269,18 @@ class _Arrival:
 
     def finish(self, database: Database, leased: Any) -> frozenset[str]:
         raise AssertionError("parcels are not leased")
+
+    def _given_up(self, unit: UnitOfWork, awaited: Collection[UUID]) -> Collection[UUID]:
+        """Return what failed there for good, and was given up here before that was known."""
+        ids = {each.parcel.settlement.message_id for each in self.arriving if each.parked}
+        ids &= set(awaited)
+        return self.inbox.given_up(unit, ids) if ids else ()
+
+    def _give_up(self, unit: UnitOfWork, id: UUID, each: _Arriving, batch: Batch) -> None:
+        settlement = each.parcel.settlement
+        for row in unit.run(self.statements.at_home, {"id": id, "consumer": self.name}):
+            found = replace(delivery(row), attempts=settlement.attempts, started=each.started)
+            batch.give_up(found, settlement.error, took=settlement.took)
 
     def _refuse(
         self, unit: UnitOfWork, refused: Sequence[tuple[UUID, _Arriving]], batch: Batch

@@ -20,9 +20,8 @@ from tests.chaos.servers import OwnServers
 from tests.chaos.tally import Tally
 from tests.chaos.trips import Trip
 
-#: Trips that are started in one transaction at most, and that are under way at once.
+#: Trips that are started in one transaction at most.
 _PORTION = 40
-_UNDER_WAY = 400
 #: Of the trips, so many are kept back until every fault has struck.
 _KEPT_BACK = 0.2
 #: Seconds over which those are spread then.
@@ -81,6 +80,7 @@ class Drive:
         trips: All that will be started.
         attended: Whether somebody lets stuck sagas go on.
         needed: The faults that have to strike.
+        under_way: Trips that are under way at once, at most.
         seconds: Spread the starts over so many seconds at least.
         progress: Called now and then with how far it is.
     """
@@ -96,6 +96,7 @@ class Drive:
         *,
         attended: bool,
         needed: frozenset[str],
+        under_way: int,
         seconds: float,
         seed: int,
         progress: Callable[[Standing | None], None],
@@ -108,6 +109,7 @@ class Drive:
         self._crew = crew
         self._tally = tally
         self._needed = needed
+        self._under_way = under_way
         self._seconds = seconds
         self._random = random.Random(f"{seed}/drive")
         self._progress = progress
@@ -159,7 +161,7 @@ class Drive:
                 slowly_since = slowly_since or time.monotonic()
                 part = (time.monotonic() - slowly_since) / _LONGER
                 wanted = min(wanted, int(kept_back * part) - (kept_back - len(waiting)))
-            if standing is None or standing.begun - standing.over < _UNDER_WAY:
+            if standing is None or standing.begun - standing.over < self._under_way:
                 self._start(waiting, self._random.randint(0, max(wanted, 0)))
             time.sleep(_LOOK)
 

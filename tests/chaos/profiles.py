@@ -94,6 +94,8 @@ class Profile:
     calm: float = 1.0
     #: What is booked in it.
     subject: Subject = TRIPS
+    #: Trips that are under way at once, at most.
+    under_way: int = 400
     #: The product's settings in it, as environment variables.
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -155,6 +157,8 @@ PROFILES: Mapping[str, Profile] = {
         faults | ALWAYS,
         calm=_CALM if name in ("all", "partners") else 1.0,
         subject=TOURS if name == "partners" else TRIPS,
+        # Whoever waits for a turn in a long queue looks as if somebody frozen held it up.
+        under_way=100 if name == "frozen" else 400,
         environment=_SHORT_BOUNDS if name == "frozen" else {},
     )
     for name, faults in {

@@ -105,6 +105,7 @@ def run(options: Options, progress: Callable[[Standing | None], None]) -> Report
             tally,
             attended=profile.attended,
             needed=profile.faults,
+            under_way=profile.under_way,
             seconds=options.seconds,
             seed=options.seed,
             progress=progress,

@@ -52,7 +52,7 @@ FORWARDS = (
     Plant(
         "nobody-rings-for-the-cut-off",
         "it is forwarded when the next booking happens to come along",
-        "internals/hop/relay.py",
+        "internals/remote/stale_forwards.py",
         "        return {name for (name,) in unit.run(self._statements.cut_off, asked)}\n",
         "        return set()\n",
         f"{_TESTS}::TestRelays::test_it_rings_for_what_somebody_did_not_end_forwarding",
