@@ -35,7 +35,11 @@ KEYS = [
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("profile", "more"),
-    [*((profile, ()) for profile in sorted(PROFILES)), ("commit", ("--own-database",))],
+    [
+        *((profile, ()) for profile in sorted(PROFILES)),
+        ("commit", ("--own-database",)),
+        ("partners", ("--own-database",)),
+    ],
 )
 def test_profile(profile: str, more: tuple[str, ...]) -> None:
     trips = _TRIPS_OF.get(profile, TRIPS)

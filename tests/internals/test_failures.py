@@ -50,6 +50,12 @@ class TestTransient:
         assert is_transient(error)
         assert not is_conflict(error)
 
+    @pytest.mark.parametrize("state", ["25P03", "25P04", "57P05"])
+    def test_a_process_that_stood_still(self, fail_with: Any, state: str) -> None:
+        error = fail_with(state)
+        assert is_transient(error)
+        assert not is_conflict(error)
+
     @pytest.mark.parametrize("state", ["23505", "22012", "42P01", "P0001", "57014", "25P02"])
     def test_but_not_what_is_wrong_with_the_handler(self, fail_with: Any, state: str) -> None:
         error = fail_with(state)

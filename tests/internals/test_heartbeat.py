@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -146,6 +146,24 @@ def test_nothing_is_renewed_for_a_run_that_does_not_live(
         if why == "over":
             until(moved)
     assert store.delivery(first.delivery.message)["due_at"] == before
+
+
+def test_the_lease_of_a_run_that_nobody_ends_is_not_renewed_for_ever(
+    store: Any, command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who hangs beyond the handler's limit is left to others, whatever else fails."""
+    kept: list[Held] = []
+
+    def keep(self: Heartbeat, database: Any, held: Held) -> Any:
+        kept.append(held)
+        return nullcontext()
+
+    monkeypatch.setattr(Heartbeat, "keep", keep)
+    limit = timedelta(seconds=7)
+    store.send(command(Dial(n=1)))
+    store.drain(phone(lambda _, __: None, limit=limit))
+    (held,) = kept
+    assert limit.total_seconds() <= held.limit <= limit.total_seconds() + 60
 
 
 def test_a_renewal_that_fails_is_tried_again(store: Any, command: Any, strike: Any) -> None:
