@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Generic, Literal, get_args
 
 from pydantic import BaseModel
+from typing_extensions import TypeVar
 
 from saga.causal import CAUSAL, COUNTED, Causal
 from saga.errors import DefinitionError
@@ -22,6 +23,9 @@ from saga.validation.functions import check_function
 from saga.validation.kinds import check_kinds
 
 D = TypeVar("D", bound=BaseModel)
+#: The message that ends a step well.  Type checkers infer it from `until`, and hold the arguments of
+#: `on_success` against it.
+E = TypeVar("E", bound=Message, default=Any)
 
 OnFault = Literal["stuck", "compensate"]
 OnCompensationFault = Literal["stop", "go_on"]
@@ -32,8 +36,16 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _ARGUMENTS = {"action": ("data",), "on_success": ("data", "outcome"), "compensation": ("data",)}
 
 
+class AnyStep(Generic[D]):
+    """A `Step`, whatever ends it: steps of one saga share its data, and each has its own outcome."""
+
+
+class AnyWait(Generic[D]):
+    """A `Wait`, whatever ends it."""
+
+
 @dataclass(frozen=True)
-class Step(Generic[D]):
+class Step(AnyStep[D], Generic[D, E]):
     """One step: a command to a context, the outcome that ends it, and how it is undone."""
 
     #: Stored with every saga, so it must stay the same when the functions are renamed.
@@ -43,11 +55,11 @@ class Step(Generic[D]):
     #: The event that ends the step, from any context further down the choreography, or `SETTLED`:
     #: the step ends when everything that the command set off is done.  Without it the step ends
     #: when the command's own handler has committed.
-    until: type[Event] | type[Settled] | None = None
+    until: type[E] | None = None
     #: Events that mean the business said no.
     rejected_by: type[Event] | tuple[type[Event], ...] = ()
     #: Data and outcome to new data; the outcome is the event of `until`, or `Done`.
-    on_success: Callable[[D, Any], D] | None = None
+    on_success: Callable[[D, E], D] | None = None
     #: Data to the command that undoes the step; or `CAUSAL`: each handler that ran below its command
     #: undoes that, the last one first.  None where nothing needs undoing.
     compensation: Callable[[D], Command | None] | Literal[Causal.CAUSAL] | None = None
@@ -113,7 +125,7 @@ class Step(Generic[D]):
 
 
 @dataclass(frozen=True)
-class Wait(Generic[D]):
+class Wait(AnyWait[D], Generic[D, E]):
     """A step that waits for an outside message: a person or a partner answers.
 
     `Runtime.signal` and ``saga signal`` send one.  A message that comes early is kept.
@@ -121,11 +133,11 @@ class Wait(Generic[D]):
 
     name: str
     #: The event that ends it well.
-    until: type[Event]
+    until: type[E]
     #: Events that mean no; so does the timeout.
     rejected_by: type[Event] | tuple[type[Event], ...] = ()
     #: Data and event to new data.
-    on_success: Callable[[D, Any], D] | None = None
+    on_success: Callable[[D, E], D] | None = None
     timeout: timedelta | None = None
 
     def __post_init__(self) -> None:
@@ -164,7 +176,7 @@ class Wait(Generic[D]):
 class Parallel(Generic[D]):
     """Steps that are commanded together; the saga goes on when all of them are known."""
 
-    def __init__(self, *steps: Step[D]) -> None:
+    def __init__(self, *steps: AnyStep[D]) -> None:
         if len(steps) < 2:
             raise DefinitionError("Parallel: give it two steps or more")
         for step in steps:
@@ -186,7 +198,7 @@ class Saga(Generic[D]):
     name: str
     #: The saga's data: a pydantic model, frozen by convention; steps make new values of it.
     data: type[D]
-    steps: tuple[Step[D] | Wait[D] | Parallel[D], ...]
+    steps: tuple[AnyStep[D] | AnyWait[D] | Parallel[D], ...]
     #: Raise it whenever the steps change; running sagas keep the version they began with.
     version: int = 1
     #: Data to business key: one saga for each key.
