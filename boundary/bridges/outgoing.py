@@ -27,7 +27,8 @@ from internals.hop.consumer import Handled
 from internals.hop.context_consumer import to_run
 from internals.hop.lease_heartbeat import Heartbeat, Held
 from internals.hop.unhandled import Left
-from internals.store.inbox import Delivery, Inbox
+from internals.store.delivery import Delivery
+from internals.store.inbox import Inbox
 from internals.store.outbox import Outbox
 from internals.undo import no_undo
 from internals.work import Work

@@ -20,14 +20,8 @@ from internals.hop.batch import NOBODY, Batch, Folded, Folder, finish
 from internals.hop.consumer import Handled, Unprotected
 from internals.hop.lease import Leased
 from internals.hop.unhandled import UNREADABLE, Left
-from internals.store.inbox import (
-    DELIVERY_COLUMNS,
-    Delivery,
-    DeliveryState,
-    Inbox,
-    Settlement,
-    delivery,
-)
+from internals.store.delivery import DELIVERY_COLUMNS, Delivery, DeliveryState, Settlement, delivery
+from internals.store.inbox import Inbox
 from internals.store.json_rows import records
 from internals.store.outbox import Heard, Outbox
 from internals.store.sql import Statements

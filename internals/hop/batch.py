@@ -13,7 +13,8 @@ from internals.database.unit_of_work import UnitOfWork
 from internals.hop.uncounted_retries import YIELDS, is_over, wait, wait_for_key
 from internals.ids import uuid7
 from internals.store.causal_undo import STANDS
-from internals.store.inbox import Delivery, DeliveryState, Inbox, Settlement
+from internals.store.delivery import Delivery, DeliveryState, Settlement
+from internals.store.inbox import Inbox
 from internals.store.open_deliveries import Closing
 from internals.store.outbox import Heard, Outbox, held_up, woken
 from saga.causal import is_counted, is_undoing

@@ -30,7 +30,8 @@ from internals.hop.lease_heartbeat import Heartbeat, Held
 from internals.hop.time_limits import Run, Watch
 from internals.hop.uncounted_retries import YIELDS
 from internals.hop.unhandled import UNHANDLED, UNREADABLE, Left
-from internals.store.inbox import SUSPECT_RINGS, UNSETTLED, Delivery, Inbox
+from internals.store.delivery import SUSPECT_RINGS, Delivery
+from internals.store.inbox import UNSETTLED, Inbox
 from internals.store.outbox import Outbox
 from internals.undo import NoUndo
 from internals.work import Around, Work, nothing_around

@@ -32,7 +32,8 @@ from internals.hop.batch import Batch, Ending, Failed, finish
 from internals.hop.failure_isolation import PROVED_AFTER, is_interrupt, is_refusal, is_too_slow
 from internals.hop.time_limits import Run, Watch
 from internals.hop.uncounted_retries import YIELDS
-from internals.store.inbox import Delivery, Inbox
+from internals.store.delivery import Delivery
+from internals.store.inbox import Inbox
 from internals.store.outbox import Outbox
 from internals.store.sql.causal import OVERRAN
 from internals.work import Around, Work, nothing_around

@@ -26,7 +26,8 @@ from internals.hop.consumer import Handled
 from internals.remote.results import parcels_of
 from internals.remote.sql import NOT_YET
 from internals.remote.statements import RemoteStatements
-from internals.store.inbox import DELIVERY_COLUMNS, Inbox, delivery, shortened
+from internals.store.delivery import DELIVERY_COLUMNS, delivery, shortened
+from internals.store.inbox import Inbox
 from internals.store.json_rows import Raw, Value, records
 from internals.store.outbox import Outbox, retry_to_json
 from saga.envelope import Envelope

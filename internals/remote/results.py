@@ -17,7 +17,8 @@ from uuid import UUID
 from internals.database.unit_of_work import UnitOfWork
 from internals.hop.batch import NOBODY, Batch, Folder
 from internals.ids import uuid7
-from internals.store.inbox import DeliveryState, Inbox, Settlement, shortened
+from internals.store.delivery import DeliveryState, Settlement, shortened
+from internals.store.inbox import Inbox
 from internals.store.outbox import Outbox, retry_from_json, retry_to_json, woken
 from internals.store.sql.sentinels import PARCEL
 from saga.envelope import Category, Envelope

@@ -25,7 +25,8 @@ from internals.hop.batch import NOBODY, Batch, Folder, finish
 from internals.hop.consumer import Handled
 from internals.remote.results import Parcel, parcels_of
 from internals.remote.statements import RemoteStatements
-from internals.store.inbox import Delivery, DeliveryState, Inbox, Settlement, delivery
+from internals.store.delivery import Delivery, DeliveryState, Settlement, delivery
+from internals.store.inbox import Inbox
 from internals.store.json_rows import records
 from internals.store.open_deliveries import Closing
 from internals.store.outbox import Outbox

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from internals.hop.batch import Batch
-from internals.store.inbox import Delivery, DeliveryState
+from internals.store.delivery import Delivery, DeliveryState
 from internals.store.outbox import DEFAULT_MAX_PAYLOAD
 from saga import Category, Command, Faulted, Rejected, Retry
 
