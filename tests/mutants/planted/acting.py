@@ -2,7 +2,7 @@
 
 from tests.mutants.plant import Plant
 
-_STATEMENTS = "internals/store/sql/__init__.py"
+_STATEMENTS = "internals/store/sql/operator_actions.py"
 _ACTS = "boundary/orchestration/operator_actions.py"
 _MIGRATION = "migrations/versions/0001_message_store.py"
 _ACTING = "tests/boundary/test_acts.py"

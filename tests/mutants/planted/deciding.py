@@ -2,7 +2,7 @@
 
 from tests.mutants.plant import Plant
 
-_STATEMENTS = "internals/store/sql/__init__.py"
+_STATEMENTS = "internals/store/sql/giving_up.py"
 _COURSE = "saga/decide/next_steps.py"
 _OUTCOMES = "saga/decide/outcomes.py"
 _ORCHESTRATOR = "boundary/orchestration/orchestrator.py"

@@ -3,7 +3,7 @@
 from tests.mutants.plant import Plant
 
 _HOP_SQL = "internals/store/sql/hop.py"
-_STATEMENTS = "internals/store/sql/__init__.py"
+_STATEMENTS = "internals/store/sql/leases.py"
 _CONSUMER = "internals/hop/context_consumer.py"
 _LEASED = "tests/internals/test_leased.py"
 
