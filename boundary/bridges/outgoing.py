@@ -22,9 +22,11 @@ from internals.database.commit_points import Boundary, transaction
 from internals.database.connections import Database
 from internals.database.errors import describe, is_transient
 from internals.database.unit_of_work import UnitOfWork
-from internals.hop.batch import NOBODY, Batch, Folder, finish
+from internals.hop.batch import Batch
+from internals.hop.colocation import NOBODY, Folder
 from internals.hop.consumer import Handled
 from internals.hop.context_consumer import to_run
+from internals.hop.finish import finish
 from internals.hop.lease_heartbeat import Heartbeat, Held
 from internals.hop.unhandled import Left
 from internals.store.delivery import Delivery

@@ -16,8 +16,10 @@ from boundary.orchestration.saga_rows import StoredSaga, data_to_json, saving
 from internals.database.connections import Database
 from internals.database.errors import describe, is_transient
 from internals.database.unit_of_work import Row, UnitOfWork
-from internals.hop.batch import NOBODY, Batch, Folded, Folder, finish
+from internals.hop.batch import Batch
+from internals.hop.colocation import NOBODY, Folded, Folder
 from internals.hop.consumer import Handled, Unprotected
+from internals.hop.finish import finish
 from internals.hop.lease import Leased
 from internals.hop.unhandled import UNREADABLE, Left
 from internals.store.delivery import DELIVERY_COLUMNS, Delivery, DeliveryState, Settlement, delivery

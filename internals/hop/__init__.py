@@ -21,7 +21,7 @@ from internals.database.commit_points import Boundary, transaction
 from internals.database.connections import Database
 from internals.database.errors import is_conflict, is_frozen, is_transient, prepared_elsewhere
 from internals.database.lock_waits import GaveWay
-from internals.hop.batch import Folder
+from internals.hop.colocation import Folder
 from internals.hop.consumer import Consumer, Handled, Overran, Unprotected
 
 logger = logging.getLogger(__name__)

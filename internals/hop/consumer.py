@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from internals.database.connections import Database
 from internals.database.unit_of_work import UnitOfWork
-from internals.hop.batch import NOBODY, Folder
+from internals.hop.colocation import NOBODY, Folder
 
 
 class Unprotected(Exception):

@@ -15,7 +15,8 @@ from internals.database.connections import Database
 from internals.database.errors import is_passing, is_server_trouble
 from internals.database.lock_waits import Crowd, GaveWay
 from internals.database.unit_of_work import UnitOfWork
-from internals.hop.batch import NOBODY, Batch, Ending, Failed, Folder, Outcome, finish
+from internals.hop.batch import Batch
+from internals.hop.colocation import NOBODY, Folder
 from internals.hop.consumer import Handled, Overran, Unprotected
 from internals.hop.failure_isolation import (
     PROVED_AFTER,
@@ -25,8 +26,10 @@ from internals.hop.failure_isolation import (
     is_too_slow,
     own,
 )
+from internals.hop.finish import Ending, finish
 from internals.hop.lease import Leased, LeasedRunner, seconds_of
 from internals.hop.lease_heartbeat import Heartbeat, Held
+from internals.hop.outcome import Failed, Outcome
 from internals.hop.time_limits import Run, Watch
 from internals.hop.uncounted_retries import YIELDS
 from internals.hop.unhandled import UNHANDLED, UNREADABLE, Left
@@ -323,9 +326,8 @@ class ContextConsumer:
             batch.give_way(delivery, run.error, handler.retry)
         else:
             attempts = delivery.attempts + 1
-            batch.fail(
-                delivery, run.error, handler.retry, attempts=attempts, took=run.took, alone=True
-            )
+            failed = Failed(delivery, run.error, handler.retry, attempts, took=run.took)
+            batch.fail(failed, alone=True)
         return batch
 
     def _refused(self, error: Exception) -> bool:

@@ -28,8 +28,10 @@ from internals.database.connections import Database
 from internals.database.errors import is_server_trouble, is_transient, sqlstate
 from internals.database.lock_waits import KEY_WAIT
 from internals.database.unit_of_work import UnitOfWork
-from internals.hop.batch import Batch, Ending, Failed, finish
+from internals.hop.batch import Batch
 from internals.hop.failure_isolation import PROVED_AFTER, is_interrupt, is_refusal, is_too_slow
+from internals.hop.finish import Ending, finish
+from internals.hop.outcome import Failed
 from internals.hop.time_limits import Run, Watch
 from internals.hop.uncounted_retries import YIELDS
 from internals.store.delivery import Delivery
@@ -170,15 +172,7 @@ class LeasedRunner:
         if run.blocked:
             batch.give_way(delivery, run.error, handler.retry, external=handler.external)
             return
-        batch.fail(
-            delivery,
-            run.error,
-            handler.retry,
-            attempts=delivery.attempts + 1,
-            external=handler.external,
-            took=run.took,
-            alone=True,
-        )
+        batch.fail(leased.failed(run.error, run.took), alone=True)
 
     def _give_up(self, leased: Leased, run: Run) -> frozenset[str]:
         """Settle a delivery whose handler is ended, in another thread."""

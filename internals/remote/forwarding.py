@@ -21,8 +21,10 @@ from internals.database.commit_points import Boundary, OpenTransaction, transact
 from internals.database.connections import Database
 from internals.database.errors import describe
 from internals.database.unit_of_work import UnitOfWork
-from internals.hop.batch import NOBODY, Batch, Folder, finish
+from internals.hop.batch import Batch
+from internals.hop.colocation import NOBODY, Folder
 from internals.hop.consumer import Handled
+from internals.hop.finish import finish
 from internals.remote.results import parcels_of
 from internals.remote.sql import NOT_YET
 from internals.remote.statements import RemoteStatements

@@ -21,8 +21,10 @@ from internals.database.errors import describe, is_transient
 from internals.database.lock_waits import KEY_WAIT, Crowd, GaveWay
 from internals.database.unit_of_work import UnitOfWork
 from internals.hop import Colocated, hop
-from internals.hop.batch import NOBODY, Batch, Folder, finish
+from internals.hop.batch import Batch
+from internals.hop.colocation import NOBODY, Folder
 from internals.hop.consumer import Handled
+from internals.hop.finish import finish
 from internals.remote.results import Parcel, parcels_of
 from internals.remote.statements import RemoteStatements
 from internals.store.delivery import Delivery, DeliveryState, Settlement, delivery
