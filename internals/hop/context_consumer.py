@@ -27,10 +27,11 @@ from internals.hop.failure_isolation import (
     own,
 )
 from internals.hop.finish import Ending, finish
+from internals.hop.handler_run import Run
 from internals.hop.lease import Leased, LeasedRunner, seconds_of
 from internals.hop.lease_heartbeat import Heartbeat, Held
 from internals.hop.outcome import Failed, Outcome
-from internals.hop.time_limits import Run, Watch
+from internals.hop.time_limits import Watch
 from internals.hop.uncounted_retries import YIELDS
 from internals.hop.unhandled import UNHANDLED, UNREADABLE, Left
 from internals.store.delivery import SUSPECT_RINGS, Delivery

@@ -31,8 +31,9 @@ from internals.database.unit_of_work import UnitOfWork
 from internals.hop.batch import Batch
 from internals.hop.failure_isolation import PROVED_AFTER, is_interrupt, is_refusal, is_too_slow
 from internals.hop.finish import Ending, finish
+from internals.hop.handler_run import Run
 from internals.hop.outcome import Failed
-from internals.hop.time_limits import Run, Watch
+from internals.hop.time_limits import Watch
 from internals.hop.uncounted_retries import YIELDS
 from internals.store.delivery import Delivery
 from internals.store.inbox import Inbox

@@ -142,14 +142,14 @@ HANDLERS = (
         "too-late-is-done",
         "a handler that swallows its end commits after others were told that it had failed",
         "internals/hop/time_limits.py",
-        "        if run.late:\n            _close(run)\n            raise run.error\n",
+        "        if run.late:\n            close_session(run)\n            raise run.error\n",
         "        if run.late:\n            return\n",
         "tests/internals/test_watch.py::TestLimit::test_one_that_swallows_its_end_has_failed",
     ),
     Plant(
         "lock-wait-is-counted",
         "one who waits for a row that a frozen worker has locked is blamed for the waiting",
-        "internals/hop/time_limits.py",
+        "internals/hop/interruption.py",
         "            run.blocked = waits_for_lock(session)\n",
         "            waits_for_lock(session)\n",
         "tests/internals/test_watch.py::TestLockWaits"
