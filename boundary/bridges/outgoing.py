@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID, uuid4
 
 from boundary.bridges.cloud_event import CloudEvent, Passed, outgoing
@@ -130,7 +131,7 @@ class OutgoingConsumer:
     def handle(
         self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
     ) -> Handled:
-        """Claim deliveries under a lease; `finish` sends them, after the commit.
+        """Claim deliveries under a lease; they are sent after the commit.
 
         While the stream is known not to answer nothing is claimed.
         """
@@ -147,9 +148,10 @@ class OutgoingConsumer:
         sending = self._lease(unit, going) if going else None
         woken = finish(unit, self._inbox, self._outbox, batch, folders=folders)
         more = len(deliveries) >= size
-        return Handled(len(deliveries), len(deliveries), more, woken, leased=sending)
+        after = None if sending is None else partial(self._send_leased, sending)
+        return Handled(len(deliveries), len(deliveries), more, woken, after_commit=after)
 
-    def finish(self, database: Database, leased: "_Sending") -> frozenset[str]:
+    def _send_leased(self, leased: "_Sending", database: Database) -> frozenset[str]:
         """Send a batch, wait for the stream, and settle what it confirmed."""
         ids = [each.message.id for each in leased.going]
         with self._heartbeat.keep(database, Held(self.name, ids, leased.lease, _LEASE)):

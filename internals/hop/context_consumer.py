@@ -187,7 +187,7 @@ class ContextConsumer:
             len(deliveries) - left,
             full or left > 0,
             woken,
-            leased=leased,
+            after_commit=None if leased is None else partial(self._run_leased, leased),
             refused=self._refused,
         )
 
@@ -204,7 +204,8 @@ class ContextConsumer:
                 raise Unprotected from error
             raise
 
-    def finish(self, database: Database, leased: Leased) -> frozenset[str]:
+    def _run_leased(self, leased: Leased, database: Database) -> frozenset[str]:
+        """Run what this hop leased, after its commit."""
         # Of a run that hangs beyond its limit the lease ends, whatever else fails.
         limit = seconds_of(leased.handler, self._watch.limit) + _SETTLED_WITHIN
         held = Held(

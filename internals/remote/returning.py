@@ -12,7 +12,6 @@ pending any more; or, where an operator had it delivered again, that it is the p
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 from uuid import UUID
 
 from internals.database.commit_points import Boundary
@@ -122,9 +121,6 @@ class Returner:
             woken, settled = self._one_by_one(arriving)
         self._parcels.settle(unit, settled)
         return Handled(len(deliveries), len(deliveries), len(deliveries) >= size, woken)
-
-    def finish(self, database: Database, leased: Any) -> frozenset[str]:
-        raise AssertionError("parcels are not leased")
 
     def _open(self, unit: UnitOfWork, deliveries: Sequence[Delivery]) -> list[_Arriving]:
         parcels = [Parcel.from_json(claimed.message.payload) for claimed in deliveries]
@@ -269,9 +265,6 @@ class _Arrival:
         woken = finish(unit, self.inbox, self.outbox, batch, folders=folders)
         self._remember(unit, parked)
         return Handled(woken=woken)
-
-    def finish(self, database: Database, leased: Any) -> frozenset[str]:
-        raise AssertionError("parcels are not leased")
 
     def _given_up(self, unit: UnitOfWork, awaited: Collection[UUID]) -> Collection[UUID]:
         """Return what failed there for good, and was given up here before that was known."""
