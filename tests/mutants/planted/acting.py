@@ -50,8 +50,8 @@ ACTS = (
     Plant(
         "passes-forgotten",
         "after a second replay from a step a command is dropped as sent before, and waited for",
-        "saga/decide/next_steps.py",
-        "                **state.generations,\n",
+        "saga/decide/rewinding.py",
+        "            **state.generations,\n",
         "",
         f"{_DECIDE}_replay.py::test_no_id_is_sent_again_over_several_replays_from_a_step",
     ),
