@@ -26,7 +26,7 @@ from internals.database.unit_of_work import UnitOfWork
 from internals.hop.batch import Batch
 from internals.hop.colocation import NOBODY, Folder
 from internals.hop.consumer import Handled
-from internals.hop.context_consumer import to_run
+from internals.hop.dispatch import to_run
 from internals.hop.finish import finish
 from internals.hop.lease_heartbeat import Heartbeat, Held
 from internals.hop.unhandled import Left

@@ -6,11 +6,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from internals.context import Handler
 from saga.envelope import Envelope
 from saga.errors import StillLocked, TookTooLong
 
 logger = logging.getLogger(__name__)
 
+#: So many of its leases an external handler may take that declares no limit.
+_LEASES = 10
 #: Seconds that it may take to write down what becomes of a delivery.
 _SETTLING = 10.0
 
@@ -123,3 +126,14 @@ class Run:
         if self.settled is not None and not self.settled.wait(_SETTLING):
             logger.warning("%s: what becomes of it is not written yet", self.name)
         return self.woken
+
+
+def seconds_of(handler: Handler, default: float) -> float:
+    """Return the seconds that a run of a handler may take.
+
+    One that acts outside the database may wait long for an answer, so where it declares no limit it
+    has ten times its lease.
+    """
+    if handler.limit is not None:
+        return handler.limit.total_seconds()
+    return _LEASES * handler.lease.total_seconds() if handler.external else default

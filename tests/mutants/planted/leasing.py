@@ -56,7 +56,7 @@ LEASES = (
     Plant(
         "given-up-runs-again",
         "a charge is made after its trip was undone, since its worker had died of the first try",
-        _CONSUMER,
+        "internals/hop/dispatch.py",
         "    elif delivery.given_up:\n",
         "    elif delivery.given_up and delivery.rings > 99:\n",
         "tests/boundary/test_given_up.py"
