@@ -1,11 +1,12 @@
 """The hop: one transaction in which a consumer handles up to N deliveries.
 
-1. A doorbell says that the consumer may have deliveries; a unit of work is opened.
-2. Claim: one statement locks due deliveries and returns their messages.
-3. Each is handled, within a time budget; if one of a batch raises that has written, all of it once
-   more, within savepoints.
-4. Finish: set-based statements write what was sent, with its deliveries, and settle the batch.
-5. Commit; only then are doorbells rung.
+1. A doorbell says that the consumer may have deliveries; a unit of work is opened (`drain`, `hop`).
+2. Claim: one statement locks due deliveries and returns their messages (`context_consumer`).
+3. Each is handled, within a time budget (`dispatch`, `batched_run`); if one of a batch raises that
+   has written, all of it once more, within savepoints.  `batch` gathers what becomes of each.
+4. Finish: set-based statements write what was sent, with its deliveries, and settle the batch
+   (`finish`).  Sagas of the same process may consume what they are sent at once (`colocation`).
+5. Commit; only then are doorbells rung, and calls made that need a lease (`lease`).
 
 A kill at any point leaves either all of it or nothing.
 """
