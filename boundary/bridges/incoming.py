@@ -27,7 +27,7 @@ from internals.context import Context
 from internals.database.commit_points import Boundary, transaction
 from internals.database.connections import Database
 from internals.database.errors import describe, is_no_room, is_transient, storable
-from internals.store.inbox import shortened
+from internals.store.delivery import shortened
 from internals.store.outbox import DEFAULT_MAX_DEPTH, Outbox
 from internals.work import Work
 from saga.envelope import Category, Envelope

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID, uuid4
 
 from boundary.bridges.cloud_event import CloudEvent, Passed, outgoing
@@ -22,12 +23,15 @@ from internals.database.commit_points import Boundary, transaction
 from internals.database.connections import Database
 from internals.database.errors import describe, is_transient
 from internals.database.unit_of_work import UnitOfWork
-from internals.hop.batch import NOBODY, Batch, Folder, finish
+from internals.hop.batch import Batch
+from internals.hop.colocation import NOBODY, Folder
 from internals.hop.consumer import Handled
-from internals.hop.context_consumer import to_run
+from internals.hop.dispatch import to_run
+from internals.hop.finish import finish
 from internals.hop.lease_heartbeat import Heartbeat, Held
 from internals.hop.unhandled import Left
-from internals.store.inbox import Delivery, Inbox
+from internals.store.delivery import Delivery
+from internals.store.inbox import Inbox
 from internals.store.outbox import Outbox
 from internals.undo import no_undo
 from internals.work import Work
@@ -127,7 +131,7 @@ class OutgoingConsumer:
     def handle(
         self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
     ) -> Handled:
-        """Claim deliveries under a lease; `finish` sends them, after the commit.
+        """Claim deliveries under a lease; they are sent after the commit.
 
         While the stream is known not to answer nothing is claimed.
         """
@@ -144,9 +148,10 @@ class OutgoingConsumer:
         sending = self._lease(unit, going) if going else None
         woken = finish(unit, self._inbox, self._outbox, batch, folders=folders)
         more = len(deliveries) >= size
-        return Handled(len(deliveries), len(deliveries), more, woken, leased=sending)
+        after = None if sending is None else partial(self._send_leased, sending)
+        return Handled(len(deliveries), len(deliveries), more, woken, after_commit=after)
 
-    def finish(self, database: Database, leased: "_Sending") -> frozenset[str]:
+    def _send_leased(self, leased: "_Sending", database: Database) -> frozenset[str]:
         """Send a batch, wait for the stream, and settle what it confirmed."""
         ids = [each.message.id for each in leased.going]
         with self._heartbeat.keep(database, Held(self.name, ids, leased.lease, _LEASE)):

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from boundary.orchestration.saga_rows import StoredSaga
 from internals.database.unit_of_work import Row, UnitOfWork
-from internals.store.inbox import DELIVERY_COLUMNS, delivery
+from internals.store.delivery import DELIVERY_COLUMNS, delivery
 from internals.store.sql import Statements
 from saga.decide import fold
 from saga.definition import Saga

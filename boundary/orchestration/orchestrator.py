@@ -13,21 +13,15 @@ from uuid import UUID
 
 from boundary.orchestration.delivery_changes import Consequences
 from boundary.orchestration.saga_rows import StoredSaga, data_to_json, saving
-from internals.database.connections import Database
 from internals.database.errors import describe, is_transient
 from internals.database.unit_of_work import Row, UnitOfWork
-from internals.hop.batch import NOBODY, Batch, Folded, Folder, finish
+from internals.hop.batch import Batch
+from internals.hop.colocation import NOBODY, Folded, Folder
 from internals.hop.consumer import Handled, Unprotected
-from internals.hop.lease import Leased
+from internals.hop.finish import finish
 from internals.hop.unhandled import UNREADABLE, Left
-from internals.store.inbox import (
-    DELIVERY_COLUMNS,
-    Delivery,
-    DeliveryState,
-    Inbox,
-    Settlement,
-    delivery,
-)
+from internals.store.delivery import DELIVERY_COLUMNS, Delivery, DeliveryState, Settlement, delivery
+from internals.store.inbox import Inbox
 from internals.store.json_rows import records
 from internals.store.outbox import Heard, Outbox
 from internals.store.sql import Statements
@@ -241,9 +235,6 @@ class Orchestrator:
             if len(rows) < limit or free or theirs <= held:
                 return list(found.values())
             held |= theirs
-
-    def finish(self, database: Database, leased: Leased) -> frozenset[str]:
-        raise AssertionError("an orchestrator leases nothing")
 
     def _fold(self, delivery: Delivery, stored: StoredSaga, folding: _Folding) -> None:
         message, batch = delivery.message, folding.batch

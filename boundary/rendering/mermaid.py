@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from boundary.operations.queries.time_format import duration
 from boundary.rendering.trace_tree import act_on_parked, repeated
-from internals.store.inbox import DeliveryState
+from internals.store.delivery import DeliveryState
 from internals.store.trace import Node, Trace, TracedDelivery
 
 #: Arrows that one diagram may have; a longer one says so, and nobody could read it.

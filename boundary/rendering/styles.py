@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from rich.text import Text
 
-from internals.store.inbox import DeliveryState
+from internals.store.delivery import DeliveryState
 from saga.state import Phase, Status
 
 STATUS_STYLES: Mapping[Status, str] = {

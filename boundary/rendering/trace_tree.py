@@ -17,7 +17,7 @@ from boundary.operations.queries.saga_detail import SagaDetail
 from boundary.operations.queries.time_format import duration
 from boundary.rendering.styles import DELIVERY_MARKS, STATUS_STYLES, one_line
 from internals.store.causal_undo import STANDS
-from internals.store.inbox import DeliveryState
+from internals.store.delivery import DeliveryState
 from internals.store.sql.causal import OVERRAN
 from internals.store.sql.sentinels import FORWARDED_YEAR, FORWARDING_YEAR, NEVER_YEAR
 from internals.store.trace import Node, Trace, TracedAct, TracedDelivery

@@ -38,10 +38,10 @@ from internals.database.lock_waits import bounded
 from internals.database.transaction_limits import Bounds
 from internals.database.unit_of_work import UnitOfWork
 from internals.hop import Colocated, drain
-from internals.hop.batch import Ending, finish
 from internals.hop.coalescing import Turn
 from internals.hop.consumer import Consumer
 from internals.hop.context_consumer import ContextConsumer, suspect_lease
+from internals.hop.finish import Ending, finish
 from internals.hop.lease_heartbeat import Heartbeat
 from internals.hop.lock_contention import StandingBack
 from internals.hop.relay import Relay

@@ -1,11 +1,12 @@
 """The hop: one transaction in which a consumer handles up to N deliveries.
 
-1. A doorbell says that the consumer may have deliveries; a unit of work is opened.
-2. Claim: one statement locks due deliveries and returns their messages.
-3. Each is handled, within a time budget; if one of a batch raises that has written, all of it once
-   more, within savepoints.
-4. Finish: set-based statements write what was sent, with its deliveries, and settle the batch.
-5. Commit; only then are doorbells rung.
+1. A doorbell says that the consumer may have deliveries; a unit of work is opened (`drain`, `hop`).
+2. Claim: one statement locks due deliveries and returns their messages (`context_consumer`).
+3. Each is handled, within a time budget (`dispatch`, `batched_run`); if one of a batch raises that
+   has written, all of it once more, within savepoints.  `batch` gathers what becomes of each.
+4. Finish: set-based statements write what was sent, with its deliveries, and settle the batch
+   (`finish`).  Sagas of the same process may consume what they are sent at once (`colocation`).
+5. Commit; only then are doorbells rung, and calls made that need a lease (`lease`).
 
 A kill at any point leaves either all of it or nothing.
 """
@@ -14,6 +15,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from internals.database.circuit_breaker import OutOfReach
@@ -21,7 +23,7 @@ from internals.database.commit_points import Boundary, transaction
 from internals.database.connections import Database
 from internals.database.errors import is_conflict, is_frozen, is_transient, prepared_elsewhere
 from internals.database.lock_waits import GaveWay
-from internals.hop.batch import Folder
+from internals.hop.colocation import Folder
 from internals.hop.consumer import Consumer, Handled, Overran, Unprotected
 
 logger = logging.getLogger(__name__)
@@ -141,52 +143,108 @@ def drain(
             then, and whoever is called sees to it that the doorbell rings again.
         boundary: As in `hop`.
     """
-    settled = 0
-    singles = failures = 0
-    missed = 0
-    pause = _SHORTEST_PAUSE
+    draining = _Draining(database, consumer, ring, limit, colocated, follow, boundary)
     until = time.monotonic() + turn
     while True:
         hopping()
         try:
-            done = hop(database, consumer, 1 if singles else limit, colocated, boundary)
+            done = draining.hop()
         except GaveWay as error:
-            if colocated:  # it may be a saga that waits
-                colocated = _NOBODY
+            if draining.leaves_sagas_out():  # it may be a saga that waits
                 continue
             logger.info("%s: the hop gives way: %s", consumer.name, error)
             gave_way()
-            return settled
+            return draining.settled
         except Exception as error:
-            _tell(consumer, error)
-            # A saga's trouble must not become that of a context.
-            transient, colocated = bool(colocated) or is_transient(error), _NOBODY
-            if not transient or failures == _PATIENCE or isinstance(error, OutOfReach):
+            if not draining.tries_again(error):
                 raise
-            logger.info("%s: the hop is run again: %s", consumer.name, type(error).__name__)
-            failures += 1
-            singles = limit
-            if not is_conflict(error):
-                time.sleep(random.uniform(0, 0.05 * 2**failures))
             continue
-        failures = 0
-        singles = max(singles - 1, 0)
-        settled += done.settled
-        if done.woken:
-            (ring if done.more or follow is None else follow)(done.woken)
-        if done.leased is not None:
-            if done.more:
-                ring(frozenset({consumer.name}))  # others need not wait for this one's call
-            ring(consumer.finish(database, done.leased))
+        draining.hopped(done)
         if not done.more:
-            return settled
+            return draining.settled
         if time.monotonic() > until:
             ring(frozenset({consumer.name}))
-            return settled
-        missed = missed + 1 if done.missed else 0
-        if missed == _MISSES:
-            singles, missed = limit, 0
-        pause = _wait_for_others(done, pause)
+            return draining.settled
+        draining.wait_for_others(done)
+
+
+@dataclass(slots=True)
+class _Draining:
+    """How the answer to one doorbell goes on from hop to hop; the fields are those of `drain`."""
+
+    database: Database
+    consumer: Consumer
+    ring: Ring
+    limit: int
+    #: Empty once a saga may have been the trouble.
+    colocated: Mapping[str, Colocated]
+    follow: Ring | None
+    boundary: Boundary
+    #: Deliveries so far.
+    settled: int = 0
+    #: Hops to come that take one delivery each, so that batches do not meet again.
+    singles: int = 0
+    #: Hops in a row that failed.
+    failures: int = 0
+    #: Hops in a row that found another process at a batch.
+    missed: int = 0
+    #: Seconds to wait for sagas that another hop holds.
+    pause: float = _SHORTEST_PAUSE
+
+    def hop(self) -> Handled:
+        """Run the next hop."""
+        limit = 1 if self.singles else self.limit
+        return hop(self.database, self.consumer, limit, self.colocated, self.boundary)
+
+    def hopped(self, done: Handled) -> None:
+        """Ring for what a hop committed, and do what is left for after the commit."""
+        self.failures = 0
+        self.singles = max(self.singles - 1, 0)
+        self.settled += done.settled
+        if done.woken:
+            ring = self.ring if done.more or self.follow is None else self.follow
+            ring(done.woken)
+        if done.after_commit is not None:
+            if done.more:
+                # Others need not wait for this one's call.
+                self.ring(frozenset({self.consumer.name}))
+            self.ring(done.after_commit(self.database))
+
+    def leaves_sagas_out(self) -> bool:
+        """Go on without sagas; False if none took part."""
+        had_sagas, self.colocated = bool(self.colocated), _NOBODY
+        return had_sagas
+
+    def tries_again(self, error: Exception) -> bool:
+        """After a hop that failed, wait for the next, in which batches do not meet again.
+
+        False if the trouble does not pass, or has lasted for too long.
+        """
+        _tell(self.consumer, error)
+        # A saga's trouble must not become that of a context.
+        passes = self.leaves_sagas_out() or is_transient(error)
+        if not passes or self.failures == _PATIENCE or isinstance(error, OutOfReach):
+            return False
+        logger.info("%s: the hop is run again: %s", self.consumer.name, type(error).__name__)
+        self.failures += 1
+        self.singles = self.limit
+        if not is_conflict(error):
+            time.sleep(random.uniform(0, 0.05 * 2**self.failures))
+        return True
+
+    def wait_for_others(self, done: Handled) -> None:
+        """Sleep if the last hop could do nothing, since others are at it."""
+        self.missed = self.missed + 1 if done.missed else 0
+        if self.missed == _MISSES:
+            self.singles, self.missed = self.limit, 0
+        if done.settled:
+            self.pause = _SHORTEST_PAUSE
+        elif done.missed:
+            time.sleep(_BATCH_PAUSE)
+        else:
+            # Another hop holds these sagas.  It rings nobody for them, so look again soon.
+            time.sleep(self.pause)
+            self.pause = min(2 * self.pause, _LONGEST_PAUSE)
 
 
 def _tell(consumer: Consumer, error: Exception) -> None:
@@ -195,15 +253,3 @@ def _tell(consumer: Consumer, error: Exception) -> None:
         logger.warning(_FROZEN, consumer.name)
     elif prepared_elsewhere(error):
         logger.warning(_POOLER, consumer.name)
-
-
-def _wait_for_others(done: Handled, pause: float) -> float:
-    """Sleep if the hop could do nothing, and return the next pause."""
-    if done.settled:
-        return _SHORTEST_PAUSE
-    if done.missed:
-        time.sleep(_BATCH_PAUSE)
-        return pause
-    # Another hop holds these sagas.  It rings nobody for them, so look again soon.
-    time.sleep(pause)
-    return min(2 * pause, _LONGEST_PAUSE)

@@ -2,20 +2,18 @@
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from internals.database.errors import describe, storable
 from internals.database.lock_waits import KEY_WAIT, GaveWay
-from internals.database.unit_of_work import UnitOfWork
+from internals.hop.outcome import Failed, Outcome
 from internals.hop.uncounted_retries import YIELDS, is_over, wait, wait_for_key
 from internals.ids import uuid7
 from internals.store.causal_undo import STANDS
-from internals.store.inbox import Delivery, DeliveryState, Inbox, Settlement
+from internals.store.delivery import Delivery, DeliveryState, Settlement
 from internals.store.open_deliveries import Closing
-from internals.store.outbox import Heard, Outbox, held_up, woken
 from saga.causal import is_counted, is_undoing
 from saga.envelope import Category, Envelope, saga_consumer
 from saga.errors import Rejected, TooDeep
@@ -27,29 +25,6 @@ logger = logging.getLogger(__name__)
 
 #: Characters of a rejection's reason that are sent on.
 _MAX_REASON = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one run of a handler ended."""
-
-    #: Seconds.
-    took: float
-    sent: Sequence[Envelope] = ()
-    #: What it raised.
-    error: BaseException | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A run that failed; the fields are the arguments of `Batch.fail`."""
-
-    delivery: Delivery
-    error: BaseException
-    retry: Retry
-    attempts: int
-    external: bool = False
-    took: float | None = None
 
 
 @dataclass(slots=True)
@@ -125,29 +100,12 @@ class Batch:
         self._close(delivery, DeliveryState.REVOKED, error="revoked: its step was undone")
 
     def note_failed(self, failed: Failed) -> None:
-        """The handler failed.  Of a saga's own command it is judged at the end what that means."""
+        """The handler failed.  For a saga's own command `judge_failed` decides at the end what follows."""
         message = failed.delivery.message
         if message.saga is not None and message.id == message.root_id:
             self.failed.append(failed)
         else:
-            self._fail(failed)
-
-    def judge_failed(self, unit: UnitOfWork, inbox: Inbox) -> None:
-        """Try failed commands again or park them, but for those that were given up meanwhile.
-
-        As late as can be, since who gives one up waits from here on until the commit.
-        """
-        if not self.failed:
-            return
-        given_up = inbox.given_up(unit, (f.delivery.message.id for f in self.failed))
-        for failed in self.failed:
-            started = given_up.get(failed.delivery.message.id)
-            if started is None:
-                self._fail(failed)
-                continue
-            delivery = replace(failed.delivery, given_up=True, started=started)
-            self.give_up(delivery, describe(failed.error), took=failed.took)
-        self.failed.clear()
+            self.fail(failed)
 
     def give_up(
         self, delivery: Delivery, error: str | None = None, *, took: float | None = None
@@ -165,39 +123,28 @@ class Batch:
         self._close(delivery, DeliveryState.REVOKED, error=why, took=took, refuses=True)
 
     def fail(
-        self,
-        delivery: Delivery,
-        error: BaseException,
-        retry: Retry,
-        *,
-        attempts: int,
-        external: bool = False,
-        took: float | None = None,
-        yields: int = 0,
-        least: float = 0.0,
-        alone: bool = False,
+        self, failed: Failed, *, yields: int = 0, least: float = 0.0, alone: bool = False
     ) -> None:
-        """The handler failed for the `attempts`-th time: it is tried again later, or parked.
+        """The handler failed: it is tried again later, or parked.
 
         Args:
-            delivery: What it handled.
-            error: How it failed.
-            retry: The handler's policy.
-            attempts: Failed runs, this one included.
-            external: Whether it acts outside the database.
-            took: Seconds that it ran.
+            failed: The run.
             yields: Runs in a row that gave way to the database, if this one did.
             least: Seconds until the next run at least.
             alone: Whether the next run is to be in no batch.
         """
-        message = delivery.message
-        policy = retry.overridden_by(message.retry)
+        message, error, attempts = failed.delivery.message, failed.error, failed.attempts
+        policy = failed.retry.overridden_by(message.retry)
         delay = policy.delay(attempts, random.random(), error)
         if isinstance(error, TooDeep):
             delay = None  # however often it is run, it is as deep
         if delay is None:
             self.park(
-                delivery, describe(error), attempts=attempts, external=external, yields=yields
+                failed.delivery,
+                describe(error),
+                attempts=attempts,
+                external=failed.external,
+                yields=yields,
             )
             logger.error(
                 "%s: %s %s is parked after %d attempts: %s",
@@ -218,7 +165,7 @@ class Batch:
                 # What is always tried again never uses up the attempts.
                 attempts=min(attempts, policy.attempts - 1),
                 delay=delay,
-                took=took,
+                took=failed.took,
                 yields=yields,
                 alone=alone,
             )
@@ -275,16 +222,8 @@ class Batch:
         kind, yields = delivery.message.kind, delivery.yields + 1
         delay = wait(yields, error, random.random())
         if is_over(yields, error, self.yields):
-            attempts = delivery.attempts + 1
-            self.fail(
-                delivery,
-                error,
-                retry,
-                attempts=attempts,
-                external=external,
-                yields=yields,
-                least=delay,
-            )
+            failed = Failed(delivery, error, retry, delivery.attempts + 1, external)
+            self.fail(failed, yields=yields, least=delay)
             return
         self.leave(delivery, describe(error), delay=delay, yields=yields)
         logger.info("%s: %s gave way and is run again in %.1f s", self.consumer, kind, delay)
@@ -323,16 +262,6 @@ class Batch:
             )
         )
 
-    def _fail(self, failed: Failed) -> None:
-        self.fail(
-            failed.delivery,
-            failed.error,
-            failed.retry,
-            attempts=failed.attempts,
-            external=failed.external,
-            took=failed.took,
-        )
-
     def _close(
         self,
         delivery: Delivery,
@@ -365,97 +294,3 @@ class Batch:
             recipient=saga_consumer(message.saga),
             sender=self.consumer,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Folded:
-    """What sagas made of messages that are sent by this transaction."""
-
-    #: Those that were consumed, and how.
-    heard: Mapping[UUID, Heard]
-    messages: Sequence[Envelope]
-    #: `saga_rows.saving` of the sagas.
-    sagas: Mapping[str, object]
-    #: To be called when all is written; returns further consumers that got something.
-    then: Callable[[], set[str]]
-
-
-class Folder(Protocol):
-    """The orchestrator of one saga, as the contexts of its process see it."""
-
-    def fold(self, unit: UnitOfWork, messages: Sequence[Envelope]) -> Folded | None:
-        """Consume what this transaction sends to sagas, as far as they can be locked now."""
-
-
-#: No saga is told at once.
-NOBODY: Mapping[str, Folder] = {}
-
-
-class Ending(Protocol):
-    """How a batch of a context's is written: `finish`, or what a database of its own does."""
-
-    def __call__(
-        self,
-        unit: UnitOfWork,
-        inbox: Inbox,
-        outbox: Outbox,
-        batch: Batch,
-        *,
-        folders: Mapping[str, Folder] = NOBODY,
-    ) -> frozenset[str]:
-        """Write it, and return the consumers to ring after the commit."""
-
-
-def finish(
-    unit: UnitOfWork,
-    inbox: Inbox,
-    outbox: Outbox,
-    batch: Batch,
-    *,
-    sagas: Mapping[str, object] | None = None,
-    folders: Mapping[str, Folder] = NOBODY,
-) -> frozenset[str]:
-    """Write a batch: settle, send, and save sagas, in one statement.
-
-    A saga in `folders` consumes what is sent to it at once: its deliveries are written as done.
-
-    Returns the consumers that got something; their doorbells are to be rung after the commit.
-    Raises `IdConflict` where another message has the id of one that is sent.
-    """
-    batch.judge_failed(unit, inbox)
-    if not (batch.settlements or batch.messages):
-        return frozenset()
-    folded = _fold(unit, batch, folders) if folders else None
-    if folded is None:
-        messages = outbox.parameters(batch.messages, key_wait=batch.key_wait)
-    else:
-        messages = outbox.parameters(
-            (*batch.messages, *folded.messages), folded.heard, key_wait=batch.key_wait
-        )
-        batch.messages.extend(folded.messages)
-        sagas = folded.sagas
-    rows = inbox.finish(unit, batch.settlements, messages, sagas)
-    outbox.refuse_others(unit, rows, batch.messages)
-    got = woken(rows)
-    # Before anything is taken back or undone below the commands that were just sent.
-    got |= outbox.settling.count(unit, batch.messages, batch.closed, consumer=batch.consumer)
-    if folded is not None:
-        got |= folded.then()
-    got |= outbox.settling.wake(unit, batch.keys | held_up(rows))
-    return frozenset(got)
-
-
-def _fold(unit: UnitOfWork, batch: Batch, folders: Mapping[str, Folder]) -> Folded | None:
-    """Let the saga of which there are messages consume them; those of others go the long way."""
-    for name, folder in folders.items():
-        sent = [message for message in batch.messages if _is_for(message, name)]
-        if sent:
-            return folder.fold(unit, sent)
-    return None
-
-
-def _is_for(message: Envelope, consumer: str) -> bool:
-    """Whether it goes to the saga of this name: a reply, or an event that its step awaits."""
-    if message.recipient is not None or message.saga is None:
-        return message.recipient == consumer
-    return message.kind in message.awaits and saga_consumer(message.saga) == consumer

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from internals.database.connections import Database
 from internals.database.unit_of_work import UnitOfWork
-from internals.hop.batch import NOBODY, Folder
+from internals.hop.colocation import NOBODY, Folder
 
 
 class Unprotected(Exception):
@@ -28,6 +28,9 @@ class Overran(Exception):
         super().__init__()
         self.outcome = outcome
 
+
+#: Called with the consumer's database once the hop is committed; returns the consumers to ring.
+AfterCommit = Callable[[Database], frozenset[str]]
 
 #: Called with an error of the commit; says whether the hop is to be run again at once.
 Refused = Callable[[Exception], bool]
@@ -52,8 +55,8 @@ class Handled:
     woken: frozenset[str] = field(default_factory=frozenset)
     #: Whether nothing was looked at, since another process has a batch of this consumer's.
     missed: bool = False
-    #: What is to be finished after the commit, under a lease, by the consumer's `finish`.
-    leased: object | None = None
+    #: Does what cannot be done in this transaction, such as a call under a lease.
+    after_commit: AfterCommit | None = None
     #: Told if the commit fails.
     refused: Refused = field(default=nobodys, compare=False, repr=False)
 
@@ -78,6 +81,3 @@ class Consumer(Protocol):
         What goes to sagas in `folders` is consumed by them at once.  Everything happens in this
         one transaction, which the caller commits.
         """
-
-    def finish(self, database: Database, leased: Any) -> frozenset[str]:
-        """Run what `handle` leased, after the commit; returns the consumers to ring."""

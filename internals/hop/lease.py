@@ -16,8 +16,6 @@ result first settles it, though its lease may have ended.
 import logging
 import random
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID, uuid4
@@ -25,26 +23,24 @@ from uuid import UUID, uuid4
 from internals.context import Handler
 from internals.database.commit_points import Boundary, OpenTransaction
 from internals.database.connections import Database
-from internals.database.errors import is_server_trouble, is_transient, sqlstate
+from internals.database.errors import is_transient
 from internals.database.lock_waits import KEY_WAIT
-from internals.database.unit_of_work import UnitOfWork
-from internals.hop.batch import Batch, Ending, Failed, finish
+from internals.hop.batch import Batch
 from internals.hop.failure_isolation import PROVED_AFTER, is_interrupt, is_refusal, is_too_slow
-from internals.hop.time_limits import Run, Watch
+from internals.hop.finish import Ending, finish
+from internals.hop.handler_run import Run, seconds_of
+from internals.hop.leased_transaction import LeasedTransaction
+from internals.hop.outcome import Failed
+from internals.hop.time_limits import Watch
 from internals.hop.uncounted_retries import YIELDS
-from internals.store.inbox import Delivery, Inbox
+from internals.store.delivery import Delivery
+from internals.store.inbox import Inbox
 from internals.store.outbox import Outbox
 from internals.store.sql.causal import OVERRAN
 from internals.work import Around, Work, nothing_around
 from saga.errors import Rejected
 
 logger = logging.getLogger(__name__)
-
-#: So many of its leases an external handler may take that declares no limit.
-_LEASES = 10
-
-#: The SQLSTATE of a write in a transaction that only reads.
-_READS_ONLY = "25006"
 
 #: Seconds between two tries to settle what could not be done; it doubles up to the second.
 _SHORTEST_PAUSE = 0.05
@@ -108,7 +104,9 @@ class LeasedRunner:
         result counts all the same, unless there is one by now.
         """
         opened = OpenTransaction(self._database, Boundary.LEASED)
-        work_of = _Handling(opened, self._database, leased)
+        work_of = LeasedTransaction(
+            opened, self._database, external=leased.handler.external, alone=leased.alone
+        )
         work = Work(
             leased.delivery.message,
             consumer=self._inbox.consumer,
@@ -169,15 +167,7 @@ class LeasedRunner:
         if run.blocked:
             batch.give_way(delivery, run.error, handler.retry, external=handler.external)
             return
-        batch.fail(
-            delivery,
-            run.error,
-            handler.retry,
-            attempts=delivery.attempts + 1,
-            external=handler.external,
-            took=run.took,
-            alone=True,
-        )
+        batch.fail(leased.failed(run.error, run.took), alone=True)
 
     def _give_up(self, leased: Leased, run: Run) -> frozenset[str]:
         """Settle a delivery whose handler is ended, in another thread."""
@@ -250,69 +240,6 @@ class LeasedRunner:
             raise
         opened.commit()
         return woken
-
-
-class _Handling:
-    """A handler's transaction, which it may begin itself: before that it may not write."""
-
-    def __init__(self, opened: OpenTransaction, database: Database, leased: Leased) -> None:
-        self._opened = opened
-        self._database = database
-        self._leased = leased
-        self._entered = ExitStack()
-        self._outside = ExitStack()
-        self._lift: Callable[[], None] | None = None
-        self._refused: Exception | None = None
-        self._begun = False
-
-    def __enter__(self) -> None:
-        if self._leased.handler.external:
-            self._lift = self._outside.enter_context(self._database.outside())
-
-    def __exit__(self, *raised: object) -> None:
-        try:
-            self._entered.__exit__(*raised)  # type: ignore[arg-type]
-        finally:
-            self._outside.__exit__(*raised)  # type: ignore[arg-type]
-
-    def begin(self) -> UnitOfWork:
-        """Open the transaction."""
-        if self._lift is not None:
-            self._lift()
-        try:
-            unit = self._opened.begin()
-        except Exception as error:  # the pool's trouble, or the server's, and not the handler's
-            self._refused = error
-            raise
-        self._begun = True
-        if self._leased.alone:
-            unit.expect_settings()
-        # What it writes is all that there is in this transaction, which is rolled back whole.
-        self._entered.enter_context(unit.handling(careful=False))
-        return unit
-
-    def passes(self, error: BaseException) -> bool:
-        """Whether the database is in trouble that passes.
-
-        That it only reads before the handler begins is no trouble: the handler may not write there.
-        """
-        refused = self._lift is not None and not self._begun and sqlstate(error) == _READS_ONLY
-        return is_server_trouble(error) and not refused
-
-    def no_connection(self, error: BaseException) -> bool:
-        """Whether an error may be that there was no connection."""
-        return self._refused is not None and is_transient(error)
-
-
-def seconds_of(handler: Handler, default: float) -> float:
-    """Return the seconds that a run of a handler may take.
-
-    One that acts outside the database may wait long for an answer, so where it declares no limit it
-    has ten times its lease.
-    """
-    if handler.limit is not None:
-        return handler.limit.total_seconds()
-    return _LEASES * handler.lease.total_seconds() if handler.external else default
 
 
 def _overran(leased: Leased, took: float) -> str | None:

@@ -15,27 +15,23 @@ One thread of a process looks at all runs.  When one has reached its limit:
    other before: a call of C that takes a few seconds is no reason to end a process.
 """
 
-import ctypes
 import logging
-import os
-import socket
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
 from uuid import UUID
 
-import psycopg
-from psycopg.pq import TransactionStatus
-
-from internals.database.ended_sessions import note_ended
 from internals.database.errors import is_lock_timeout
-from internals.database.lock_waits import waits_for_lock
-from saga.envelope import Envelope
-from saga.errors import StillLocked, TookTooLong
+from internals.hop.handler_run import Run
+from internals.hop.interruption import (
+    OutOfTime,
+    ask_about_locks,
+    cancel_statement,
+    close_session,
+    end_session,
+    raise_in_thread,
+    stack_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -52,127 +48,6 @@ _INTERVAL = 0.25
 _LINGERING = 10.0
 #: Seconds between two looks, beyond those, after which the process is taken to have stood still.
 _STOOD_STILL = 1.0
-#: Seconds that it may take to write down what becomes of a delivery.
-_SETTLING = 10.0
-#: Seconds that the cancelling of a statement may take.
-_CANCELLING = 5.0
-
-
-class OutOfTime(BaseException):
-    """Raised in a handler's thread: it has reached its limit.
-
-    Not an `Exception`, so that a handler's own ``except Exception`` does not keep it alive.
-    """
-
-
-class Run:
-    """One run of a handler.
-
-    Args:
-        consumer: Whose handler it is.
-        message: What it handles.
-        limit: Seconds that it may take.
-        session: Returns the driver's connection that it writes with; None where it has none.
-        give_up: Writes down what becomes of its delivery, in another thread; returns the consumers
-            to ring.
-        locked: Whether its delivery is locked by its session.
-        patience: Seconds that it may take until its thread counts as hung; `limit` if not given.
-    """
-
-    __slots__ = (
-        "answered",
-        "asked_at",
-        "began",
-        "blocked",
-        "consumer",
-        "cut",
-        "frozen",
-        "give_up",
-        "hung",
-        "late",
-        "limit",
-        "lock",
-        "locked",
-        "message",
-        "over",
-        "patience",
-        "session",
-        "settled",
-        "thread",
-        "told",
-        "told_at",
-        "woken",
-    )
-
-    def __init__(
-        self,
-        consumer: str,
-        message: Envelope,
-        limit: float,
-        session: Callable[[], Any],
-        give_up: Callable[["Run"], frozenset[str]],
-        *,
-        locked: bool,
-        patience: float | None = None,
-    ) -> None:
-        self.consumer = consumer
-        self.message = message
-        self.limit = limit
-        self.patience = limit if patience is None else patience
-        self.session = session
-        self.give_up = give_up
-        self.began = time.monotonic()
-        self.thread = threading.get_ident()
-        self.lock = threading.Lock()
-        self.locked = locked
-        #: Whether it has reached its limit.
-        self.late = False
-        #: When the server was asked if its session waits for a lock, and whether it has said so.
-        self.asked_at = 0.0
-        self.answered = False
-        #: Seconds of it in which the whole process stood still, which is not the handler's fault.
-        self.frozen = 0.0
-        #: Whether it has reached its limit waiting for a lock.
-        self.blocked = False
-        #: Whether it was told that it is late.
-        self.told = False
-        self.told_at = 0.0
-        #: Set when somebody has tried to write down what becomes of its delivery.
-        self.settled: threading.Event | None = None
-        #: Whom to ring for that.
-        self.woken: frozenset[str] = frozenset()
-        #: Whether it has ended.
-        self.over = False
-        #: Whether its session was ended, since it did not end itself.
-        self.cut = False
-        #: Whether its thread is given up.
-        self.hung = False
-
-    @property
-    def name(self) -> str:
-        """What is run, for the log."""
-        return f"{self.consumer}: {self.message.kind} {self.message.id}"
-
-    @property
-    def took(self) -> float:
-        """Seconds since it began."""
-        return time.monotonic() - self.began
-
-    @property
-    def error(self) -> StillLocked | TookTooLong:
-        """Why it was ended at its limit."""
-        if self.blocked:
-            return StillLocked(
-                f"it waited for a lock that another transaction holds, until its limit of "
-                f"{self.limit:g} s"
-            )
-        return TookTooLong(self.limit)
-
-    def outcome(self) -> frozenset[str]:
-        """Wait until what becomes of its delivery is written, and return whom to ring for it."""
-        if self.settled is not None and not self.settled.wait(_SETTLING):
-            logger.warning("%s: what becomes of it is not written yet", self.name)
-        return self.woken
 
 
 class Watch:
@@ -254,10 +129,10 @@ class Watch:
             if not run.late:
                 raise
             run.blocked = run.blocked or is_lock_timeout(error)  # it was faster than the watch
-            _close(run)
+            close_session(run)
             raise run.error from error
         if run.late:
-            _close(run)
+            close_session(run)
             raise run.error
 
     def rest(self, seconds: float) -> None:
@@ -286,7 +161,9 @@ class Watch:
         with run.lock:
             run.over = True
             if run.told:
-                _raise_in(run.thread, None)  # what was not raised yet must not be raised later
+                raise_in_thread(
+                    run.thread, None
+                )  # what was not raised yet must not be raised later
         self._runs.pop(id(run), None)
 
     def _start(self) -> None:
@@ -330,7 +207,7 @@ class Watch:
         if not run.asked_at:
             run.asked_at = now
             # It may take a while to reach the server, and others are to be watched meanwhile.
-            self._in_a_thread(_ask, run)
+            self._in_a_thread(ask_about_locks, run)
         elif not run.late:
             # What it waits for nobody can say once its statement is cancelled.
             if run.answered or now > run.asked_at + self.grace:
@@ -351,7 +228,7 @@ class Watch:
                 run.settled = threading.Event()
             run.late = True
         logger.warning(
-            "%s has run for its limit of %g s, at\n%s", run.name, run.limit, _stack(run.thread)
+            "%s has run for its limit of %g s, at\n%s", run.name, run.limit, stack_of(run.thread)
         )
         if run.locked:
             self._unwritten.add((run.consumer, run.message.id))
@@ -362,16 +239,16 @@ class Watch:
             if run.over:
                 return
             run.told, run.told_at = True, time.monotonic()
-            _raise_in(run.thread, OutOfTime)
-        self._in_a_thread(_cancel, run)
+            raise_in_thread(run.thread, OutOfTime)
+        self._in_a_thread(cancel_statement, run)
 
     def _end(self, run: Run) -> None:
-        stack = _stack(run.thread)
+        stack = stack_of(run.thread)
         with run.lock:
             if run.over:
                 return
             run.cut = True
-            _cut(run)
+            end_session(run)
         logger.log(
             logging.ERROR if run.patience <= run.limit else logging.WARNING,
             "%s does not end: its database session is ended, and its thread %d is at\n%s",
@@ -406,71 +283,3 @@ class Watch:
             self._unwritten.discard((run.consumer, run.message.id))
             if run.settled is not None:
                 run.settled.set()
-
-
-def _raise_in(thread: int, error: type[BaseException] | None) -> None:
-    """Have a thread raise this as soon as it runs code in Python; None takes it back.
-
-    Nothing happens where the interpreter cannot do that: the session is ended in the end.
-    """
-    set_error = getattr(getattr(ctypes, "pythonapi", None), "PyThreadState_SetAsyncExc", None)
-    if set_error is not None:
-        set_error(ctypes.c_ulong(thread), None if error is None else ctypes.py_object(error))
-
-
-def _stack(thread: int) -> str:
-    """Return where a thread is: lines of source, and no values."""
-    frame = sys._current_frames().get(thread)
-    return "".join(traceback.format_stack(frame)[-12:]) if frame is not None else "(unknown)"
-
-
-def _session(run: Run) -> psycopg.Connection[Any] | None:
-    with suppress(Exception):  # it is being given back, or was lost
-        session = run.session()
-        if isinstance(session, psycopg.Connection) and not session.closed:
-            return session
-    return None
-
-
-def _ask(run: Run) -> None:
-    """Find out whether a run waits for a lock, which is not its handler's fault."""
-    try:
-        session = _session(run)
-        if session is not None and session.pgconn.transaction_status == TransactionStatus.ACTIVE:
-            run.blocked = waits_for_lock(session)
-    except (OSError, psycopg.Error) as error:
-        logger.info("%s: what it waits for is not known: %s", run.name, type(error).__name__)
-    finally:
-        run.answered = True
-
-
-def _cancel(run: Run) -> None:
-    """Cancel the statement that a run waits for, if it does."""
-    session = _session(run)
-    if session is None or run.over:
-        return
-    if session.pgconn.transaction_status == TransactionStatus.ACTIVE:
-        try:
-            session.cancel_safe(timeout=_CANCELLING)
-        except (OSError, psycopg.Error) as error:
-            logger.info("%s: its statement is not cancelled: %s", run.name, type(error).__name__)
-
-
-def _cut(run: Run) -> None:
-    """End a session under a thread that uses it: the server sees a client that has gone."""
-    session = _session(run)
-    if session is None:
-        return
-    note_ended(session)
-    try:
-        with socket.socket(fileno=os.dup(session.pgconn.socket)) as connected:
-            connected.shutdown(socket.SHUT_RDWR)
-    except (OSError, psycopg.Error) as error:
-        logger.warning("%s: its session is not ended: %s", run.name, type(error).__name__)
-
-
-def _close(run: Run) -> None:
-    session = _session(run)
-    if session is not None:
-        note_ended(session)
-        session.close()

@@ -15,18 +15,22 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from uuid import UUID, uuid4
 
 from internals.database.commit_points import Boundary, OpenTransaction, transaction
 from internals.database.connections import Database
 from internals.database.errors import describe
 from internals.database.unit_of_work import UnitOfWork
-from internals.hop.batch import NOBODY, Batch, Folder, finish
+from internals.hop.batch import Batch
+from internals.hop.colocation import NOBODY, Folder
 from internals.hop.consumer import Handled
+from internals.hop.finish import finish
 from internals.remote.results import parcels_of
 from internals.remote.sql import NOT_YET
 from internals.remote.statements import RemoteStatements
-from internals.store.inbox import DELIVERY_COLUMNS, Inbox, delivery, shortened
+from internals.store.delivery import DELIVERY_COLUMNS, delivery, shortened
+from internals.store.inbox import Inbox
 from internals.store.json_rows import Raw, Value, records
 from internals.store.outbox import Outbox, retry_to_json
 from saga.envelope import Envelope
@@ -95,7 +99,7 @@ class Forwarder:
     def handle(
         self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
     ) -> Handled:
-        """Claim what is to be forwarded; `finish` forwards it.  What is undone by now is not."""
+        """Claim what is forwarded after the commit.  What is undone by now is not."""
         rows = unit.run(self._statements.to_forward, {"consumer": self.name, "limit": limit})
         if not rows:
             return Handled()
@@ -113,9 +117,10 @@ class Forwarder:
                 going.append(_Going(found.message, applied, not started, found.given_up))
         woken = finish(unit, self._inbox, self._outbox, batch, folders=folders)
         forwarding = self._begin(unit, going) if going else None
-        return Handled(len(rows), len(rows), len(rows) >= limit, woken, leased=forwarding)
+        after = None if forwarding is None else partial(self._forward, forwarding)
+        return Handled(len(rows), len(rows), len(rows) >= limit, woken, after_commit=after)
 
-    def finish(self, database: Database, leased: Forwarding) -> frozenset[str]:
+    def _forward(self, leased: Forwarding, home: Database) -> frozenset[str]:
         """Forward a batch; returns nobody to ring, since its deliveries are not at home any more.
 
         Raises what the context's own database raises, and `DefinitionError` if that is home
@@ -137,12 +142,12 @@ class Forwarder:
             opened.commit()
         except Exception as error:
             opened.roll_back()
-            self._put_off(database, leased, error, told=told)
+            self._put_off(home, leased, error, told=told)
             raise
         except BaseException:
             opened.roll_back()  # the worker is told to stop: the lease runs out
             raise
-        with transaction(database, Boundary.FORWARDED) as unit:
+        with transaction(home, Boundary.FORWARDED) as unit:
             self._give_back(unit, leased, [g for g in leased.going if g.message.id in waiting])
             arrived = [g for g in leased.going if g.message.id not in waiting]
             self._mark(unit, self._statements.confirm, leased, arrived)

@@ -15,9 +15,12 @@ from typing import Any
 from uuid import UUID
 
 from internals.database.unit_of_work import UnitOfWork
-from internals.hop.batch import NOBODY, Batch, Folder
+from internals.hop.batch import Batch
+from internals.hop.colocation import NOBODY, Folder
+from internals.hop.finish import judge_failed
 from internals.ids import uuid7
-from internals.store.inbox import DeliveryState, Inbox, Settlement, shortened
+from internals.store.delivery import DeliveryState, Settlement, shortened
+from internals.store.inbox import Inbox
 from internals.store.outbox import Outbox, retry_from_json, retry_to_json, woken
 from internals.store.sql.sentinels import PARCEL
 from saga.envelope import Category, Envelope
@@ -102,7 +105,7 @@ class Parcelling:
 
         What is counted, ordered or told to sagas is so at home, when the parcel arrives.
         """
-        batch.judge_failed(unit, inbox)
+        judge_failed(unit, inbox, batch)
         if not batch.settlements:
             return frozenset()
         if any(envelope.category is Category.EVENT for envelope in batch.messages):

@@ -10,26 +10,23 @@ pending any more; or, where an operator had it delivered again, that it is the p
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
-from uuid import UUID
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from internals.database.commit_points import Boundary
 from internals.database.connections import Database
 from internals.database.errors import describe, is_transient
-from internals.database.lock_waits import KEY_WAIT, Crowd, GaveWay
+from internals.database.lock_waits import Crowd, GaveWay
 from internals.database.unit_of_work import UnitOfWork
 from internals.hop import Colocated, hop
-from internals.hop.batch import NOBODY, Batch, Folder, finish
+from internals.hop.colocation import NOBODY, Folder
 from internals.hop.consumer import Handled
+from internals.remote.arrival import Arrival, Arriving
 from internals.remote.results import Parcel, parcels_of
 from internals.remote.statements import RemoteStatements
-from internals.store.inbox import Delivery, DeliveryState, Inbox, Settlement, delivery
-from internals.store.json_rows import records
-from internals.store.open_deliveries import Closing
+from internals.store.delivery import Delivery, DeliveryState, Settlement
+from internals.store.inbox import Inbox
 from internals.store.outbox import Outbox
-from saga.causal import is_counted
 from saga.errors import IdConflict
 
 logger = logging.getLogger(__name__)
@@ -37,33 +34,6 @@ logger = logging.getLogger(__name__)
 #: Seconds until a parcel that home cannot take is offered again; it doubles up to the second.
 _SHORTEST_DELAY = 1.0
 _LONGEST_DELAY = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Arriving:
-    """A parcel that was claimed."""
-
-    delivery: Delivery
-    parcel: Parcel
-    #: Of a parked or revoked delivery, whether its handler acts outside and was started.
-    started: bool
-    #: Why home does not take what it sent: its delivery is parked then.
-    refused: IdConflict | None = None
-
-    @property
-    def id(self) -> UUID:
-        """The parcel's own."""
-        return self.delivery.message.id
-
-    @property
-    def untouched(self) -> bool:
-        """Whether it was taken back and no handler that acts outside was started."""
-        return self.parcel.settlement.state is DeliveryState.REVOKED and not self.started
-
-    @property
-    def parked(self) -> bool:
-        """Whether the delivery is."""
-        return self.parcel.settlement.state is DeliveryState.PARKED
 
 
 class Returner:
@@ -120,10 +90,7 @@ class Returner:
         self._parcels.settle(unit, settled)
         return Handled(len(deliveries), len(deliveries), len(deliveries) >= size, woken)
 
-    def finish(self, database: Database, leased: Any) -> frozenset[str]:
-        raise AssertionError("parcels are not leased")
-
-    def _open(self, unit: UnitOfWork, deliveries: Sequence[Delivery]) -> list[_Arriving]:
+    def _open(self, unit: UnitOfWork, deliveries: Sequence[Delivery]) -> list[Arriving]:
         parcels = [Parcel.from_json(claimed.message.payload) for claimed in deliveries]
         ended = [
             parcel.settlement.message_id
@@ -133,13 +100,13 @@ class Returner:
         asked = {"id": ended, "consumer": self._inbox.consumer}
         started = {id for (id,) in unit.run(self._statements.started, asked)} if ended else set()
         return [
-            _Arriving(claimed, parcel, parcel.settlement.message_id in started)
+            Arriving(claimed, parcel, parcel.settlement.message_id in started)
             for claimed, parcel in zip(deliveries, parcels, strict=True)
         ]
 
-    def _arrive(self, arriving: Sequence[_Arriving]) -> frozenset[str]:
+    def _arrive(self, arriving: Sequence[Arriving]) -> frozenset[str]:
         """Commit parcels at home; returns the consumers to ring."""
-        arrival = _Arrival(
+        arrival = Arrival(
             arriving, self._inbox, self._outbox, self._statements, self._crowd.key_wait
         )
         try:
@@ -153,7 +120,7 @@ class Returner:
             logger.info("%s: applied again: %s", self.name, type(error).__name__)
         return self._commit(replace(arrival, key_wait=self._crowd.key_wait), {})
 
-    def _arrive_or_park(self, each: _Arriving) -> frozenset[str]:
+    def _arrive_or_park(self, each: Arriving) -> frozenset[str]:
         """Commit a parcel; where another message has the id of one it sent, its delivery is parked."""
         try:
             return self._arrive([each])
@@ -161,10 +128,10 @@ class Returner:
             logger.error("%s: %s", self.name, error)  # noqa: TRY400 - it says all there is to say
             return self._arrive([replace(each, refused=error)])
 
-    def _commit(self, arrival: "_Arrival", colocated: Mapping[str, Colocated]) -> frozenset[str]:
+    def _commit(self, arrival: Arrival, colocated: Mapping[str, Colocated]) -> frozenset[str]:
         return hop(self._home, arrival, len(arrival.arriving), colocated, Boundary.RETURN).woken
 
-    def _one_by_one(self, arriving: Sequence[_Arriving]) -> tuple[frozenset[str], list[Settlement]]:
+    def _one_by_one(self, arriving: Sequence[Arriving]) -> tuple[frozenset[str], list[Settlement]]:
         """Keep what home cannot take from holding up the rest: it is offered again later."""
         woken: frozenset[str] = frozenset()
         settled = []
@@ -201,121 +168,3 @@ class Returner:
 def _stops(error: Exception) -> bool:
     """Whether home takes no parcel now; where one waits for a lock the others need not."""
     return is_transient(error) and not isinstance(error, GaveWay)
-
-
-@dataclass(frozen=True, slots=True)
-class _Arrival:
-    """Parcels, as a consumer at home."""
-
-    arriving: Sequence[_Arriving]
-    inbox: Inbox
-    outbox: Outbox
-    statements: RemoteStatements
-    key_wait: str = KEY_WAIT
-
-    @property
-    def name(self) -> str:
-        return self.inbox.consumer
-
-    def handle(
-        self,
-        unit: UnitOfWork,
-        limit: int,
-        folders: Mapping[str, Folder] = NOBODY,
-    ) -> Handled:
-        """Settle the parcels' deliveries, and send what they hold."""
-        batch = Batch(self.name, key_wait=self.key_wait)
-        failed: list[Settlement] = []
-        refused: list[tuple[UUID, _Arriving]] = []
-        parked: list[_Arriving] = []
-        untouched: list[_Arriving] = []
-        ids = [each.parcel.settlement.message_id for each in self.arriving]
-        rows = unit.run(self.statements.awaited, {"id": ids, "consumer": self.name})
-        awaited = {id: found for id, *found in rows}
-        given_up = self._given_up(unit, awaited)
-        for id, each in zip(ids, self.arriving, strict=True):
-            if id not in awaited:
-                continue  # it arrived before
-            key, applied, root_id, awaits = awaited[id]
-            if applied == each.id:
-                continue  # it did too, and an operator has had it delivered again since
-            if each.parcel.settlement.state is DeliveryState.PENDING:
-                failed.append(each.parcel.settlement)
-                continue
-            if each.refused is not None:
-                refused.append((id, each))
-                continue
-            if id in given_up:
-                self._give_up(unit, id, each, batch)
-                continue
-            batch.settlements.append(each.parcel.settlement)
-            batch.messages.extend(each.parcel.sent)
-            if is_counted(tuple(awaits)):
-                quiet = each.parcel.refuses
-                batch.closed.append(Closing(root_id, id, closes=not each.parked, quiet=quiet))
-            if each.untouched:
-                untouched.append(each)
-            if each.parked:
-                parked.append(each)
-            elif key is not None:
-                batch.keys.add(key)
-        self._refuse(unit, refused, batch)
-        self._note(unit, failed)
-        # Before anything is undone by what arrives.
-        self._tell_untouched(unit, [*(e for e in parked if not e.started), *untouched])
-        woken = finish(unit, self.inbox, self.outbox, batch, folders=folders)
-        self._remember(unit, parked)
-        return Handled(woken=woken)
-
-    def finish(self, database: Database, leased: Any) -> frozenset[str]:
-        raise AssertionError("parcels are not leased")
-
-    def _given_up(self, unit: UnitOfWork, awaited: Collection[UUID]) -> Collection[UUID]:
-        """Return what failed there for good, and was given up here before that was known."""
-        ids = {each.parcel.settlement.message_id for each in self.arriving if each.parked}
-        ids &= set(awaited)
-        return self.inbox.given_up(unit, ids) if ids else ()
-
-    def _give_up(self, unit: UnitOfWork, id: UUID, each: _Arriving, batch: Batch) -> None:
-        settlement = each.parcel.settlement
-        for row in unit.run(self.statements.at_home, {"id": id, "consumer": self.name}):
-            found = replace(delivery(row), attempts=settlement.attempts, started=each.started)
-            batch.give_up(found, settlement.error, took=settlement.took)
-
-    def _refuse(
-        self, unit: UnitOfWork, refused: Sequence[tuple[UUID, _Arriving]], batch: Batch
-    ) -> None:
-        """Park deliveries whose handlers sent what cannot be sent, and tell their sagas."""
-        for id, each in refused:
-            asked = {"id": id, "consumer": self.name}
-            for row in unit.run(self.statements.at_home, asked):
-                assert each.refused is not None
-                attempts = each.parcel.settlement.attempts + 1
-                batch.park(delivery(row), describe(each.refused), attempts=attempts, external=True)
-
-    def _note(self, unit: UnitOfWork, failed: Sequence[Settlement]) -> None:
-        if failed:
-            notes = records(
-                {
-                    "id": s.message_id,
-                    "consumer": self.name,
-                    "attempts": s.attempts,
-                    "error": s.error,
-                    "took": s.took,
-                }
-                for s in failed
-            )
-            unit.run(self.statements.note, {"notes": notes, "consumer": self.name})
-
-    def _tell_untouched(self, unit: UnitOfWork, parked: Sequence[_Arriving]) -> None:
-        if parked:
-            ids = [each.parcel.settlement.message_id for each in parked]
-            unit.run(self.statements.untouched, {"id": ids, "consumer": self.name})
-
-    def _remember(self, unit: UnitOfWork, parked: Sequence[_Arriving]) -> None:
-        if parked:
-            applied = records(
-                {"id": each.parcel.settlement.message_id, "consumer": self.name, "parcel": each.id}
-                for each in parked
-            )
-            unit.run(self.statements.remember, {"parked": applied, "consumer": self.name})

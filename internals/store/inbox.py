@@ -2,83 +2,20 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from uuid import UUID
 
-from internals.database.errors import storable
 from internals.database.lock_waits import giving_way
 from internals.database.unit_of_work import Row, UnitOfWork
-from internals.store.json_rows import Value, records
+from internals.store.delivery import Delivery, Settlement, delivery, record
+from internals.store.json_rows import records
 from internals.store.ordering_keys import unfit
-from internals.store.outbox import retry_from_json
 from internals.store.sql import Statements
 from internals.store.sql.causal import OVERRAN
-from saga.envelope import Category, Envelope
+from saga.envelope import Envelope
 from saga.messages import Settled
-
-#: Columns of a claim that make up the delivery; a saga's state comes after them.
-DELIVERY_COLUMNS = 20
-
-#: So many rings of the relay for one delivery say that whoever claimed it did not live to settle
-#: it.  It is then started alone, and each start is counted before it is run.
-SUSPECT_RINGS = 3
 
 #: What a delivery is said to have failed with whose lease ended before it was settled.
 UNSETTLED = f"its worker died, or it {OVERRAN}"
-
-#: Longest error text that is kept with a delivery.
-_MAX_ERROR = 2000
-
-
-class DeliveryState(StrEnum):
-    """Where one delivery stands."""
-
-    PENDING = "pending"
-    DONE = "done"
-    #: Taken back before it was started.
-    REVOKED = "revoked"
-    #: Failed for good; waits for a person.
-    PARKED = "parked"
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One message to one consumer, claimed by this transaction."""
-
-    message: Envelope
-    #: Runs that failed so far.
-    attempts: int
-    #: How often the relay rang for it: nobody settled it though it was claimed, or nobody heard.
-    rings: int
-    #: Deliveries of one key are handled one by one, in the order in which they were sent.
-    ordering_key: str | None = None
-    #: Runs in a row that gave way to the database and were not counted.
-    yields: int = 0
-    #: Whether its saga gave it up, so that it is not started any more.
-    given_up: bool = False
-    #: Of such a one, whether a handler that acts outside the database was started before.
-    started: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """What becomes of a claimed delivery."""
-
-    message_id: UUID
-    state: DeliveryState = DeliveryState.DONE
-    error: str | None = None
-    #: How-manieth message its saga consumed.
-    position: int | None = None
-    attempts: int = 0
-    #: Seconds until a delivery that stays pending is due again.
-    delay: float = 0.0
-    #: Seconds that the handler ran; None if none did.
-    took: float | None = None
-    #: Runs in a row that gave way to the database, the last one included.
-    yields: int = 0
-    #: Whether the next run is to hold up nobody: it is started under a lease, as a suspect's is.
-    alone: bool = False
 
 
 class Inbox:
@@ -171,7 +108,7 @@ class Inbox:
         }
 
     def _parameters(self, settlements: Iterable[Settlement]) -> dict[str, object]:
-        settled = records(_record(settlement, self.consumer) for settlement in settlements)
+        settled = records(record(settlement, self.consumer) for settlement in settlements)
         return {"consumer": self.consumer, "settled": settled}
 
     def lease(
@@ -250,75 +187,3 @@ class Inbox:
             )
         )
         return held
-
-
-def delivery(row: Row) -> Delivery:
-    """Read the first columns of a claimed row."""
-    (
-        id,
-        kind,
-        category,
-        payload,
-        saga_id,
-        saga,
-        causation_id,
-        root_id,
-        recipient,
-        sender,
-        awaits,
-        retry,
-        intent,
-        undoes,
-        depth,
-        attempts,
-        rings,
-        ordering_key,
-        yields,
-        given_up,
-    ) = row[:DELIVERY_COLUMNS]
-    envelope = Envelope(
-        id=id,
-        kind=kind,
-        category=Category(category),
-        payload=payload,
-        saga_id=saga_id,
-        saga=saga,
-        causation_id=causation_id,
-        root_id=root_id,
-        recipient=recipient,
-        sender=sender,
-        awaits=tuple(awaits),
-        retry=retry_from_json(retry),
-        intent=intent,
-        undoes=undoes,
-        depth=depth,
-    )
-    return Delivery(
-        envelope,
-        attempts,
-        rings,
-        ordering_key,
-        yields,
-        given_up=given_up is not None,
-        started=bool(given_up),
-    )
-
-
-def _record(settlement: Settlement, consumer: str) -> dict[str, Value]:
-    return {
-        "id": settlement.message_id,
-        "consumer": consumer,
-        "state": settlement.state.value,
-        "error": shortened(settlement.error),
-        "position": settlement.position,
-        "attempts": settlement.attempts,
-        "delay": settlement.delay,
-        "took": settlement.took,
-        "yields": settlement.yields,
-        "rings": SUSPECT_RINGS if settlement.alone else 0,
-    }
-
-
-def shortened(error: str | None) -> str | None:
-    """Return an error's text as it is kept."""
-    return None if error is None else storable(error)[:_MAX_ERROR]

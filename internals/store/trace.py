@@ -11,8 +11,8 @@ from datetime import datetime
 from uuid import UUID
 
 from internals.database.unit_of_work import Row, UnitOfWork
+from internals.store.delivery import DeliveryState
 from internals.store.delivery_times import Waits, waited
-from internals.store.inbox import DeliveryState
 from internals.store.sql import statements
 from saga.envelope import Category
 

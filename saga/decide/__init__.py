@@ -41,14 +41,15 @@ Rules, each a row of the table-driven test:
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Generic, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel
 
 from saga.decide import outcomes
+from saga.decide.deadlines import timed_out
+from saga.decide.decision import Decision, Verdict, stale
 from saga.decide.next_steps import Course
 from saga.decide.operator_actions import ACTS, act, refusal_of
 from saga.definition import Saga, Wait
@@ -57,44 +58,9 @@ from saga.json_text import dump_json, read_json
 from saga.messages import Faulted, Revoked, Started, TimedOut
 from saga.state import IN_FLIGHT, ORDERED, Direction, Early, Phase, SagaState, changed, start_id
 
+__all__ = ["Decision", "Verdict", "decide", "fold", "start_message"]
+
 D = TypeVar("D", bound=BaseModel)
-
-
-class Verdict(StrEnum):
-    """What a message meant to the saga."""
-
-    APPLIED = "applied"
-    #: Repeated, or late: what it tells is known or no longer awaited.
-    STALE = "stale"
-    #: Nothing this saga sent can have caused it.
-    UNEXPECTED = "unexpected"
-    #: An operator's act that cannot be done now; `Decision.why` says why.
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, slots=True)
-class Decision(Generic[D]):
-    """What is to be stored and sent, together or not at all."""
-
-    state: SagaState[D]
-    send: tuple[Envelope, ...] = ()
-    verdict: Verdict = Verdict.APPLIED
-    #: Roots whose undelivered messages are to be taken back, each with the step that is to be
-    #: told by `Revoked` whether its command was.
-    revoke: tuple[tuple[UUID, str], ...] = ()
-    #: Of those roots the ones of pivots: taken back only if nobody has begun them, and otherwise
-    #: tried until their outcome is known, since what they did could not be undone.
-    unbegun: tuple[UUID, ...] = ()
-    #: Compensations that undo all that was caused by a step's commands, with those commands.
-    unwind: tuple[tuple[UUID, tuple[UUID, ...]], ...] = ()
-    #: Deadlines to clear.
-    clear: tuple[UUID, ...] = ()
-    #: Parked messages to deliver again.
-    retry: tuple[UUID, ...] = ()
-    #: Parked messages that a new one takes the place of.
-    supersede: tuple[UUID, ...] = ()
-    #: Why it was refused.
-    why: str | None = None
 
 
 def start_message(saga: Saga[D], saga_id: UUID, data: D) -> Envelope:
@@ -170,7 +136,7 @@ def _move(
     """Take in the message; a decision is returned where nothing follows from it."""
     if message.kind == Started.kind:
         if state.consumed > 1:
-            return _stale(state)
+            return stale(state)
         return _started(saga, changed(state, depth=message.depth), course)
     if message.kind in ACTS:
         why = refusal_of(saga, state, ACTS[message.kind].from_json(message.payload))
@@ -178,11 +144,11 @@ def _move(
             return Decision(state, verdict=Verdict.REFUSED, why=why)
         return act(saga, state, message, course)
     if message.kind == TimedOut.kind:
-        return _timed_out(saga, state, message, course)
+        return timed_out(saga, state, message, course)
     if message.root_id == start_id(state.id) and message.kind != Faulted.kind:
         return _signalled(saga, state, message)
     if _is_own_fault(saga, message):
-        return _stale(state) if state.status.final else _with_own_fault(state, message)
+        return stale(state) if state.status.final else _with_own_fault(state, message)
     return _outcome(saga, state, message, course)
 
 
@@ -192,10 +158,6 @@ def _started(saga: Saga[D], state: SagaState[D], course: Course[D]) -> SagaState
     return state
 
 
-def _stale(state: SagaState[D]) -> Decision[D]:
-    return Decision(state, verdict=Verdict.STALE)
-
-
 def _outcome(
     saga: Saga[D], state: SagaState[D], message: Envelope, course: Course[D]
 ) -> SagaState[D] | Decision[D]:
@@ -203,7 +165,7 @@ def _outcome(
     if name is not None:
         moved = outcomes.apply(saga, state, saga.step(name), message)
         if moved is None and message.kind == Revoked.kind:
-            return _stale(state)  # it was asked twice, and has answered before
+            return stale(state)  # it was asked twice, and has answered before
         if moved is None:
             return Decision(state, verdict=Verdict.UNEXPECTED)
         given_up = moved.steps[name].phase not in IN_FLIGHT
@@ -219,8 +181,8 @@ def _outcome(
     known = state.steps.get(name)  # None: to be done again, and not begun yet
     if known is None or not known.doubt or phase is Phase.COMPENSATING or known.phase in ORDERED:
         # Where its command is out anew, the doubt about the earlier one stays until that is known.
-        return _stale(state)
-    return outcomes.learn_late(saga, state, saga.step(name), message) or _stale(state)
+        return stale(state)
+    return outcomes.learn_late(saga, state, saga.step(name), message) or stale(state)
 
 
 def _awaited(state: SagaState[D], root: UUID | None) -> str | None:
@@ -245,44 +207,6 @@ def _ordered_before(state: SagaState[D], root: UUID | None) -> tuple[str | None,
     return None, None
 
 
-def _timed_out(
-    saga: Saga[D], state: SagaState[D], message: Envelope, course: Course[D]
-) -> SagaState[D] | Decision[D]:
-    name = TimedOut.from_json(message.payload).step
-    if name is None:
-        if state.status.final or outcomes.pivot_passed(saga, state):
-            return _stale(state)
-        if state.direction is Direction.BACKWARD and state.rewind_to is None:
-            # What it still awaits is awaited no longer.
-            hangs = [s for s in state.steps.values() if s.phase in ORDERED and not s.overdue]
-            return course.give_up(state, overdue=True) if hangs else _stale(state)
-        late = replace(
-            state,
-            direction=Direction.BACKWARD,
-            cancelled="the deadline of the saga passed",
-            rewind_to=None,
-        )
-        return course.give_up(late, overdue=True)
-    known = state.steps.get(name)
-    if known is None:
-        return _stale(state)
-    root = state.command_id(name, Phase.COMMANDED, known.generation)
-    if message.id != state.timer_id(name, known.generation) and message.root_id != root:
-        return _stale(state)
-    words = f"no outcome within {saga.step(name).timeout or saga.deadline}"
-    if outcomes.pivot_passed(saga, state) and known.phase in (*ORDERED, Phase.WAITING):
-        return state.with_step(name, fault=known.fault or words, overdue=True)
-    if known.phase is Phase.WAITING:
-        late = state.with_step(name, phase=Phase.REJECTED, position=state.consumed, rejection=words)
-        return replace(late, direction=Direction.BACKWARD)
-    if known.phase not in ORDERED or known.overdue:
-        return _stale(state)
-    late = state.with_step(name, phase=Phase.REVOKING, overdue=True, rejection=words)
-    if known.phase is not Phase.REVOKING:  # otherwise the answer is under way already
-        course.take_back(state, name)
-    return replace(late, direction=Direction.BACKWARD)
-
-
 def _signalled(saga: Saga[D], state: SagaState[D], message: Envelope) -> SagaState[D] | Decision[D]:
     """An outside message: for the wait that takes it, now or later."""
     takers = [step for step in saga if isinstance(step, Wait) and message.kind in step.awaits]
@@ -291,11 +215,11 @@ def _signalled(saga: Saga[D], state: SagaState[D], message: Envelope) -> SagaSta
     for step in takers:
         known = state.steps.get(step.name)
         if known is not None and known.phase is Phase.WAITING:
-            return outcomes.apply(saga, state, step, message) or _stale(state)
+            return outcomes.apply(saga, state, step, message) or stale(state)
     if state.status.final or all(step.name in state.steps for step in takers):
-        return _stale(state)
+        return stale(state)
     if any(early.id == message.id for early in state.early):
-        return _stale(state)
+        return stale(state)
     kept = Early(message.id, message.kind, message.payload)
     return replace(state, early=(*state.early, kept))
 

@@ -12,11 +12,12 @@ from pydantic import BaseModel
 
 from saga.causal import CAUSAL
 from saga.decide.outcomes import apply
+from saga.decide.rewinding import rewound, to_undo
 from saga.definition import Saga, Step, Wait
 from saga.envelope import Category, Envelope, command_recipient, saga_consumer
 from saga.messages import Command, Done, TimedOut
 from saga.retry import Retry
-from saga.state import IN_FLIGHT, ORDERED, STANDING, Direction, Phase, SagaState, Status, start_id
+from saga.state import IN_FLIGHT, ORDERED, Direction, Phase, SagaState, Status, start_id
 from saga.validation.functions import check_returned
 
 D = TypeVar("D", bound=BaseModel)
@@ -234,7 +235,7 @@ class Course(Generic[D]):
         going = [s for s in state.steps.values() if s.phase in IN_FLIGHT and not s.fault]
         if going:
             return state.with_status(Status.COMPENSATING)
-        for name in self._standing(state):
+        for name in to_undo(self.saga, state):
             compensation = self.saga.step(name).compensation
             causal = compensation is CAUSAL
             command = compensation(state.data) if callable(compensation) else None
@@ -260,51 +261,8 @@ class Course(Generic[D]):
         if state.faulty:
             return state.with_status(Status.STUCK)
         if state.rewind_to is not None:
-            return self._forward(self._rewound(state))
+            return self._forward(rewound(self.saga, state))
         return state.with_status(Status.COMPENSATED)
-
-    def _standing(self, state: SagaState[D]) -> list[str]:
-        """The steps to undo, the last one that was known first."""
-        within = names_from(self.saga, state.rewind_to)
-        standing = [
-            (step.position or 0, name)
-            for name, step in state.steps.items()
-            if (step.phase in STANDING or step.again) and name in within
-        ]
-        return [name for _, name in sorted(standing, reverse=True)]
-
-    def _rewound(self, state: SagaState[D]) -> SagaState[D]:
-        """Forget the steps that are to be done again, but not how often they were.
-
-        What is not known to be undone means the same when it is done again.
-        """
-        within = names_from(self.saga, state.rewind_to)
-        begun = {n: s for n, s in state.steps.items() if n in within}
-        intents = {
-            n: s.intent
-            for n, s in begun.items()
-            if s.phase is not Phase.COMPENSATED or n in state.intents
-        }
-        return replace(
-            state,
-            direction=Direction.FORWARD,
-            rewind_to=None,
-            steps={n: s for n, s in state.steps.items() if n not in within},
-            generations={
-                **state.generations,
-                **{n: s.generation for n, s in begun.items()},
-            },
-            intents={**{n: g for n, g in state.intents.items() if n not in begun}, **intents},
-        )
-
-
-def names_from(saga: Saga[D], first: str | None) -> set[str]:
-    """Return the steps of the group that `first` is in, and of all later groups."""
-    names: set[str] = set()
-    for group in saga.groups:
-        if names or first is None or any(step.name == first for step in group):
-            names.update(step.name for step in group)
-    return names
 
 
 def _command(

@@ -12,8 +12,9 @@ from uuid import UUID
 from pydantic import BaseModel, ValidationError
 
 from saga.causal import CAUSAL
-from saga.decide.next_steps import Course, names_from
+from saga.decide.next_steps import Course
 from saga.decide.outcomes import pivot_passed
+from saga.decide.rewinding import names_from
 from saga.definition import Saga, Step, Wait
 from saga.envelope import Envelope
 from saga.errors import PayloadError

@@ -25,7 +25,7 @@ from boundary.operations import show_saga
 from boundary.operations.queries.time_format import duration
 from boundary.rendering import render_trace, trace_json
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
-from internals.store.inbox import DeliveryState
+from internals.store.delivery import DeliveryState
 from internals.store.trace import Node, Trace, TracedAct, TracedDelivery, trace
 from saga.envelope import Category
 

@@ -14,7 +14,7 @@ from boundary import Runtime, Settings
 from boundary.migration import migrate
 from internals import Context, Work
 from internals.hop.context_consumer import ContextConsumer
-from internals.store.inbox import SUSPECT_RINGS
+from internals.store.delivery import SUSPECT_RINGS
 from saga import Command, DefinitionError, Event, NoTransaction, PayloadError, Saga, Step
 
 

@@ -7,7 +7,7 @@ from tree import Node, Wood
 
 from boundary.operations.consistency import differences
 from internals.database.unit_of_work import joined
-from internals.store.inbox import delivery
+from internals.store.delivery import delivery
 from internals.store.outbox import Outbox
 from saga.messages import Skipped
 

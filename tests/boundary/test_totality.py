@@ -35,7 +35,7 @@ from boundary.rendering import (
 )
 from boundary.rendering.mermaid import mermaid as mermaid_text
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
-from internals.store.inbox import DeliveryState
+from internals.store.delivery import DeliveryState
 from internals.store.trace import trace
 from saga import Category, Direction, Event, Phase, Saga, Status, Step, Wait
 

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, create_engine, text
 
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from internals.ids import uuid7
-from internals.store.inbox import DELIVERY_COLUMNS, delivery
+from internals.store.delivery import DELIVERY_COLUMNS, delivery
 from internals.store.outbox import Outbox
 from internals.store.sql import statements
 from saga import Envelope

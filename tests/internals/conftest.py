@@ -21,7 +21,8 @@ from internals.hop.context_consumer import ContextConsumer
 from internals.hop.lease_heartbeat import Heartbeat
 from internals.hop.time_limits import Watch
 from internals.ids import uuid7
-from internals.store.inbox import SUSPECT_RINGS, Inbox
+from internals.store.delivery import SUSPECT_RINGS
+from internals.store.inbox import Inbox
 from internals.store.outbox import Outbox
 from internals.store.sql import statements
 from internals.store.subscriptions import subscribe

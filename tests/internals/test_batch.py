@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from internals.hop.batch import Batch
-from internals.store.inbox import Delivery, DeliveryState
+from internals.hop.outcome import Failed
+from internals.store.delivery import Delivery, DeliveryState
 from internals.store.outbox import DEFAULT_MAX_PAYLOAD
 from saga import Category, Command, Faulted, Rejected, Retry
 
@@ -55,7 +56,7 @@ class TestReject:
 class TestFail:
     def failed(self, delivery: Delivery, error: Exception, retry: Retry) -> tuple[str, int]:
         batch = Batch("forge")
-        batch.fail(delivery, error, retry, attempts=delivery.attempts + 1)
+        batch.fail(Failed(delivery, error, retry, delivery.attempts + 1))
         (settlement,) = batch.settlements
         return settlement.state.value, settlement.attempts
 

@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from internals.database.unit_of_work import Row
-from internals.store.inbox import DELIVERY_COLUMNS, delivery
+from internals.store.delivery import DELIVERY_COLUMNS, delivery
 from saga import Event
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +15,8 @@ import pytest
 from internals import Context, Work
 from internals.database.commit_points import Boundary, watch
 from internals.hop import hop
+from internals.hop.consumer import Handled
+from internals.hop.lease import Leased
 from internals.hop.lease_heartbeat import Heartbeat, Held
 from saga import CAUSAL, SETTLED, Command, Done, Rejected, Retry, Saga, Step
 
@@ -31,6 +34,14 @@ def phone(handle: Callable[[Dial, Work], None], **declared: Any) -> Context:
     declared = {"external": True, "lease": timedelta(seconds=LEASE), **declared}
     context.handles(Dial, **declared)(handle)
     return context
+
+
+def leased_by(done: Handled) -> Leased:
+    """What a hop leased, to be run after its commit."""
+    assert isinstance(done.after_commit, partial)
+    (leased,) = done.after_commit.args
+    assert isinstance(leased, Leased)
+    return leased
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -97,7 +108,7 @@ def test_all_leases_of_a_process_are_renewed_by_one_statement(store: Any, comman
     heartbeat, sent = Heartbeat(store.statements), [command(Dial(n=n)) for n in range(3)]
     store.send(*sent)
     context = phone(lambda _, __: None)
-    leased = [hop(store.database, store.consumer(context)).leased for _ in sent]
+    leased = [leased_by(hop(store.database, store.consumer(context))) for _ in sent]
     before = {row["due_at"] for row in store.deliveries("phone")}
     left: list[int] = []
 
@@ -125,7 +136,7 @@ def test_nothing_is_renewed_for_a_run_that_does_not_live(
     heartbeat, sent, other = Heartbeat(store.statements), command(Dial(n=1)), command(Dial(n=2))
     store.send(sent, other)
     context = phone(lambda _, __: None)
-    first, second = [hop(store.database, store.consumer(context)).leased for _ in range(2)]
+    first, second = [leased_by(hop(store.database, store.consumer(context))) for _ in range(2)]
     assert first is not None
     assert second is not None
     lease = uuid4() if why == "gone to another" else first.lease
@@ -169,7 +180,7 @@ def test_the_lease_of_a_run_that_nobody_ends_is_not_renewed_for_ever(
 def test_a_renewal_that_fails_is_tried_again(store: Any, command: Any, strike: Any) -> None:
     heartbeat, sent = Heartbeat(store.statements), command(Dial(n=1))
     store.send(sent)
-    leased = store.hop(phone(lambda _, __: None)).leased
+    leased = leased_by(store.hop(phone(lambda _, __: None)))
     strike(Boundary.RELAY, "before", psycopg.OperationalError("the server is gone"))
     moved = renewed(store, sent, 1)
     with heartbeat.keep(store.database, Held("phone", (sent.id,), leased.lease, LEASE)):
@@ -180,7 +191,7 @@ def test_stopping_waits_for_a_renewal_that_is_under_way(store: Any, command: Any
     """Whoever closes the connections next must not find one in its hands."""
     sent = command(Dial(n=1))
     store.send(sent)
-    leased = store.hop(phone(lambda _, __: None)).leased
+    leased = leased_by(store.hop(phone(lambda _, __: None)))
     under_way, go_on = threading.Event(), threading.Event()
 
     def hold(boundary: Boundary, moment: str) -> None:

@@ -10,7 +10,8 @@ from uuid import uuid4
 import pytest
 
 from internals import Context, Work
-from internals.store.inbox import DeliveryState, Inbox, Settlement
+from internals.store.delivery import DeliveryState, Settlement
+from internals.store.inbox import Inbox
 from internals.store.sql import statements
 from saga import Category, Command, DefinitionError, Envelope, Event, Retry
 

@@ -117,13 +117,11 @@ class TestExternal:
     def test_while_the_other_is_still_at_it_the_first_result_counts(
         self, store: Any, command: Any, note: Any
     ) -> None:
-        consumers: list[Any] = []
-
         def slow(message: Dial, work: Work) -> None:
-            if not consumers:
+            if not second:
                 store.make_due()
-                consumers.append(other := store.consumer(phone(slow)))
-                second.append(hop(store.database, other).leased)  # claimed, and not run yet
+                other = store.consumer(phone(slow))
+                second.append(hop(store.database, other).after_commit)  # claimed, and not run yet
             work.begin()
             note(work, message.n)
 
@@ -133,14 +131,14 @@ class TestExternal:
         store.drain(phone(slow))
         row = store.delivery(message)
         assert (row["state"], row["lease"]) == ("done", None)
-        assert consumers[0].finish(store.database, second[0]) == frozenset()
+        assert second[0](store.database) == frozenset()
         assert store.effects() == [1]
         assert len(store.sent(Done.kind)) == 1
 
     def test_a_no_is_a_result_too(self, store: Any, command: Any) -> None:
         def declined(message: Dial, work: Work) -> None:
             store.make_due()
-            assert store.hop(phone(idle)).leased is not None
+            assert store.hop(phone(idle)).after_commit is not None
             raise Rejected("no answer")
 
         message = command(Dial(), saga="trip", awaits=(Done.kind,))
@@ -152,7 +150,7 @@ class TestExternal:
     def test_a_failure_of_whoever_lost_its_lease_is_nothing(self, store: Any, command: Any) -> None:
         def failing(message: Dial, work: Work) -> None:
             store.make_due()
-            assert store.hop(phone(idle)).leased is not None
+            assert store.hop(phone(idle)).after_commit is not None
             raise TimeoutError
 
         message = command(Dial())
@@ -260,9 +258,9 @@ class TestSuspect:
         store.send(message)
         store.suspect(message)
         store.rows("UPDATE inbox SET attempts = 39 RETURNING 1 AS one")
-        assert store.hop(context).leased is not None
+        assert store.hop(context).after_commit is not None
         store.make_due()
-        assert store.hop(context).leased is None
+        assert store.hop(context).after_commit is None
         assert store.delivery(message)["state"] == "parked"
 
     def test_it_takes_nothing_else_of_its_batch_with_it(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from internals.remote.results import Parcel, context_of, parcels_of
-from internals.store.inbox import DeliveryState, Settlement
+from internals.store.delivery import DeliveryState, Settlement
 from saga import Category, Envelope, Retry
 
 TEXTS = st.none() | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, text
 from boundary import Runtime
 from internals import Context, Work
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
-from internals.store.inbox import DeliveryState
+from internals.store.delivery import DeliveryState
 from internals.store.outbox import Outbox
 from internals.store.sql import statements
 from internals.store.trace import Node, Trace, trace, trace_message

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from internals import Context, Work
 from internals.database.transaction_limits import Bounds
 from internals.hop import hop
-from internals.hop.context_consumer import FIRST_BATCH
+from internals.hop.pace import FIRST_BATCH
 from internals.hop.time_limits import LIMIT as LONGEST
 from internals.hop.time_limits import Watch
 from saga import Command, DefinitionError, Rejected, Retry

@@ -16,7 +16,7 @@ from house import House
 from boundary import Settings
 from boundary.operations.queries.saga_detail import show_saga
 from internals.database.unit_of_work import joined
-from internals.store.inbox import DELIVERY_COLUMNS, delivery
+from internals.store.delivery import DELIVERY_COLUMNS, delivery
 from internals.store.outbox import Outbox
 
 #: Whoever died three times with its worker runs under a lease of half a minute.

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from boundary.operations.queries.time_format import clock
 from boundary.rendering.trace_tree import delivery_text
-from internals.store.inbox import DeliveryState
+from internals.store.delivery import DeliveryState
 from internals.store.trace import Node, Trace, TracedAct, TracedDelivery
 
 #: Seconds between two looks.

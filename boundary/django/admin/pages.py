@@ -9,7 +9,7 @@ from boundary.django.project import runtime
 from boundary.operations import show_message, show_saga
 from boundary.operations.queries.time_format import clock, duration
 from boundary.rendering import render_trace
-from internals.store.inbox import DeliveryState
+from internals.store.delivery import DeliveryState
 from internals.store.trace import trace
 from saga.errors import UnknownSaga
 from saga.state import IN_FLIGHT, Status

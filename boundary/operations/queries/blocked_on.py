@@ -7,7 +7,7 @@ from uuid import UUID
 
 from boundary.operations.queries.open_deliveries import Head, OpenCount, OpenDelivery
 from boundary.operations.queries.time_format import clock
-from internals.store.inbox import DeliveryState
+from internals.store.delivery import DeliveryState
 from internals.store.sql.sentinels import FORWARDED_YEAR
 from saga.messages import Done, Settled
 from saga.state import IN_FLIGHT, Phase

@@ -7,7 +7,7 @@ from uuid import UUID
 from boundary.operations.queries.parked import saga_reference
 from boundary.operations.queries.query import query
 from internals.database.unit_of_work import Row, UnitOfWork
-from internals.store.inbox import DeliveryState
+from internals.store.delivery import DeliveryState
 from internals.store.sql.causal import OPEN
 from internals.store.sql.sentinels import NEVER
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from boundary.operations.queries.audit import AuditEntry, message_audit
 from boundary.operations.queries.query import query
 from internals.database.unit_of_work import UnitOfWork
-from internals.store.inbox import DeliveryState
+from internals.store.delivery import DeliveryState
 
 # What deliveries of one cause have in common: where they failed, at what, and the first line of the
 # error without the words and numbers that differ from one to the next.

@@ -19,7 +19,7 @@ from boundary.operations.queries.running import Running, running
 from boundary.operations.queries.saga_list import SUMMARY_COLUMNS, SagaSummary, summary
 from internals.database.unit_of_work import Row, UnitOfWork
 from internals.store.causal_undo import STANDS
-from internals.store.inbox import DeliveryState
+from internals.store.delivery import DeliveryState
 from saga.definition import Saga, Wait
 from saga.state import IN_FLIGHT, Phase, SagaState
 

@@ -273,7 +273,7 @@ class TestOutgoing:
 
         def frozen(events: Any) -> Any:
             harbour.outside.execute("UPDATE inbox SET due_at = now()")
-            leased.append(hop(other.database, sending).leased)
+            leased.append(hop(other.database, sending).after_commit)
             return send(events)
 
         leased: list[Any] = []
@@ -282,6 +282,6 @@ class TestOutgoing:
         harbour.dock("Ellen", 1)
         harbour.send()
         assert harbour.deliveries() == [("done", 0, None)]
-        sending.finish(other.database, leased[0])
+        leased[0](other.database)
         assert states == ["done"]
         assert harbour.deliveries() == [("done", 0, None)]

@@ -2,7 +2,7 @@
 
 from tests.mutants.plant import Plant
 
-_STATEMENTS = "internals/store/sql/__init__.py"
+_STATEMENTS = "internals/store/sql/operator_actions.py"
 _ACTS = "boundary/orchestration/operator_actions.py"
 _MIGRATION = "migrations/versions/0001_message_store.py"
 _ACTING = "tests/boundary/test_acts.py"
@@ -50,8 +50,8 @@ ACTS = (
     Plant(
         "passes-forgotten",
         "after a second replay from a step a command is dropped as sent before, and waited for",
-        "saga/decide/next_steps.py",
-        "                **state.generations,\n",
+        "saga/decide/rewinding.py",
+        "            **state.generations,\n",
         "",
         f"{_DECIDE}_replay.py::test_no_id_is_sent_again_over_several_replays_from_a_step",
     ),

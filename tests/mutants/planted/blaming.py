@@ -56,8 +56,8 @@ BLAMES = (
         "second-culprit-forgets-the-first",
         "two rows that break a foreign key run in turn for ever, and nothing behind them is done",
         _CONSUMER,
-        "self._remember({**self._undone.known, attempt: found})",
-        "self._remember({attempt: found})",
+        "self._undone.remember({**self._undone.known, attempt: found})",
+        "self._undone.remember({attempt: found})",
         f"{_BLAMES}::TestRefusedAtTheCommit::test_two_that_come_one_after_the_other_run_once_each",
     ),
     Plant(

@@ -77,7 +77,7 @@ BRIDGES = (
     Plant(
         "another-message-is-a-repeat",
         "a saga whose command another message took the place of waits for ever, without a word",
-        "internals/hop/batch.py",
+        "internals/hop/finish.py",
         "    outbox.refuse_others(unit, rows, batch.messages)\n",
         "",
         "tests/boundary/test_foreign_rows.py::TestSaga"

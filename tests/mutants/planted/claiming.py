@@ -69,7 +69,7 @@ CLAIMS = (
         "        batch = Batch(\n            self.name,\n            self._yields,\n            known=",
         f"{_HOP}::TestOneTransaction"
         "::test_an_error_at_the_commit_leaves_all_or_nothing[before-effects0]",
-        "from internals.store.inbox import Settlement",
+        "from internals.store.delivery import Settlement",
     ),
     Plant(
         "inbox-without-key",

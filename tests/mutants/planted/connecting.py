@@ -34,8 +34,8 @@ CONNECTIONS = (
         "hop-never-gives-way",
         "every thread of a process waits for one ordering key, and its other contexts stand still",
         "internals/hop/__init__.py",
-        "            gave_way()\n            return settled\n",
-        "            return settled\n",
+        "            gave_way()\n            return draining.settled\n",
+        "            return draining.settled\n",
         f"{_LOCKS}::test_a_hop_gives_way_to_a_key_that_is_held_and_others_do_not_wait_for_it",
     ),
     Plant(

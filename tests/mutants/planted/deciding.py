@@ -2,8 +2,9 @@
 
 from tests.mutants.plant import Plant
 
-_STATEMENTS = "internals/store/sql/__init__.py"
+_STATEMENTS = "internals/store/sql/giving_up.py"
 _COURSE = "saga/decide/next_steps.py"
+_REWINDING = "saga/decide/rewinding.py"
 _OUTCOMES = "saga/decide/outcomes.py"
 _ORCHESTRATOR = "boundary/orchestration/orchestrator.py"
 _CONSEQUENCES = "tests/boundary/test_consequences.py"
@@ -13,7 +14,7 @@ SAGAS = (
     Plant(
         "undone-in-order",
         "the flight is cancelled while the transfer from its gate still stands",
-        _COURSE,
+        _REWINDING,
         "for _, name in sorted(standing, reverse=True)]",
         "for _, name in sorted(standing)]",
         f"{_DECIDE}_backward.py"
@@ -22,9 +23,9 @@ SAGAS = (
     Plant(
         "undone-in-order-of-definition",
         "of parallel steps the one that was done last is not undone first",
-        _COURSE,
-        "            (step.position or 0, name)\n",
-        "            (list(state.steps).index(name), name)\n",
+        _REWINDING,
+        "        (step.position or 0, name)\n",
+        "        (list(state.steps).index(name), name)\n",
         f"{_DECIDE}_backward.py"
         "::test_in_reverse_order_of_completion_which_is_not_that_of_the_definition",
     ),
@@ -183,7 +184,7 @@ SAGAS = (
         "an approval that is faster than its trip is lost, and the trip waits for ever",
         "saga/decide/__init__.py",
         "    return replace(state, early=(*state.early, kept))\n",
-        "    return _stale(state)\n",
+        "    return stale(state)\n",
         f"{_DECIDE}_waits.py::test_what_comes_early_is_kept",
     ),
     Plant(

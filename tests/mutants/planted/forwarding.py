@@ -5,6 +5,7 @@ from tests.mutants.plant import Plant
 _SQL = "internals/remote/sql.py"
 _FORWARDING = "internals/remote/forwarding.py"
 _RETURNING = "internals/remote/returning.py"
+_ARRIVAL = "internals/remote/arrival.py"
 _TESTS = "tests/boundary/test_own_database.py"
 
 FORWARDS = (
@@ -68,7 +69,7 @@ FORWARDS = (
     Plant(
         "parcel-applied-twice",
         "what an operator retried is parked again by the news of its first failure",
-        _RETURNING,
+        _ARRIVAL,
         "            if applied == each.id:\n"
         "                continue  # it did too, and an operator has had it delivered again since\n",
         "",
@@ -85,7 +86,7 @@ FORWARDS = (
     Plant(
         "parked-counts-as-done",
         "what failed, and left nothing, is undone",
-        _RETURNING,
+        _ARRIVAL,
         "        self._tell_untouched(unit, [*(e for e in parked if not e.started), *untouched])\n",
         "",
         f"{_TESTS}::TestParked::test_what_left_nothing_there_may_be_taken_back",
@@ -93,7 +94,7 @@ FORWARDS = (
     Plant(
         "order-lost-on-the-way",
         "the cancelling overtakes the booking on the way to another database",
-        _RETURNING,
+        _ARRIVAL,
         "                batch.keys.add(key)\n",
         "                batch.keys.discard(key)\n",
         f"{_TESTS}::TestOrder::test_of_one_key_they_go_there_one_by_one",
@@ -133,7 +134,7 @@ FORWARDS = (
     Plant(
         "a-no-from-elsewhere-is-overtaken",
         "the hotel said no, and the trip is said to be booked",
-        _RETURNING,
+        _ARRIVAL,
         "closes=not each.parked, quiet=quiet",
         "closes=not each.parked, quiet=quiet and False",
         "tests/boundary/test_settling.py"

@@ -10,7 +10,7 @@ HANDLERS = (
     Plant(
         "no-savepoint",
         "what a failed handler wrote stays, and is written again",
-        _CONSUMER,
+        "internals/hop/batched_run.py",
         "                if work.touched:\n",
         "                if not work.touched:\n",
         f"{_HOP}::TestBatch::test_a_failing_handler_is_undone_alone",
@@ -35,7 +35,7 @@ HANDLERS = (
     Plant(
         "corrupted-body",
         "one payload that cannot be read stops everything that is claimed with it",
-        _CONSUMER,
+        "internals/hop/batched_run.py",
         "        protected, careful",
         "        handler.message.from_json(delivery.message.payload)\n        protected, careful",
         f"{_HOP}::TestBatch::"
@@ -44,7 +44,7 @@ HANDLERS = (
     Plant(
         "unknown-kind-discarded",
         "during a deploy the old workers throw away what only the new ones know",
-        _CONSUMER,
+        "internals/hop/dispatch.py",
         "batch.leave(delivery, reason, delay=left.delay(kind, reason))",
         "batch.succeed(delivery, [])",
         f"{_HOP}::TestUnknown::test_a_kind_that_this_worker_does_not_know_is_left_where_it_is",
@@ -132,7 +132,7 @@ HANDLERS = (
     Plant(
         "batch-waits-for-its-slowest",
         "one slow handler holds up everybody of its batch until their steps time out",
-        _CONSUMER,
+        "internals/hop/batched_run.py",
         "        return limit if alone else min(limit, self._watch.batch_limit), limit\n",
         "        return limit, limit\n",
         "tests/internals/test_watch.py::TestBatch"
@@ -142,14 +142,14 @@ HANDLERS = (
         "too-late-is-done",
         "a handler that swallows its end commits after others were told that it had failed",
         "internals/hop/time_limits.py",
-        "        if run.late:\n            _close(run)\n            raise run.error\n",
+        "        if run.late:\n            close_session(run)\n            raise run.error\n",
         "        if run.late:\n            return\n",
         "tests/internals/test_watch.py::TestLimit::test_one_that_swallows_its_end_has_failed",
     ),
     Plant(
         "lock-wait-is-counted",
         "one who waits for a row that a frozen worker has locked is blamed for the waiting",
-        "internals/hop/time_limits.py",
+        "internals/hop/interruption.py",
         "            run.blocked = waits_for_lock(session)\n",
         "            waits_for_lock(session)\n",
         "tests/internals/test_watch.py::TestLockWaits"

@@ -3,7 +3,7 @@
 from tests.mutants.plant import Plant
 
 _HOP_SQL = "internals/store/sql/hop.py"
-_STATEMENTS = "internals/store/sql/__init__.py"
+_STATEMENTS = "internals/store/sql/leases.py"
 _CONSUMER = "internals/hop/context_consumer.py"
 _LEASED = "tests/internals/test_leased.py"
 
@@ -56,7 +56,7 @@ LEASES = (
     Plant(
         "given-up-runs-again",
         "a charge is made after its trip was undone, since its worker had died of the first try",
-        _CONSUMER,
+        "internals/hop/dispatch.py",
         "    elif delivery.given_up:\n",
         "    elif delivery.given_up and delivery.rings > 99:\n",
         "tests/boundary/test_given_up.py"
@@ -65,9 +65,9 @@ LEASES = (
     Plant(
         "given-up-is-tried-again",
         "a charge that failed while its trip was given up waits for its next try for days",
-        "internals/hop/batch.py",
-        "            if started is None:\n",
-        "            if started is not True or failed.external:\n",
+        "internals/hop/finish.py",
+        "        if started is None:\n",
+        "        if started is not True or failed.external:\n",
         "tests/boundary/test_given_up.py"
         "::TestARunThatFails::test_it_is_not_started_again_after_the_deadline",
     ),

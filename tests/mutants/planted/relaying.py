@@ -1,15 +1,15 @@
 """Mistakes of the relay, of doorbells and of a worker that stops."""
 
-from internals.store import sql as _statements
-from internals.store.sql import causal as causal_sql
+from internals.store.sql.causal import FIRST_OF_ITS_KEY
+from internals.store.sql.relay import RING
 from tests.mutants.plant import Plant
 
-_STATEMENTS = "internals/store/sql/__init__.py"
+_STATEMENTS = "internals/store/sql/relay.py"
 _RELAY = "tests/internals/test_relay.py"
 _BROKER = "tests/boundary/test_broker.py"
 
 #: The relay's statement as it stands there.
-_RING = _statements._RING.replace(causal_sql.FIRST_OF_ITS_KEY, "{first_of_its_key}")
+_RING = RING.replace(FIRST_OF_ITS_KEY, "{first_of_its_key}")
 
 RELAY = (
     Plant(

@@ -1,21 +1,8 @@
-"""Testing: tell a saga as a story, without a database, a broker or a clock.
+"""Story: a saga, what it consumed so far, and what that made it send."""
 
-    given(BOOK_TRIP, trip)
-        .expect(ReserveFlight(trip_id=trip.id, seats=2))
-        .when(SeatingAssigned(seats=("1A", "1B")))
-        .expect(BookHotel, RentCar)
-        .rejected("hotel", "no rooms")
-        .done("car")
-        .expect(CancelCar)
-
-A story never changes: each word returns a new one, so that two may share their beginning.
-AssertionError says what is not as expected; what the saga's functions raise comes through.
-"""
-
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from pydantic import BaseModel
@@ -23,23 +10,14 @@ from pydantic import BaseModel
 from saga import messages
 from saga.decide import Decision, Verdict, decide, fold, start_message
 from saga.definition import Saga
-from saga.envelope import Category, Envelope, saga_consumer
+from saga.envelope import Category, Envelope
 from saga.json_text import dump_json, read_json
-from saga.messages import (
-    Command,
-    Done,
-    Event,
-    Faulted,
-    Message,
-    Refused,
-    Revoked,
-    Settled,
-    Undo,
-)
+from saga.messages import Done, Event, Faulted, Message, Refused, Revoked, Settled
 from saga.state import IN_FLIGHT, ORDERED, Direction, Phase, SagaState, Status
+from saga.testing.expectation import Expected, differences, fail
+from saga.testing.undoing import undoing
 
 D = TypeVar("D", bound=BaseModel)
-Expected = Command | type[Command]
 
 #: pytest then shows the line of the story that failed, and not this file.
 __tracebackhide__ = True
@@ -82,23 +60,23 @@ class Story(Generic[D]):
         awaiting = [name for name, order in orders.items() if event.kind in order.awaits]
         if not awaiting:
             listed = [f"{name} awaits {' or '.join(o.awaits)}" for name, o in orders.items()]
-            _fail(f"no step awaits {event.kind}: {'; '.join(listed) or self._where()}")
+            fail(f"no step awaits {event.kind}: {'; '.join(listed) or self._where()}")
         if len(awaiting) > 1:
-            _fail(f"{' and '.join(awaiting)} await {event.kind}; say which: step={awaiting[0]!r}")
+            fail(f"{' and '.join(awaiting)} await {event.kind}; say which: step={awaiting[0]!r}")
         return self._tell(awaiting[0], event, downstream)
 
     def done(self, step: str) -> "Story[D]":
         """The handler of the step's command, or of its compensation, is done."""
         awaits = self._order(step).awaits
         if Done.kind not in awaits:
-            _fail(f"step {step!r} is not ended by a reply but by {awaits[0]}: use when()")
+            fail(f"step {step!r} is not ended by a reply but by {awaits[0]}: use when()")
         return self._tell(step, Done())
 
     def settled(self, step: str) -> "Story[D]":
         """Everything below the step's command is done; or all of it is undone, where the step is
         compensated causally."""
         if Settled.kind not in (awaits := self._order(step).awaits):
-            _fail(f"step {step!r} does not end when all is settled but by {awaits[0]}")
+            fail(f"step {step!r} does not end when all is settled but by {awaits[0]}")
         return self._tell(step, Settled())
 
     def rejected(self, step: str, reason: str, *, downstream: bool = False) -> "Story[D]":
@@ -127,7 +105,7 @@ class Story(Generic[D]):
             again = [m for m in self.orders.values() if m.root_id == root and m.delay]
             timer = again[-1] if again else None
         if timer is None:
-            _fail(f"no deadline of {step or 'the saga'} is running; {self._where()}")
+            fail(f"no deadline of {step or 'the saga'} is running; {self._where()}")
         return self._hear(timer)
 
     def revoked(
@@ -148,7 +126,7 @@ class Story(Generic[D]):
         """An outside message comes, for the wait that takes it now or later."""
         after = self._from_outside(event, Category.EVENT)
         if after.decision and after.decision.verdict is Verdict.UNEXPECTED:
-            _fail(f"no step of {self.saga.name} waits for {event.kind}")
+            fail(f"no step of {self.saga.name} waits for {event.kind}")
         return after
 
     def cancelled(self, reason: str) -> "Story[D]":
@@ -179,22 +157,22 @@ class Story(Generic[D]):
         """This act (`Cancelled`, `Replayed`, `Skipped`) cannot be done now, for this reason."""
         decision = self._from_outside(act, Category.ACT).decision
         if decision is None or decision.verdict is not Verdict.REFUSED:
-            _fail(f"{act.kind} is not refused; {self._where()}")
+            fail(f"{act.kind} is not refused; {self._where()}")
         if why_contains not in (decision.why or ""):
-            _fail(f"expected a refusal with {why_contains!r}, but it is: {decision.why}")
+            fail(f"expected a refusal with {why_contains!r}, but it is: {decision.why}")
         return self
 
     def again(self) -> "Story[D]":
         """Deliver the last message once more; fails if that has any effect."""
         after = self._hear(self.consumed[-1])
         if after.sent or replace(after.state, consumed=self.state.consumed) != self.state:
-            _fail(f"a second {self.consumed[-1].kind} had an effect: now {after._where()}")
+            fail(f"a second {self.consumed[-1].kind} had an effect: now {after._where()}")
         return after
 
     def expect(self, *commands: Expected) -> "Story[D]":
         """The last message sent just these, in any order; a class is any command of it."""
-        if lines := _differences(commands, self.sent):
-            _fail("\n  ".join([f"after {self.consumed[-1].kind}", *lines, self._where()]))
+        if lines := differences(commands, self.sent):
+            fail("\n  ".join([f"after {self.consumed[-1].kind}", *lines, self._where()]))
         return self
 
     def expect_undoing(self, step: str) -> "Story[D]":
@@ -202,7 +180,7 @@ class Story(Generic[D]):
         known = self.state.steps.get(step)
         id = self.state.command_id(step, Phase.COMPENSATING, known.generation if known else 1)
         if self.decision is None or id not in dict(self.decision.unwind):
-            _fail(f"what step {step!r} caused is not being undone; {self._where()}")
+            fail(f"what step {step!r} caused is not being undone; {self._where()}")
         return self
 
     def expect_nothing(self) -> "Story[D]":
@@ -220,14 +198,14 @@ class Story(Generic[D]):
     def expect_stuck(self, reason_contains: str = "") -> "Story[D]":
         """A person is needed, for a reason that contains this text."""
         if reason_contains not in (self.state.reason or ""):
-            _fail(f"expected a reason with {reason_contains!r}, but {self._where()}")
+            fail(f"expected a reason with {reason_contains!r}, but {self._where()}")
         return self._expect_status(Status.STUCK)
 
     def _expect_status(self, status: Status) -> "Story[D]":
         if self.state.status is not status:
-            _fail(f"expected {status}, but {self._where()}")
+            fail(f"expected {status}, but {self._where()}")
         if (folded := fold(self.saga, self.state.id, self.consumed)) != self.state:
-            _fail(
+            fail(
                 f"the same messages lead to another state of {self.saga.name}: one of its "
                 "functions is not pure, or its data does not come back equal from JSON\n"
                 f"  in the story: {self.state}\n  folded again: {folded}"
@@ -245,11 +223,11 @@ class Story(Generic[D]):
 
     def _order(self, step: str) -> Envelope:
         if step not in (names := [s.name for s in self.saga]):
-            _fail(f"{self.saga.name} has no step {step!r}; it has {', '.join(names)}")
+            fail(f"{self.saga.name} has no step {step!r}; it has {', '.join(names)}")
         if step in self.state.steps and self.state.steps[step].phase is Phase.WAITING:
-            _fail(f"step {step!r} waits for an outside message: use signal()")
+            fail(f"step {step!r} waits for an outside message: use signal()")
         if (order := self._in_flight().get(step)) is None:
-            _fail(f"step {step!r} awaits nothing; {self._where()}")
+            fail(f"step {step!r} awaits nothing; {self._where()}")
         return order
 
     def _tell(self, step: str, message: Message, downstream: bool = False) -> "Story[D]":
@@ -277,13 +255,13 @@ class Story(Generic[D]):
         phase = self.state.steps[step].phase if self._order(step) else None
         under_way = phase is Phase.COMMANDED and self.state.direction is Direction.BACKWARD
         if phase is not Phase.REVOKING and not (under_way and revoked):
-            _fail(f"the command of step {step!r} is not being taken back; {self._where()}")
+            fail(f"the command of step {step!r} is not being taken back; {self._where()}")
         return self._tell(step, answer)
 
     def _act(self, act: Message) -> "Story[D]":
         after = self._from_outside(act, Category.ACT)
         if after.decision and after.decision.verdict is Verdict.REFUSED:
-            _fail(f"{act.kind} is refused: {after.decision.why}")
+            fail(f"{act.kind} is refused: {after.decision.why}")
         return after
 
     def _from_outside(self, message: Message, category: Category) -> "Story[D]":
@@ -299,7 +277,7 @@ class Story(Generic[D]):
         text = dump_json(decision.state.data, f"{self.saga.name}: the data after {message.kind}")
         state = replace(decision.state, data=read_json(self.saga.data, text))
         over = {*decision.clear, message.id}  # deadlines that were cleared, or have passed
-        undone = (_undoing(self.saga, state, id) for id, _ in decision.unwind)
+        undone = (undoing(self.saga, state, id) for id, _ in decision.unwind)
         known = {**self.orders, **{order.id: order for order in (*decision.send, *undone)}}
         orders = {id: order for id, order in known.items() if id not in over}
         sent = tuple(m for m in decision.send if m.category is Category.COMMAND)
@@ -310,46 +288,3 @@ class Story(Generic[D]):
         names = ", ".join(n for n, s in self.state.steps.items() if s.phase in IN_FLIGHT)
         flying = f"; in flight: {names}" if names else ""
         return f"{self.saga.name} is {self.state.status}{because}{flying}"
-
-
-def _undoing(saga: Saga[D], state: SagaState[D], id: UUID) -> Envelope:
-    """Stand for all the orders to undo that one causal compensation is."""
-    return Envelope(
-        id=id,
-        kind=Undo.kind,
-        category=Category.COMMAND,
-        payload="{}",
-        saga_id=state.id,
-        saga=saga.name,
-        root_id=id,
-        sender=saga_consumer(saga.name),
-        awaits=(Settled.kind,),
-    )
-
-
-def _differences(expected: Sequence[Expected], sent: Sequence[Envelope]) -> list[str]:
-    """What is other than expected, missing or too much; empty if nothing is."""
-    surplus, missing, lines = list(sent), [], []
-    for want in sorted(expected, key=lambda want: isinstance(want, type)):  # the exact ones first
-        if match := next((order for order in surplus if not _unlike(want, order)), None):
-            surplus.remove(match)
-        else:
-            missing.append(want)
-    for want in missing:
-        if near := next((order for order in surplus if order.kind == want.kind), None):
-            surplus.remove(near)
-        lines += _unlike(want, near)
-    return lines + [f"sent, not expected: {order.kind} {order.payload}" for order in surplus]
-
-
-def _unlike(want: Expected, order: Envelope | None) -> list[str]:
-    text = want.to_json() if isinstance(want, Command) else ""
-    if order is None or order.kind != want.kind:
-        return [f"not sent: {want.kind} {text}".rstrip()]
-    got, wanted = json.loads(order.payload), json.loads(text or order.payload)
-    names = [name for name in {**wanted, **got} if got.get(name) != wanted.get(name)]
-    return [f"{want.kind}: {n} is {got.get(n)!r}, not {wanted.get(n)!r}" for n in names]
-
-
-def _fail(text: str) -> NoReturn:
-    raise AssertionError(text)

@@ -1,0 +1,51 @@
+"""Dispatch: which handler a claimed delivery is given to, or why it is given to none."""
+
+from collections.abc import Container
+from uuid import UUID
+
+from internals.context import Context, Handler
+from internals.hop.batch import Batch
+from internals.hop.unhandled import UNHANDLED, UNREADABLE, Left
+from internals.store.delivery import Delivery
+from internals.undo import NoUndo
+
+
+def to_run(
+    context: Context,
+    delivery: Delivery,
+    undone: Container[UUID | None],
+    batch: Batch,
+    left: Left,
+) -> Handler | None:
+    """Return the handler to run; None where there is none to run, which is noted in the batch.
+
+    Args:
+        context: Whose delivery it is.
+        delivery: One that was claimed.
+        undone: Roots of what is being undone.
+        batch: Its batch.
+        left: What the consumer leaves to other workers.
+    """
+    if batch.known and batch.waits_for_key(delivery):
+        return None
+    handler = context.handler_of(delivery.message)
+    if delivery.message.root_id in undone:
+        batch.take_back(delivery)
+    elif delivery.given_up:
+        batch.give_up(delivery)
+    elif isinstance(handler, NoUndo):
+        batch.stand(delivery, handler.reason)
+    elif handler is None:
+        # Another worker, of a newer or an older release, may know it: never discard.
+        kind = delivery.message.kind
+        reason = f"{UNHANDLED}{kind} in this worker"
+        batch.leave(delivery, reason, delay=left.delay(kind, reason))
+    else:
+        return handler
+    return None
+
+
+def leave_unread(delivery: Delivery, error: Exception, batch: Batch, left: Left) -> None:
+    """Leave what cannot be read to a worker of another release."""
+    reason = f"{UNREADABLE}{error}"
+    batch.leave(delivery, reason, delay=left.delay(delivery.message.kind, reason))
