@@ -4,7 +4,6 @@ Everything that can be wrong with a definition is found when it is constructed, 
 sentence that names the saga, the step and the way out.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,9 +17,9 @@ from saga.causal import CAUSAL, COUNTED, Causal
 from saga.errors import DefinitionError
 from saga.messages import Command, Done, Event, Message, Settled
 from saga.retry import Retry
-from saga.validation.durations import check_duration
 from saga.validation.functions import check_function
 from saga.validation.kinds import check_kinds
+from saga.validation.step_fields import NAME, check_name, check_timeout, require_event
 
 D = TypeVar("D", bound=BaseModel)
 #: The message that ends a step well.  Type checkers infer it from `until`, and hold the arguments of
@@ -30,7 +29,6 @@ E = TypeVar("E", bound=Message, default=Any)
 OnFault = Literal["stuck", "compensate"]
 OnCompensationFault = Literal["stop", "go_on"]
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 #: What the functions of a step are called with.
 _ARGUMENTS = {"action": ("data",), "on_success": ("data", "outcome"), "compensation": ("data",)}
@@ -74,8 +72,8 @@ class Step(AnyStep[D], Generic[D, E]):
     on_fault: OnFault = "stuck"
 
     def __post_init__(self) -> None:
-        _check_name("Step", self.name)
-        _check_timeout(self.name, self.timeout)
+        check_name("Step", self.name)
+        check_timeout(self.name, self.timeout)
         if self.on_fault not in get_args(OnFault):
             raise DefinitionError(
                 f"Step {self.name!r}: on_fault must be 'stuck' or 'compensate', "
@@ -93,9 +91,9 @@ class Step(AnyStep[D], Generic[D, E]):
             if function is not None or role == "action":
                 check_function(function, f"Step {self.name!r}: {role}", *arguments)
         if self.until is not None and self.until is not Settled:
-            _require_event(self.name, "until", self.until)
+            require_event(self.name, "until", self.until)
         for event in self.rejections:
-            _require_event(self.name, "rejected_by", event)
+            require_event(self.name, "rejected_by", event)
             if self.until is not None and event.kind == self.until.kind:
                 raise DefinitionError(
                     f"Step {self.name!r}: {event.kind} cannot both end and reject the step"
@@ -141,11 +139,11 @@ class Wait(AnyWait[D], Generic[D, E]):
     timeout: timedelta | None = None
 
     def __post_init__(self) -> None:
-        _check_name("Wait", self.name)
-        _check_timeout(self.name, self.timeout)
-        _require_event(self.name, "until", self.until)
+        check_name("Wait", self.name)
+        check_timeout(self.name, self.timeout)
+        require_event(self.name, "until", self.until)
         for event in self.rejections:
-            _require_event(self.name, "rejected_by", event)
+            require_event(self.name, "rejected_by", event)
             if event.kind == self.until.kind:
                 raise DefinitionError(
                     f"Wait {self.name!r}: {event.kind} cannot both end and reject the step"
@@ -211,7 +209,7 @@ class Saga(Generic[D]):
     groups: tuple[tuple[Step[D] | Wait[D], ...], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise DefinitionError(
                 f"Saga {self.name!r}: a saga's name must be a lower-case word such as 'book_trip'"
             )
@@ -226,7 +224,7 @@ class Saga(Generic[D]):
                 raise DefinitionError(
                     f"Saga {self.name!r}: {step!r} is neither Step nor Wait nor Parallel"
                 )
-        _check_timeout(self.name, self.deadline)
+        check_timeout(self.name, self.deadline)
         if self.on_compensation_fault not in get_args(OnCompensationFault):
             raise DefinitionError(
                 f"Saga {self.name!r}: on_compensation_fault must be 'stop' or 'go_on', "
@@ -291,22 +289,3 @@ class Saga(Generic[D]):
                     f"Saga {self.name!r}: step {step.name!r} has a compensation but stands at or "
                     f"after the pivot {passed!r}, from where the saga only goes forward"
                 )
-
-
-def _check_name(what: str, name: object) -> None:
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise DefinitionError(
-            f"{what} {name!r}: a step's name must be a lower-case word such as 'flight'"
-        )
-
-
-def _check_timeout(name: str, timeout: timedelta | None) -> None:
-    if timeout is not None:
-        check_duration(timeout, f"{name!r}: a timeout or deadline")
-
-
-def _require_event(step: str, role: str, event: object) -> None:
-    if not (isinstance(event, type) and issubclass(event, Event) and event.kind):
-        raise DefinitionError(
-            f"Step {step!r}: {role} must name an Event class that declares a kind, not {event!r}"
-        )

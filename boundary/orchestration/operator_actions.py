@@ -4,14 +4,14 @@ Each act locks what it changes, is recorded in the audit by the same transaction
 commits it: that is the caller's, so a host may act together with its own writes.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from boundary.orchestration.audit_text import check_words
+from boundary.orchestration.audit import Audit, check_words
 from boundary.orchestration.delivery_changes import Consequences
+from boundary.orchestration.parked_deliveries import ParkedDeliveries
 from boundary.orchestration.saga_rows import StoredSaga, data_to_json, saving
 from internals.database.errors import describe
 from internals.database.unit_of_work import UnitOfWork
@@ -56,6 +56,8 @@ class Acts:
         self._outbox = outbox
         self._statements = statements
         self._grace = grace
+        self._audit = Audit(outbox, statements)
+        self._parked = ParkedDeliveries(outbox, statements, self._audit, grace=grace)
 
     def act(self, unit: UnitOfWork, saga_id: UUID, act: Message, *, actor: str) -> Acted:
         """Cancel, replay or skip: `act` is the message that says so, with its reason.
@@ -158,19 +160,8 @@ class Acts:
         reason: str,
         consumer: str | None = None,
     ) -> frozenset[str]:
-        """Deliver parked messages again, to all where they are parked or to one consumer.
-
-        Returns the consumers to ring.  Raises `ActRefused` if one of them is not parked.
-        """
-        check_words(actor, reason)
-        rows = unit.run(
-            self._statements.retry_parked,
-            {"id": list(ids), "of": consumer, "grace": self._grace, "dropped_at": None},
-        )
-        if missing := set(ids) - {id for id, _ in rows}:
-            self._refuse_given_up(unit, missing)
-        self._audit_parked(unit, "retry", ids, len({id for id, _ in rows}), actor, reason, consumer)
-        return frozenset(consumer for _, consumer in rows)
+        """Deliver parked messages again; see `ParkedDeliveries.retry`."""
+        return self._parked.retry(unit, ids, actor=actor, reason=reason, consumer=consumer)
 
     def drop_parked(
         self,
@@ -181,21 +172,21 @@ class Acts:
         reason: str,
         consumer: str | None = None,
     ) -> frozenset[str]:
-        """Give up parked messages, at all where they are parked or at one consumer: the rows
-        stay, with the reason.
+        """Give up parked messages; see `ParkedDeliveries.drop`."""
+        return self._parked.drop(unit, ids, actor=actor, reason=reason, consumer=consumer)
 
-        Returns the consumers to ring: what was held up goes on, and a saga that waits until all is
-        done hears of it.  Raises `ActRefused` if one of them is not parked.
-        """
-        check_words(actor, reason)
-        rows = unit.run(
-            self._statements.drop_parked,
-            {"id": list(ids), "of": consumer, "why": f"dropped: {reason}"},
-        )
-        self._audit_parked(
-            unit, "drop", ids, len({id for id, _, _ in rows}), actor, reason, consumer
-        )
-        return frozenset(self._outbox.settling.close(unit, rows))
+    def audit(
+        self,
+        unit: UnitOfWork,
+        actor: str,
+        act: str,
+        reason: str,
+        detail: Mapping[str, Any],
+        saga_id: UUID | None = None,
+        message_id: UUID | None = None,
+    ) -> None:
+        """Write down who did what and why; see `Audit.record`."""
+        self._audit.record(unit, actor, act, reason, detail, saga_id, message_id)
 
     def _locked(self, unit: UnitOfWork, saga_id: UUID) -> tuple[str, StoredSaga, Saga[Any]]:
         rows = unit.run(self._statements.lock_saga, {"id": saga_id})
@@ -244,64 +235,6 @@ class Acts:
         retried = consequences.retry(unit, self._grace)
         sent = self._outbox.send(unit, [*decision.send, *answers])
         return sent | retried | consequences.woken
-
-    def _refuse_given_up(self, unit: UnitOfWork, ids: set[UUID]) -> None:
-        """Say so if one of these was not delivered again because its saga gave it up."""
-        given_up = [id for (id,) in unit.run(self._statements.given_up, {"id": sorted(ids)})]
-        if given_up:
-            raise ActRefused(
-                f"delivery {given_up[0]} is not started any more: its saga gave the step up and "
-                "compensates it where need be; start the saga anew, or replay it, to have it done"
-            )
-
-    def _audit_parked(
-        self,
-        unit: UnitOfWork,
-        act: str,
-        ids: Sequence[UUID],
-        done: int,
-        actor: str,
-        reason: str,
-        consumer: str | None,
-    ) -> None:
-        if done < len(set(ids)):
-            raise ActRefused(
-                f"{len(set(ids)) - done} of {len(set(ids))} deliveries are not parked; "
-                "look at `saga parked list`"
-            )
-        detail = {} if consumer is None else {"consumer": consumer}
-        for id in ids:
-            self.audit(unit, actor, f"parked {act}", reason, detail, message_id=id)
-
-    def audit(
-        self,
-        unit: UnitOfWork,
-        actor: str,
-        act: str,
-        reason: str,
-        detail: Mapping[str, Any],
-        saga_id: UUID | None = None,
-        message_id: UUID | None = None,
-    ) -> None:
-        """Write down who did what and why.
-
-        Raises `PayloadError` for a reason that is blank, and for what is too long to be kept.
-        """
-        check_words(actor, reason)
-        text = json.dumps(dict(detail))
-        self._outbox.check_size(text, f"what is told with {act!r}")
-        unit.run(
-            self._statements.audit,
-            {
-                "id": uuid7(),
-                "actor": actor,
-                "act": act,
-                "saga_id": saga_id,
-                "message_id": message_id,
-                "reason": reason,
-                "detail": text,
-            },
-        )
 
 
 _PAST = {"saga.cancelled": "cancelled", "saga.replayed": "replayed", "saga.skipped": "skipped"}

@@ -6,13 +6,13 @@ leads, and a saga's row is locked for as long as one hop takes.
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from boundary.orchestration.delivery_changes import Consequences
-from boundary.orchestration.saga_rows import StoredSaga, data_to_json, saving
+from boundary.orchestration.folding import Deciding, Folding, UnknownVersion, UnreadableState
+from boundary.orchestration.saga_rows import StoredSaga, saving
 from internals.database.errors import describe, is_transient
 from internals.database.unit_of_work import Row, UnitOfWork
 from internals.hop.batch import Batch
@@ -25,52 +25,12 @@ from internals.store.inbox import Inbox
 from internals.store.json_rows import records
 from internals.store.outbox import Heard, Outbox
 from internals.store.sql import Statements
-from saga.decide import Decision, Verdict, decide
+from saga.decide import Verdict
 from saga.definition import Saga
 from saga.envelope import Envelope, saga_consumer
-from saga.errors import PayloadError, UnreadableMessage
-from saga.state import SagaState, Status
+from saga.errors import UnreadableMessage
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Folding:
-    """The sagas of one hop, as far as they are folded."""
-
-    batch: Batch
-    consequences: Consequences
-    states: dict[UUID, SagaState[Any]] = field(default_factory=dict)
-    data: dict[UUID, str] = field(default_factory=dict)
-
-    def of(self, saga_id: UUID | None, batch: Batch, consequences: Consequences) -> "_Folding":
-        """Return a folding of this saga alone, which goes on from here."""
-        alone = _Folding(batch, consequences)
-        if saga_id is not None and saga_id in self.states:
-            alone.states[saga_id], alone.data[saga_id] = self.states[saga_id], self.data[saga_id]
-        return alone
-
-    def sagas(self) -> Iterator[tuple[SagaState[Any], str]]:
-        """The sagas that were moved, with their data as it is stored."""
-        return ((state, self.data[id]) for id, state in self.states.items())
-
-
-@dataclass(frozen=True, slots=True)
-class _Decided:
-    """A decision that can be stored."""
-
-    before: SagaState[Any]
-    decision: Decision[Any]
-    #: The data after it, as it is stored.
-    data: str
-
-
-class _UnknownVersion(Exception):
-    """Another worker may know it."""
-
-
-class _Unreadable(Exception):
-    """What is stored does not fit this worker's definition."""
 
 
 class Orchestrator:
@@ -90,8 +50,8 @@ class Orchestrator:
         outbox: Outbox,
         statements: Statements,
     ) -> None:
-        self._definitions = definitions
         self._saga = next(iter(definitions.values())).name
+        self._deciding = Deciding(self._saga, definitions, outbox)
         self.name = saga_consumer(self._saga)
         self._inbox = inbox
         self._outbox = outbox
@@ -171,7 +131,7 @@ class Orchestrator:
             folded.data |= folding.data
         return settled, woken
 
-    def _write(self, unit: UnitOfWork, folding: _Folding) -> frozenset[str]:
+    def _write(self, unit: UnitOfWork, folding: Folding) -> frozenset[str]:
         sagas = saving(self._saga, folding.sagas())
         woken = finish(unit, self._inbox, self._outbox, folding.batch, sagas=sagas)
         return woken | self._follow_up(unit, folding)
@@ -194,12 +154,12 @@ class Orchestrator:
             if stored is None:
                 continue
             try:
-                decided = self._decide(message, stored, folding)
+                decided = self._deciding.decide(message, stored, folding)
             except Exception:
                 logger.debug("%s is delivered, and fails then", message.kind, exc_info=True)
                 continue
             if decided.decision.verdict is not Verdict.UNEXPECTED:
-                position, note = self._take(decided, message, folding)
+                position, note = self._deciding.take(decided, message, folding)
                 heard[message.id] = Heard(position, note)
         return Folded(
             heard,
@@ -208,10 +168,10 @@ class Orchestrator:
             lambda: self._follow_up(unit, folding),
         )
 
-    def _folding(self) -> _Folding:
-        return _Folding(Batch(self.name), self._consequences())
+    def _folding(self) -> Folding:
+        return Folding(Batch(self.name), self._consequences())
 
-    def _follow_up(self, unit: UnitOfWork, folding: _Folding) -> set[str]:
+    def _follow_up(self, unit: UnitOfWork, folding: Folding) -> set[str]:
         """Do what decisions want done to deliveries that exist; returns the consumers to ring."""
         consequences = folding.consequences
         # Sent by now: what one message of the batch commands, a later one may take back.
@@ -236,11 +196,11 @@ class Orchestrator:
                 return list(found.values())
             held |= theirs
 
-    def _fold(self, delivery: Delivery, stored: StoredSaga, folding: _Folding) -> None:
+    def _fold(self, delivery: Delivery, stored: StoredSaga, folding: Folding) -> None:
         message, batch = delivery.message, folding.batch
         try:
-            decided = self._decide(message, stored, folding)
-        except (_UnknownVersion, _Unreadable) as error:
+            decided = self._deciding.decide(message, stored, folding)
+        except (UnknownVersion, UnreadableState) as error:
             # Another release has the version, the step, or a class that fits: left for it.
             batch.leave(delivery, str(error), delay=self._left.delay(message.kind, str(error)))
             return
@@ -258,52 +218,10 @@ class Orchestrator:
             batch.settlements.append(Settlement(message.id, DeliveryState.PARKED, error=why))
             logger.error("%s: %s %s is parked as unexpected", self.name, message.kind, message.id)
             return
-        position, note = self._take(decided, message, folding)
+        position, note = self._deciding.take(decided, message, folding)
         batch.settlements.append(
             Settlement(message.id, error=note, position=position, attempts=delivery.attempts)
         )
-
-    def _decide(self, message: Envelope, stored: StoredSaga, folding: _Folding) -> _Decided:
-        """Return what becomes of the saga, checked to be storable; nothing is done yet.
-
-        Raises `_UnknownVersion`, `_Unreadable`, and whatever the definition's functions raise.
-        """
-        assert message.saga_id is not None
-        saga = self._definitions.get(stored.version)
-        if saga is None:
-            raise _UnknownVersion(
-                f"this worker does not know version {stored.version} of {self._saga}"
-            )
-        state = folding.states.get(message.saga_id)
-        if state is None:
-            try:
-                state = stored.state(saga, message.saga_id)
-            except PayloadError as error:
-                raise _Unreadable(str(error)) from error
-        decision = decide(saga, state, message)
-        for sent in decision.send:
-            self._outbox.check(sent)
-        data = data_to_json(decision.state)
-        self._outbox.check_size(data, f"{self._saga}: the data after {message.kind}")
-        if decision.state.early != state.early:
-            kept = "".join(early.payload for early in decision.state.early)
-            self._outbox.check_size(kept, f"{self._saga}: what came before it was waited for")
-        return _Decided(state, decision, data)
-
-    def _take(
-        self, decided: _Decided, message: Envelope, folding: _Folding
-    ) -> tuple[int, str | None]:
-        """Gather what a decision wants stored and sent; returns the message's place and a note."""
-        assert message.saga_id is not None
-        decision = decided.decision
-        if decision.state.status is not decided.before.status:
-            _log_status(decision.state, self._saga)
-        folding.states[message.saga_id] = decision.state
-        folding.data[message.saga_id] = decided.data
-        folding.consequences.note(decision, message)
-        folding.batch.messages.extend(decision.send)
-        note = None if decision.verdict is Verdict.APPLIED else str(decision.verdict)
-        return decision.state.consumed, note
 
     def _park_orphans(self, unit: UnitOfWork, absent: Iterable[Delivery], batch: Batch) -> None:
         """Tell sagas that another transaction holds from sagas that do not exist."""
@@ -318,8 +236,3 @@ class Orchestrator:
             error = f"saga {message.saga_id} does not exist"
             batch.settlements.append(Settlement(message.id, DeliveryState.PARKED, error=error))
             logger.error("%s: %s %s is parked: %s", self.name, message.kind, message.id, error)
-
-
-def _log_status(state: SagaState[Any], saga: str) -> None:
-    level = logging.WARNING if state.status is Status.STUCK else logging.DEBUG
-    logger.log(level, "saga %s %s is %s", saga, state.id, state.status)

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -24,6 +25,25 @@ def render_saga(detail: SagaDetail, *, program: str = "saga") -> RenderableType:
         program: How a command that acts begins, for what is to be done next.
     """
     saga = detail.saga
+    parts: list[RenderableType] = [_facts(detail)]
+    if detail.steps:
+        parts += [Text(), _steps(detail)]
+    if detail.parked:
+        parts += [Text(), _parked(detail)]
+    if detail.standing:
+        parts += [Text(), _standing(detail)]
+    if detail.audit:
+        parts += [Text(), render_audit(detail.audit, saga.at)]
+    parts += [Text(), Text("data", "dim")]
+    parts.append(Text(json.dumps(detail.data, indent=2, ensure_ascii=False), overflow="fold"))
+    if saga.status is Status.STUCK:
+        parts += [Text(), *_next_act(detail, program)]
+    return Group(*parts)
+
+
+def _facts(detail: SagaDetail) -> Table:
+    """Where the saga stands, why, and what it waits for."""
+    saga = detail.saga
     facts = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
@@ -45,30 +65,20 @@ def render_saga(detail: SagaDetail, *, program: str = "saga") -> RenderableType:
         facts.add_row("runs long", Text(one_line(str(each)), "yellow"))
     facts.add_row("started", clock(saga.started_at, saga.at))
     facts.add_row("took" if saga.finished_at else "for", duration(saga.age))
-    parts: list[RenderableType] = [facts]
-    if detail.steps:
-        parts += [Text(), _steps(detail)]
-    if detail.parked:
-        parts += [Text(), _parked(detail)]
-    if detail.standing:
-        parts += [Text(), _standing(detail)]
-    if detail.audit:
-        parts += [Text(), render_audit(detail.audit, saga.at)]
-    parts += [Text(), Text("data", "dim")]
-    parts.append(Text(json.dumps(detail.data, indent=2, ensure_ascii=False), overflow="fold"))
-    if saga.status is Status.STUCK:
-        # In one piece, so that it can be copied from a narrow terminal.
-        command = Text(f"{program} replay {_named(saga)} --reason WHY", overflow="ignore")
-        parts += [Text(), Text("mend the cause, then", "dim"), command]
-        if any(step.doubt and step.fault for step in detail.steps):
-            parts.append(
-                Text(
-                    "the call that failed may have had its effect; the replay makes it under the "
-                    "same idempotency key, unless you know that it had none and say --no-effect",
-                    "dim",
-                )
-            )
-    return Group(*parts)
+    return facts
+
+
+def _next_act(detail: SagaDetail, program: str) -> Iterator[RenderableType]:
+    """What a person does with a saga that is stuck."""
+    yield Text("mend the cause, then", "dim")
+    # In one piece, so that it can be copied from a narrow terminal.
+    yield Text(f"{program} replay {_named(detail.saga)} --reason WHY", overflow="ignore")
+    if any(step.doubt and step.fault for step in detail.steps):
+        yield Text(
+            "the call that failed may have had its effect; the replay makes it under the "
+            "same idempotency key, unless you know that it had none and say --no-effect",
+            "dim",
+        )
 
 
 def _named(saga: SagaSummary) -> str:

@@ -5,8 +5,32 @@ from typing import Any
 
 from internals.context import Context
 from saga.definition import Saga
+from saga.errors import DefinitionError
 from saga.messages import Event, Message
 from saga.validation.kinds import check_readable
+
+
+def sagas_by_name(sagas: Iterable[Saga[Any]]) -> dict[str, dict[int, Saga[Any]]]:
+    """Return sagas by name and version; raises `DefinitionError` for a version given twice."""
+    found: dict[str, dict[int, Saga[Any]]] = {}
+    for saga in sagas:
+        versions = found.setdefault(saga.name, {})
+        if saga.version in versions:
+            raise DefinitionError(
+                f"Saga {saga.name!r}: version {saga.version} is given twice; raise the version "
+                "of the changed one"
+            )
+        versions[saga.version] = saga
+    return found
+
+
+def unique_contexts(contexts: Iterable[Context]) -> tuple[Context, ...]:
+    """Return each context once; raises `DefinitionError` for two of one name."""
+    found: dict[str, Context] = {}
+    for context in contexts:
+        if found.setdefault(context.name, context) is not context:
+            raise DefinitionError(f"two contexts are called {context.name!r}")
+    return tuple(found.values())
 
 
 def check_messages(

@@ -1,7 +1,7 @@
 """Remote: a runtime's contexts that have a database of their own, wired to it and to home."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,68 +17,66 @@ from internals.remote.statements import remote_statements
 from internals.store.inbox import Inbox
 
 if TYPE_CHECKING:
-    from boundary.runtime import Runtime
+    from boundary.runtime.wiring import Wiring
 
 
-def remote_contexts(runtime: "Runtime") -> dict[str, RemoteContext]:
+def remote_contexts(wiring: "Wiring") -> dict[str, RemoteContext]:
     """Return what answers the doorbells of those contexts whose own database is known, by name."""
-    home = Reach(runtime.database)
+    home = Reach(wiring.database)
     return {
-        context.name: _remote_context(runtime, context, home, runtime.own_databases.reached[name])
-        for name, contexts in runtime.own_databases.of(runtime.contexts).items()
+        context.name: _remote_context(wiring, context, home, wiring.own_databases.reached[name])
+        for name, contexts in wiring.own_databases.of(wiring.contexts).items()
         for context in contexts
     }
 
 
-def remote_relays(runtime: "Runtime") -> Iterator[Relay]:
+def remote_relays(wiring: "Wiring", answer_here: Callable[[str], None]) -> Iterator[Relay]:
     """Return a relay for each of those databases, whose inboxes have their context's doorbell."""
-    for name, contexts in runtime.own_databases.of(runtime.contexts).items():
+    for name, contexts in wiring.own_databases.of(wiring.contexts).items():
         names = [context.name for context in contexts]
         parcels = list(map(parcels_of, names))
         yield Relay(
-            runtime.own_databases.reached[name],
-            runtime.statements,
+            wiring.own_databases.reached[name],
+            wiring.statements,
             [*names, *parcels],
-            waiting=partial(_waiting, runtime),
-            ring=lambda woken: runtime.broker.ring(frozenset(map(context_of, woken))),
-            deaf=partial(_deaf, runtime, [*names, *parcels]),
-            answer=lambda consumer: runtime.answer_here(context_of(consumer)),
-            grace=runtime.settings.grace,
+            waiting=partial(_waiting, wiring),
+            ring=lambda woken: wiring.broker.ring(frozenset(map(context_of, woken))),
+            deaf=partial(_deaf, wiring, [*names, *parcels]),
+            answer=lambda consumer: answer_here(context_of(consumer)),
+            grace=wiring.settings.grace,
             quick=parcels,
         )
 
 
-def stale_forwards(runtime: "Runtime", consumers: Sequence[str]) -> StaleForwards | None:
+def stale_forwards(wiring: "Wiring", consumers: Sequence[str]) -> StaleForwards | None:
     """Return what home's relay looks at for these contexts; nothing if there are none."""
-    own = remote_statements(runtime.settings.db_schema)
+    own = remote_statements(wiring.settings.db_schema)
     return StaleForwards(own, consumers) if consumers else None
 
 
-def _remote_context(
-    runtime: "Runtime", context: Context, home: Reach, there: Reach
-) -> RemoteContext:
-    settings = runtime.settings
+def _remote_context(wiring: "Wiring", context: Context, home: Reach, there: Reach) -> RemoteContext:
+    settings = wiring.settings
     own = remote_statements(settings.db_schema)
 
     def inbox(consumer: str) -> Inbox:
         return Inbox(consumer, settings.db_schema, own)
 
     at_home, grace = inbox(context.name), settings.grace
-    outbox = runtime.outbox(settings.max_payload)
+    outbox = wiring.outbox_of(settings.max_payload)
     # For parcels, and what is in them.
-    unlimited = runtime.outbox(sys.maxsize)
+    unlimited = wiring.outbox_of(sys.maxsize)
     return RemoteContext(
         home,
         there,
         Forwarder(at_home, outbox, own, there, grace=grace),
-        runtime.context_consumer(context, Parcelling(unlimited), there),
+        wiring.context_consumer(context, Parcelling(unlimited), there),
         partial(Returner, home, inbox(parcels_of(context.name)), at_home, unlimited, own),
-        runtime.subscribe_once,
+        wiring.prepare,
     )
 
 
-def _waiting(runtime: "Runtime", consumers: Sequence[str]) -> Mapping[str, int] | None:
-    counted = runtime.broker.waiting(sorted(set(map(context_of, consumers))))
+def _waiting(wiring: "Wiring", consumers: Sequence[str]) -> Mapping[str, int] | None:
+    counted = wiring.broker.waiting(sorted(set(map(context_of, consumers))))
     if counted is None:
         return None
     return {
@@ -88,6 +86,6 @@ def _waiting(runtime: "Runtime", consumers: Sequence[str]) -> Mapping[str, int] 
     }
 
 
-def _deaf(runtime: "Runtime", consumers: Sequence[str]) -> frozenset[str]:
-    deaf = runtime.broker.deaf()
+def _deaf(wiring: "Wiring", consumers: Sequence[str]) -> frozenset[str]:
+    deaf = wiring.broker.deaf()
     return frozenset(consumer for consumer in consumers if context_of(consumer) in deaf)

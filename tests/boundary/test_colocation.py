@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from movers import CONSUMER, MOVING, Office, contexts, held
 
-from boundary import Settings
 from boundary.orchestration.orchestrator import Orchestrator
 from internals.database.commit_points import watch
 from internals.hop import hop
@@ -22,11 +21,9 @@ WHERE o.saga_id = %s ORDER BY o.kind, o.sender, i.consumer
 
 
 @pytest.fixture
-def office(runtime: Any, settings: Settings, outside: Any) -> Callable[..., Office]:
+def office(runtime: Any, outside: Any) -> Callable[..., Office]:
     def make(saga: Saga[Any] = MOVING, *, colocate: bool = True, **others: Any) -> Office:
-        chosen = settings.model_copy(update={"colocate": colocate})
-        made = runtime([saga], contexts(**others))
-        made.settings = chosen
+        made = runtime([saga], contexts(**others), colocate=colocate)
         made.broker.ring = lambda _: frozenset()  # into the void: nobody else works here
         return Office(made, outside)
 
@@ -109,7 +106,9 @@ def test_a_saga_that_another_transaction_holds_hears_of_it_later(office: Any) ->
 def hop_once(office: Office, consumer: str) -> frozenset[str]:
     runtime = office.runtime
     runtime.subscribe_once()
-    return hop(runtime.database, runtime.consumers[consumer], 2, runtime._colocated).woken
+    return hop(
+        runtime.database, runtime.consumers[consumer], 2, runtime._worker_loop.colocated
+    ).woken
 
 
 def test_a_worker_that_is_being_stopped_follows_no_further(office: Any) -> None:

@@ -152,7 +152,7 @@ def test_many_threads_that_use_it_first_get_one_of_everything(
         made.append(build(*arguments, **options))
         return made[-1]
 
-    import boundary.runtime as module
+    import boundary.runtime.wiring as module
 
     build, entered = module.make_engine, threading.Event()
     monkeypatch.setattr(module, "make_engine", slow)

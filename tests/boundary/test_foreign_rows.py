@@ -170,7 +170,7 @@ class TestHost:
 
     @pytest.mark.parametrize(
         ("module", "what"),
-        [("boundary.runtime", "publish"), ("boundary.orchestration.start", "start")],
+        [("boundary.runtime.host_writes", "publish"), ("boundary.orchestration.start", "start")],
     )
     def test_nothing_is_published_or_started_under_such_an_id(
         self, shop: Shop, monkeypatch: pytest.MonkeyPatch, module: str, what: str

@@ -170,7 +170,7 @@ def test_those_of_one_batch_go_on_one_after_the_other_at_once(
     runtime: Any, outside: Any, monkeypatch: pytest.MonkeyPatch, colocate: bool
 ) -> None:
     """Each lets the next go on, and none is due before that: no relay is needed."""
-    monkeypatch.setattr("boundary.runtime._FOLLOW", 600.0)
+    monkeypatch.setattr("boundary.runtime.worker_loop._FOLLOW", 600.0)
     board = Board(partial(runtime, colocate=colocate), outside, until=SETTLED)
     places = tuple(range(60))
     with board.runtime.engine.begin() as connection:

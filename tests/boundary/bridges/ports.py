@@ -17,7 +17,7 @@ import psycopg
 
 from boundary import Runtime, Settings
 from boundary.bridges import IncomingBridge, KafkaTopic, OutgoingBridge, RedisStream
-from boundary.bridges.incoming import Receiver
+from boundary.bridges.receiver import Receiver
 from boundary.bridges.stream import Source
 from internals import Context, Work
 from saga import Event, Saga

@@ -174,7 +174,7 @@ class TestReceiver:
         self, station: Station, stream: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is tried for a while: what has no room now may have some later."""
-        monkeypatch.setattr("boundary.bridges.incoming._SHORTEST_PAUSE", 0.01)
+        monkeypatch.setattr("boundary.bridges.receiver._SHORTEST_PAUSE", 0.01)
         put(stream, docked("Ann", 1), docked("Big", 2), docked("Ann", 3))
         send = station.runtime._outbox.send
         tried: list[int] = []

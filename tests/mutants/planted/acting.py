@@ -74,8 +74,8 @@ ACTS = (
     Plant(
         "drop-without-audit",
         "nobody can tell who dropped the delivery",
-        _ACTS,
-        '            self.audit(unit, actor, f"parked {act}", reason, detail, message_id=id)\n',
+        "boundary/orchestration/parked_deliveries.py",
+        '            self._audit.record(unit, actor, f"parked {act}", reason, detail, message_id=id)\n',
         "            assert reason\n",
         f"{_ACTING}::TestAudit::test_so_has_each_act_on_a_parked_delivery",
     ),

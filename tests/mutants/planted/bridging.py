@@ -3,7 +3,7 @@
 from tests.mutants.plant import Plant
 
 _OUT = "boundary/bridges/outgoing.py"
-_IN = "boundary/bridges/incoming.py"
+_IN = "boundary/bridges/receiver.py"
 _TESTS = "tests/boundary/bridges/test_bridges.py"
 
 BRIDGES = (

@@ -60,7 +60,7 @@ CAUSAL = (
     Plant(
         "dropped-still-open",
         "an operator drops what cannot be mended, and the saga waits for it still",
-        "boundary/orchestration/operator_actions.py",
+        "boundary/orchestration/parked_deliveries.py",
         "        return frozenset(self._outbox.settling.close(unit, rows))\n",
         "        return frozenset()\n",
         f"{_SETTLING}::test_what_is_dropped_is_not_waited_for",

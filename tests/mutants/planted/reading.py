@@ -103,7 +103,7 @@ READING = (
     Plant(
         "data-without-a-limit",
         "one saga's data grows without end, and with it each of its hops",
-        "boundary/orchestration/orchestrator.py",
+        "boundary/orchestration/folding.py",
         '        self._outbox.check_size(data, f"{self._saga}: the data after {message.kind}")\n',
         "",
         f"{_ORCHESTRATOR}::TestFault::test_data_that_grows_too_large_is_that_saga_s_trouble_alone",

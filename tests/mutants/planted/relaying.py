@@ -72,8 +72,8 @@ RELAY = (
     Plant(
         "unrung-and-left",
         "while Redis is of no use each step waits for a relay",
-        "boundary/runtime/__init__.py",
-        "            self.answering.ask(unrung & self.consumers.keys())\n",
+        "boundary/runtime/worker_loop.py",
+        "            self.answering.ask(unrung & self._wiring.consumers.keys())\n",
         "            pass\n",
         "tests/boundary/test_answering.py"
         "::test_what_cannot_be_rung_is_answered_by_the_worker_that_sent_it",

@@ -101,8 +101,8 @@ SENDS = (
     Plant(
         "subscribed-too-late",
         "what the first deliveries of a new worker publish reaches nobody",
-        "boundary/runtime/__init__.py",
-        "            self.subscribe_once()\n        while next_",
+        "boundary/runtime/worker_loop.py",
+        "            self._wiring.prepare()\n        while next_",
         "            pass\n        while next_",
         "tests/boundary/test_runtime.py::TestAnswer"
         "::test_subscriptions_are_recorded_before_anything_is_handled",
