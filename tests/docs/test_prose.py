@@ -75,7 +75,12 @@ def test_such_a_word_is_found_where_it_is(text: str, line: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["```\nmend the cause, then\n```", "Call `mend()` first.", "We recommend amendments.", "Retold."],
+    [
+        "```\nmend the cause, then\n```",
+        "Call `mend()` first.",
+        "We recommend amendments.",
+        "Retold.",
+    ],
 )
 def test_code_and_longer_words_are_left_alone(text: str) -> None:
     assert found_in(text) == []
