@@ -10,9 +10,11 @@ WORKERS ?= 3
 PROFILE ?= all
 TRIPS ?= 500
 SEED ?= 1
+# Where `make test-fast` looks; the marker leaves out what needs a server.
+FAST := tests/saga tests/internals tests/docs/test_pages.py tests/docs/test_prose.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo flask-demo django-demo django-versions test check chaos mutants mutants-all models outages format bench bench-quick bench-commits bench-ordered bench-size bench-processes bench-hosts bench-endurance bench-profile clean
+.PHONY: help venv demo flask-demo django-demo django-versions test test-fast check chaos mutants mutants-all models outages format bench bench-quick bench-commits bench-ordered bench-size bench-processes bench-hosts bench-endurance bench-profile clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +33,9 @@ django-demo: $(STAMP) ## Play a Django shop: order, bug, stuck, fix, replay, com
 test: $(STAMP) ## Run all tests on real servers, but for those of the documentation
 	@$(BIN)/python -m tests.pgbouncer
 	$(BIN)/python -m pytest -q -n $(WORKERS) --ignore tests/docs
+
+test-fast: $(STAMP) ## Run the tests that need no server, in less than a minute
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not servers" $(FAST)
 
 check: $(STAMP) ## Lint, types, architecture, and all that the documentation says
 	$(BIN)/ruff check .
@@ -62,7 +67,7 @@ mutants: $(STAMP) ## Plant bugs one by one and see that a test catches each
 	@$(BIN)/python -m tests.mutants
 
 mutants-all: $(STAMP) ## Try every small change of the pure core, and list what no test sees
-	@$(BIN)/python -m tests.mutants.survey $(filter-out saga/__init__.py saga/diagram.py saga/errors.py,$(wildcard saga/*.py))
+	@$(BIN)/python -m tests.mutants.survey $(filter-out saga/__init__.py saga/diagram.py saga/errors.py saga/validation/__init__.py,$(wildcard saga/*.py saga/*/*.py))
 
 format: $(STAMP) ## Format the code and sort imports
 	$(BIN)/ruff check --fix .

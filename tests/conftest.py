@@ -45,6 +45,17 @@ TRIED = "tried"
 OWN_NAME = re.compile(r"saga_test_[0-9a-f]{12}")
 
 
+#: A test that asks for one of these, directly or not, needs a server.
+SERVERS = frozenset({"servers", "own_servers", "durable_servers", "durable_postgres", "own_valkey"})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a server, so that `-m "not servers"` leaves them out."""
+    for item in items:
+        if SERVERS.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("servers")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # the controller, or the only process
         os.environ[DIRECTORY] = str(_open_folder() / "servers")
