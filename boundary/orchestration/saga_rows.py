@@ -1,7 +1,7 @@
 """Saga rows: a saga's state as it is stored, and back."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
@@ -151,12 +151,11 @@ def _step_to_json(step: StepState) -> dict[str, Any]:
 
 
 def _step_from_json(stored: dict[str, Any]) -> StepState:
-    parked = stored.get("parked", [])
     return StepState(
         **{
             **stored,
             "phase": Phase(stored["phase"]),
-            "parked": tuple(UUID(id) for id in ([parked] if isinstance(parked, str) else parked)),
+            "parked": tuple(UUID(id) for id in stored.get("parked", [])),
             "failures": tuple(UUID(id) for id in stored.get("failures", [])),
         }
     )
@@ -178,16 +177,5 @@ def _course_to_json(state: SagaState[Any]) -> dict[str, Any]:
 
 def _course_from_json(stored: dict[str, Any]) -> dict[str, Any]:
     faults = {UUID(id): error for id, error in stored.get("faults", {}).items()}
-    return {**stored, "faults": faults, "early": tuple(_early_from_json(stored.get("early", [])))}
-
-
-def _early_from_json(kept: Any) -> Iterator[Early]:
-    if isinstance(kept, dict):  # a former release kept them by kind
-        for kind, of_kind in kept.items():
-            # One before that kept the last one only, without its id.
-            known = [(str(UUID(int=0)), of_kind)] if isinstance(of_kind, str) else of_kind
-            for id, payload in known:
-                yield Early(UUID(id), kind, payload)
-        return
-    for id, kind, payload in kept:
-        yield Early(UUID(id), kind, payload)
+    early = tuple(Early(UUID(id), kind, payload) for id, kind, payload in stored.get("early", []))
+    return {**stored, "faults": faults, "early": early}

@@ -77,7 +77,7 @@ class Parcel:
                 took=stored["took"],
             ),
             tuple(_read(envelope) for envelope in stored["sent"]),
-            stored.get("refuses", False),  # those of an earlier release do not say
+            stored["refuses"],
         )
 
 
@@ -180,9 +180,9 @@ def _read(stored: Mapping[str, Any]) -> Envelope:
         awaits=tuple(stored["awaits"]),
         retry=retry_from_json(stored["retry"]),
         delay=stored["delay"],
-        intent=_id(stored.get("intent")),
-        undoes=stored.get("undoes"),
-        depth=stored.get("depth", 0),  # those of an earlier release do not say
+        intent=_id(stored["intent"]),
+        undoes=stored["undoes"],
+        depth=stored["depth"],
     )
 
 

@@ -240,6 +240,6 @@ def retry_from_json(text: str | None) -> Retry | None:
         attempts=stored["attempts"],
         backoff=timedelta(seconds=stored["backoff"]),
         cap=timedelta(seconds=stored["cap"]),
-        never=tuple(stored.get("never", ())),
-        always=tuple(stored.get("always", ())),
+        never=tuple(stored["never"]),
+        always=tuple(stored["always"]),
     )

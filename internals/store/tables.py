@@ -144,6 +144,8 @@ inbox = Table(
         postgresql_where=text("ordering_key IS NOT NULL AND state IN ('pending', 'parked')"),
     ),
     comment="One row a delivery: one message to one consumer",
+    # What is settled is soon forgotten by the index of what is due, however many old rows there are.
+    postgresql_with={"autovacuum_vacuum_scale_factor": 0.02, "autovacuum_vacuum_threshold": 5000},
 )
 
 subscription = Table(
@@ -232,4 +234,6 @@ saga = Table(
     Index("saga_unfinished_idx", "status", postgresql_where=text("finished_at IS NULL")),
     Index("saga_started_at_idx", "started_at"),
     comment="One saga a row",
+    # Room for a new version of the row on its own page.
+    postgresql_with={"fillfactor": 70},
 )

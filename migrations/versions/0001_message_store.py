@@ -1,4 +1,4 @@
-"""The message store: saga, outbox, inbox, subscription, audit.
+"""The message store: outbox, inbox, subscription, settling, backfill, audit, saga.
 
 Revision: 0001
 Follows: nothing
@@ -44,13 +44,41 @@ def upgrade() -> None:
         ),
         sa.Column("retry", JSONB, comment="the step's retry policy"),
         sa.Column("sent_at", sa.DateTime(timezone=True), nullable=False, server_default=NOW),
+        sa.Column(
+            "repeats",
+            sa.Integer,
+            nullable=False,
+            server_default="0",
+            comment="how often it was sent again, and dropped",
+        ),
+        sa.Column(
+            "intent_id",
+            sa.Uuid,
+            comment="what it carries out, if an earlier message meant the same",
+        ),
+        sa.Column("undoes", sa.Text, comment="idempotency key of what a compensation undoes"),
+        sa.Column(
+            "given_up",
+            sa.Boolean,
+            nullable=False,
+            server_default=sa.false(),
+            comment="by its saga: no run of it is started any more",
+        ),
+        sa.Column(
+            "depth",
+            sa.Integer,
+            nullable=False,
+            server_default="0",
+            comment="messages above it that handlers handled",
+        ),
+        sa.Column("origin", sa.Text, comment="bridge, source and id of an event from outside"),
         sa.PrimaryKeyConstraint("id", name="outbox_pkey"),
         sa.CheckConstraint(
             "category IN ('command', 'event', 'reply', 'timeout', 'act')",
             name=op.f("outbox_category_check"),
         ),
         schema=SCHEMA,
-        comment="Every message ever sent, append-only: the event log",
+        comment="Every message ever sent: the event log; of a row nothing changes but its repeats",
     )
     op.create_index(
         "outbox_saga_id_idx",
@@ -60,6 +88,15 @@ def upgrade() -> None:
         postgresql_where=sa.text("saga_id IS NOT NULL"),
     )
     op.create_index("outbox_causation_id_idx", "outbox", ["causation_id"], schema=SCHEMA)
+    # Next to nothing to keep, and enough to read the log in portions.
+    op.create_index(
+        "outbox_log_idx",
+        "outbox",
+        ["seq", "sent_at"],
+        schema=SCHEMA,
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "on"},
+    )
     op.create_table(
         "inbox",
         sa.Column("message_id", sa.Uuid, nullable=False),
@@ -85,18 +122,58 @@ def upgrade() -> None:
         ),
         sa.Column("position", sa.Integer, comment="how-manieth message its saga consumed"),
         sa.Column("done_at", sa.DateTime(timezone=True)),
+        sa.Column(
+            "ordering_key", sa.Text, comment="deliveries of one key go one by one, by number"
+        ),
+        sa.Column("ordering_no", sa.BigInteger, comment="place in its key"),
+        sa.Column("took", sa.REAL, comment="seconds that its handler ran, the last time"),
+        sa.Column(
+            "rung_at",
+            sa.DateTime(timezone=True),
+            comment="by the relay, the first time since it was due",
+        ),
+        sa.Column(
+            "claimed_at", sa.DateTime(timezone=True), comment="by the worker that handled it last"
+        ),
+        sa.Column(
+            "ready_at",
+            sa.DateTime(timezone=True),
+            comment="when it was due, where due_at is a lease's end or never comes",
+        ),
+        sa.Column(
+            "backfill",
+            sa.Boolean,
+            nullable=False,
+            server_default=sa.false(),
+            comment="a past event, handed to a new subscriber",
+        ),
+        sa.Column(
+            "yields",
+            sa.Integer,
+            nullable=False,
+            server_default="0",
+            comment="runs in a row that gave way to the database and were not counted",
+        ),
         sa.PrimaryKeyConstraint("message_id", "consumer", name="inbox_pkey"),
         sa.CheckConstraint(
             "state IN ('pending', 'done', 'revoked', 'parked')", name=op.f("inbox_state_check")
         ),
         schema=SCHEMA,
         comment="One row a delivery: one message to one consumer",
+        # What is settled is soon forgotten by the index of what is due, however many old rows
+        # there are.
+        postgresql_with={
+            "autovacuum_vacuum_scale_factor": 0.02,
+            "autovacuum_vacuum_threshold": 5000,
+        },
     )
-    pending = sa.text("state = 'pending'")
     op.create_index(
-        "inbox_due_idx", "inbox", ["consumer", "due_at"], schema=SCHEMA, postgresql_where=pending
+        "inbox_due_idx",
+        "inbox",
+        ["consumer", "due_at"],
+        schema=SCHEMA,
+        postgresql_where=sa.text("state = 'pending'"),
     )
-    op.create_index("inbox_ring_idx", "inbox", ["ring_at"], schema=SCHEMA, postgresql_where=pending)
     op.create_index(
         "inbox_parked_idx",
         "inbox",
@@ -105,20 +182,60 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'parked'"),
     )
     op.create_index(
-        "inbox_saga_id_idx",
+        "inbox_ordering_idx",
         "inbox",
-        ["saga_id"],
+        ["ordering_key", "ordering_no"],
         schema=SCHEMA,
-        postgresql_where=sa.text("saga_id IS NOT NULL"),
+        postgresql_where=sa.text("ordering_key IS NOT NULL AND state IN ('pending', 'parked')"),
     )
     op.create_table(
         "subscription",
         sa.Column("kind", sa.Text, nullable=False),
         sa.Column("consumer", sa.Text, nullable=False),
         sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False, server_default=NOW),
+        sa.Column("ordered_by", sa.Text, comment="field of the event that is the ordering key"),
+        sa.Column(
+            "held",
+            sa.Boolean,
+            nullable=False,
+            server_default=sa.false(),
+            comment="events wait until past ones were handed over",
+        ),
         sa.PrimaryKeyConstraint("kind", "consumer", name="subscription_pkey"),
         schema=SCHEMA,
         comment="Who gets which events; recorded when a worker boots, so publishers know nobody",
+    )
+    op.create_table(
+        "settling",
+        sa.Column("root_id", sa.Uuid, nullable=False, comment="the command of the step"),
+        sa.Column("saga_id", sa.Uuid, nullable=False),
+        sa.Column("saga", sa.Text, nullable=False, comment="that saga's name"),
+        sa.Column("open", sa.Integer, nullable=False, comment="deliveries below it not yet done"),
+        sa.Column("tells", sa.Boolean, nullable=False, comment="the saga is told when none is"),
+        sa.Column("undo_id", sa.Uuid, comment="the compensation that undoes what is below it"),
+        sa.PrimaryKeyConstraint("root_id", name="settling_pkey"),
+        schema=SCHEMA,
+        comment="How many deliveries are open below a command, where a saga wants to know",
+    )
+    op.create_index(
+        "settling_undo_id_idx",
+        "settling",
+        ["undo_id"],
+        schema=SCHEMA,
+        postgresql_where=sa.text("undo_id IS NOT NULL"),
+    )
+    op.create_table(
+        "backfill",
+        sa.Column("consumer", sa.Text, nullable=False),
+        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("reached", sa.BigInteger, nullable=False, comment="the log is read up to here"),
+        sa.Column("until", sa.BigInteger, nullable=False, comment="and is to be read up to here"),
+        sa.Column("handed", sa.BigInteger, nullable=False, comment="events handed over so far"),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False, server_default=NOW),
+        sa.Column("finished_at", sa.DateTime(timezone=True)),
+        sa.PrimaryKeyConstraint("consumer", name="backfill_pkey"),
+        schema=SCHEMA,
+        comment="How far a new subscriber was handed past events",
     )
     op.create_table(
         "audit",
@@ -141,6 +258,13 @@ def upgrade() -> None:
         ["saga_id"],
         schema=SCHEMA,
         postgresql_where=sa.text("saga_id IS NOT NULL"),
+    )
+    op.create_index(
+        "audit_message_id_idx",
+        "audit",
+        ["message_id"],
+        schema=SCHEMA,
+        postgresql_where=sa.text("message_id IS NOT NULL"),
     )
     # Nobody but the owner could change a row, and the trigger keeps the owner from it too.
     op.execute(f"REVOKE UPDATE, DELETE, TRUNCATE ON {SCHEMA}.audit FROM PUBLIC")
@@ -187,12 +311,15 @@ def upgrade() -> None:
         ),
         schema=SCHEMA,
         comment="One saga a row",
+        # Room for a new version of the row on its own page.
+        postgresql_with={"fillfactor": 70},
     )
     op.create_index("saga_name_key_key", "saga", ["name", "key"], unique=True, schema=SCHEMA)
+    # Not by when it was updated: saving a saga would cost as many index entries as starting one.
     op.create_index(
         "saga_unfinished_idx",
         "saga",
-        ["status", "updated_at"],
+        ["status"],
         schema=SCHEMA,
         postgresql_where=sa.text("finished_at IS NULL"),
     )
@@ -200,6 +327,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("saga", "audit", "subscription", "inbox", "outbox"):
+    for table in ("saga", "audit", "backfill", "settling", "subscription", "inbox", "outbox"):
         op.drop_table(table, schema=SCHEMA)
     op.execute(f"DROP FUNCTION {SCHEMA}.refuse_change()")

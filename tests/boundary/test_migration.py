@@ -82,7 +82,8 @@ class TestSchema:
     def test_conditions_of_indexes_and_checks_are_those_declared(
         self, engine: Engine, schema: str
     ) -> None:
-        # Alembic compares neither: read both from a schema that is made of the declaration.
+        # Alembic compares neither, nor how tables are stored: read all of it from a schema that is
+        # made of the declaration.
         twin = f"{schema}_twin"
         with engine.begin() as connection:
             connection.execute(text(f"CREATE SCHEMA {twin}"))
@@ -116,7 +117,10 @@ def _definitions(engine: Engine, schema: str) -> set[str]:
         "SELECT indexdef FROM pg_indexes WHERE schemaname = :schema AND tablename <> :version "
         "UNION ALL SELECT conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint "
         "WHERE connamespace = CAST(:schema AS regnamespace) "
-        "AND conrelid::regclass::text NOT LIKE '%' || :version"
+        "AND conrelid::regclass::text NOT LIKE '%' || :version "
+        "UNION ALL SELECT relname || ' ' || reloptions::text FROM pg_class "
+        "WHERE relnamespace = CAST(:schema AS regnamespace) AND relkind = 'r' "
+        "AND reloptions IS NOT NULL"
     )
     with engine.connect() as connection:
         rows = connection.execute(query, {"schema": schema, "version": VERSION_TABLE})

@@ -9,7 +9,6 @@ import pytest
 from movers import CONSUMER, MOVING, Call, Drive, Loaded, Move, Office, contexts, held, reply
 from pydantic import model_validator
 
-from boundary.orchestration.saga_rows import StoredSaga
 from internals import Context, Work
 from internals.hop import hop
 from saga import ActRefused, Done, Retry, Saga, Step, Wait
@@ -60,12 +59,6 @@ class TestReading:
         (left,) = [row for row in busy.deliveries() if row["saga_id"] == bad]
         assert (left["state"], left["attempts"]) == ("pending", 0)
         assert complaint in left["last_error"]
-
-    def test_what_a_former_release_kept_for_a_wait_is_read(self) -> None:
-        course = '{"early": {"boss.approved": "{}"}}'
-        row = StoredSaga(1, "running", "forward", '{"n": 1}', "{}", course, 2)
-        kept = row.state(MOVING, uuid4()).early
-        assert [(early.kind, early.payload) for early in kept] == [("boss.approved", "{}")]
 
 
 class TestWriting:
