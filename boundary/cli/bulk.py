@@ -24,7 +24,7 @@ from boundary.operations.bulk import (
     watch_canaries,
 )
 from boundary.rendering import render_report, report_document
-from boundary.rendering.styles import one_line
+from boundary.rendering.words import one_line
 
 #: How many of those that fit are named before they are acted on.
 _SAMPLE = 5

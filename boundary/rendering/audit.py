@@ -9,7 +9,7 @@ from rich.text import Text
 
 from boundary.operations.queries.audit import AuditEntry
 from boundary.operations.queries.time_format import clock
-from boundary.rendering.styles import one_line
+from boundary.rendering.words import one_line
 
 
 def render_audit(entries: Sequence[AuditEntry], now: datetime) -> Table:

@@ -15,8 +15,8 @@ from boundary.operations.queries.parked import (
 )
 from boundary.operations.queries.time_format import clock
 from boundary.rendering.audit import render_audit
-from boundary.rendering.styles import DELIVERY_MARKS, one_line
 from boundary.rendering.trace_tree import from_outside
+from boundary.rendering.words import DELIVERY_MARKS, one_line
 
 
 def render_parked(deliveries: Sequence[ParkedSummary], count: int) -> RenderableType:

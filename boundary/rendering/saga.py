@@ -13,7 +13,7 @@ from boundary.operations.queries.saga_detail import SagaDetail
 from boundary.operations.queries.saga_list import SagaSummary
 from boundary.operations.queries.time_format import clock, duration
 from boundary.rendering.audit import render_audit
-from boundary.rendering.styles import PHASE_STYLES, one_line, status_text
+from boundary.rendering.words import PHASE_STYLES, one_line, status_text
 from saga.state import Status
 
 

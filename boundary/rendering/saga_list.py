@@ -9,7 +9,7 @@ from rich.text import Text
 from boundary.operations.doctor import Finding, Verdict
 from boundary.operations.queries.saga_list import SagaSummary
 from boundary.operations.queries.time_format import clock, duration
-from boundary.rendering.styles import STATUS_STYLES, one_line, status_text
+from boundary.rendering.words import STATUS_STYLES, one_line, status_text
 from saga.state import Status
 
 _MARKS: Mapping[Verdict, tuple[str, str]] = {

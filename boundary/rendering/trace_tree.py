@@ -15,7 +15,7 @@ from rich.text import Text
 
 from boundary.operations.queries.saga_detail import SagaDetail
 from boundary.operations.queries.time_format import duration
-from boundary.rendering.styles import DELIVERY_MARKS, STATUS_STYLES, one_line
+from boundary.rendering.words import DELIVERY_MARKS, STATUS_STYLES, one_line
 from internals.store.causal_undo import STANDS
 from internals.store.delivery import DeliveryState
 from internals.store.sql.causal import OVERRAN

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from internals.store.sql import statements
+from internals.remote.statements import remote_statements
 
 #: Statements of a hop, and what each may scan, by which columns.
 HOP = {
@@ -73,7 +73,7 @@ def session(request: Any, schema: str, outside: psycopg.Connection[Any]) -> Iter
 def test_no_statement_of_a_hop_reads_a_table_or_all_that_is_due(
     session: Any, schema: str, name: str
 ) -> None:
-    found = set(_scans(session, getattr(statements(schema), name)))
+    found = set(_scans(session, getattr(remote_statements(schema), name)))
     found -= {"Seq Scan on subscription"}  # a handful of rows
     assert found <= HOP[name]
 

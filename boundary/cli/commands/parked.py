@@ -32,7 +32,7 @@ from boundary.rendering import (
     render_message,
     render_parked,
 )
-from boundary.rendering.styles import one_line
+from boundary.rendering.words import one_line
 
 parked = typer.Typer(
     name="parked",

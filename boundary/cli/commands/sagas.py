@@ -25,7 +25,7 @@ from boundary.cli.options import (
 from boundary.cli.session import Desk
 from boundary.operations import act_on_saga, choose_sagas, find_saga
 from boundary.operations.bulk import Act, Done, Target
-from boundary.rendering.styles import one_line
+from boundary.rendering.words import one_line
 from saga.messages import Cancelled, Message, Replayed, Skipped
 from saga.state import Status
 

@@ -21,7 +21,7 @@ from boundary.cli.session import Desk
 from boundary.operations import show_saga, signal_saga
 from boundary.operations.queries.reference import as_uuid
 from boundary.rendering import render_signal, signal_document
-from boundary.rendering.styles import one_line
+from boundary.rendering.words import one_line
 from saga.definition import Saga, Wait
 from saga.errors import UnknownSaga
 from saga.messages import Event

@@ -8,7 +8,7 @@ from boundary.cli.options import Actor, DryRun, Json, Reason, read_actor, read_r
 from boundary.cli.output import show_json
 from boundary.cli.session import Desk
 from boundary.operations.unsubscribe import Unsubscribed, unsubscribe
-from boundary.rendering.styles import one_line
+from boundary.rendering.words import one_line
 
 
 def unsubscribe_(

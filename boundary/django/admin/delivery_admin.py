@@ -12,7 +12,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from boundary.django.admin import pages
+from boundary.django import pages
 from boundary.django.admin.actions import (
     PARKED_ACTS,
     ReasonForm,

@@ -111,7 +111,7 @@ READING = (
     Plant(
         "phase-without-a-style",
         "`saga show` of a saga that waits is a traceback",
-        "boundary/rendering/styles.py",
+        "boundary/rendering/words.py",
         '    Phase.WAITING: "cyan",\n',
         "",
         "tests/boundary/test_totality.py::test_every_phase_is_shown",
