@@ -18,6 +18,7 @@ import internals.database.connections
 import internals.hop.batch
 from internals import Context, Work
 from internals.database.commit_points import Boundary
+from internals.database.lock_waits import GaveWay
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from internals.hop import drain, hop
 from internals.hop.consumer import Handled
@@ -513,6 +514,23 @@ class TestAnswers:
 
 
 class TestConflicts:
+    def test_a_hop_that_waited_in_vain_ends_the_turn_and_says_so(self, store: Any) -> None:
+        """Whoever rests the consumer then has its threads free for others."""
+        hops: list[int] = []
+
+        class Crowded:
+            name = "depot"
+
+            def handle(self, *_: Any) -> Handled:
+                hops.append(1)
+                raise GaveWay("another transaction holds an ordering key")
+
+        gave_way: list[str] = []
+        settled = drain(
+            store.database, Crowded(), lambda _: None, gave_way=lambda: gave_way.append("depot")
+        )
+        assert (settled, len(hops), gave_way) == (0, 1, ["depot"])
+
     def test_after_a_transient_error_the_batch_is_run_one_by_one(
         self, store: Any, command: Any, note: Any
     ) -> None:

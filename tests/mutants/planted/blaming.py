@@ -100,7 +100,7 @@ BLAMES = (
         "internals/database/errors.py",
         "        link = None if isinstance(link, NoTransaction) else link.__cause__\n",
         "        link = link.__cause__\n",
-        f"{_EXTERNAL}::test_a_write_before_begin_is_refused[create]",
+        f"{_EXTERNAL}::test_nor_once_it_has_begun[driver]",
     ),
     Plant(
         "session-locks-stay",

@@ -2,7 +2,6 @@
 
 from tests.mutants.plant import Plant
 
-_LOCKS = "tests/boundary/test_lock_waits.py"
 _CONNECTIONS = "tests/boundary/test_connections.py"
 
 CONNECTIONS = (
@@ -36,7 +35,7 @@ CONNECTIONS = (
         "internals/hop/__init__.py",
         "            gave_way()\n            return draining.settled\n",
         "            return draining.settled\n",
-        f"{_LOCKS}::test_a_hop_gives_way_to_a_key_that_is_held_and_others_do_not_wait_for_it",
+        "tests/internals/test_hop.py::TestConflicts::test_a_hop_that_waited_in_vain_ends_the_turn_and_says_so",
     ),
     Plant(
         "read-only-for-ever",
