@@ -35,11 +35,7 @@ KEYS = [
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("profile", "more"),
-    [
-        *((profile, ()) for profile in sorted(PROFILES)),
-        ("commit", ("--own-database",)),
-        ("partners", ("--own-database",)),
-    ],
+    [*((profile, ()) for profile in sorted(PROFILES)), ("commit", ("--own-database",))],
 )
 def test_profile(profile: str, more: tuple[str, ...]) -> None:
     trips = _TRIPS_OF.get(profile, TRIPS)

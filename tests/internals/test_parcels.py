@@ -1,6 +1,5 @@
 """What a parcel holds comes back as it was."""
 
-import json
 from datetime import timedelta
 from uuid import uuid4
 
@@ -49,12 +48,6 @@ def test_it_comes_back_equal(
 ) -> None:
     parcel = Parcel(settlement, sent, refuses)
     assert Parcel.from_json(parcel.to_json()) == parcel
-
-
-def test_one_of_an_earlier_release_does_not_say_that_it_refuses() -> None:
-    stored = json.loads(Parcel(Settlement(uuid4()), ()).to_json())
-    del stored["refuses"]
-    assert not Parcel.from_json(json.dumps(stored)).refuses
 
 
 def test_an_error_is_cut_and_storable() -> None:
