@@ -8,7 +8,8 @@ run, and after a number of runs in a row each further one counts as an attempt.
 
 from dataclasses import dataclass
 
-from internals.database.errors import is_lost_conflict
+from internals.database.errors import is_lock_timeout, is_lost_conflict
+from saga.errors import StillLocked
 
 #: Runs in a row that may give way to a server in trouble, before they count: about 20 minutes.
 YIELDS = 20
@@ -27,9 +28,10 @@ class _Course:
     times: int
 
 
-#: Others' transactions are short: whoever waits long for them loses his place for nothing.  Both end
-#: after about the same time.
+#: Others' transactions are short, and a lock of one that stands still is free before long: a run that
+#: waits much longer loses its place for nothing.  All three end after about the same time.
 _CONFLICT = _Course(5.0, 12)
+_LOCKED = _Course(12.0, 6)
 _TROUBLE = _Course(120.0, 1)
 #: Runs that waited for another's lock make the waits grow up to here, and are never many.
 _WAITS = 5
@@ -68,4 +70,6 @@ def wait_for_key(yields: int, jitter: float) -> tuple[int, float]:
 
 
 def _course(error: BaseException) -> _Course:
-    return _CONFLICT if is_lost_conflict(error) else _TROUBLE
+    if is_lost_conflict(error):
+        return _CONFLICT
+    return _LOCKED if is_lock_timeout(error) or isinstance(error, StillLocked) else _TROUBLE

@@ -25,7 +25,10 @@ ALLOWED = {
     ("internals/database/connections.py", "begin"): "what that opens",
     ("internals/database/connections.py", "commit"): "what that commits",
     ("internals/hop/lease.py", "begin"): "through an OpenTransaction, at its boundary",
-    ("internals/hop/leased_transaction.py", "begin"): "the same, of a handler that begins it itself",
+    (
+        "internals/hop/leased_transaction.py",
+        "begin",
+    ): "the same, of a handler that begins it itself",
     ("internals/hop/lease.py", "commit"): "through an OpenTransaction, at its boundary",
     ("internals/remote/forwarding.py", "begin"): "through an OpenTransaction, at its boundary",
     ("internals/remote/forwarding.py", "commit"): "through an OpenTransaction, at its boundary",

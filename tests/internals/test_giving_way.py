@@ -9,7 +9,7 @@ import pytest
 
 from internals import Context, Work
 from internals.hop.uncounted_retries import is_over, wait
-from saga import Command, Retry
+from saga import Command, Retry, StillLocked
 
 
 class Fill(Command, kind="silo.fill"):
@@ -173,6 +173,14 @@ class TestCourse:
         assert is_over(241, lost, 20)
         assert wait(30, lost, 0.99) <= 5
         assert wait(30, trouble, 0.0) >= 60
+
+    @pytest.mark.parametrize(
+        "error", [psycopg.errors.LockNotAvailable(), StillLocked("it waited for a lock")]
+    )
+    def test_who_waited_for_a_lock_is_not_put_off_for_minutes(self, error: Exception) -> None:
+        """It is free as soon as the transaction of who stands still is ended."""
+        assert wait(30, error, 0.99) <= 15
+        assert [is_over(yields, error, 20) for yields in (120, 121)] == [False, True]
 
     @pytest.mark.parametrize(
         "error", [psycopg.errors.DiskFull(), psycopg.errors.DeadlockDetected()]
