@@ -46,7 +46,7 @@ class Served(Protocol):
 
     @property
     def answering(self) -> Answering:
-        """Answers what cannot be rung."""
+        """Handles deliveries of consumers whose doorbells cannot ring."""
 
     def answer(self, consumer: str, *, follow: bool = False) -> int:
         """Handle what is due for a consumer; returns how many deliveries that were."""

@@ -63,8 +63,8 @@ class ParkedDeliveries:
         """Give up parked messages, at all where they are parked or at one consumer: the rows
         stay, with the reason.
 
-        Returns the consumers to ring: what was held up goes on, and a saga that waits until all is
-        done hears of it.  Raises `ActRefused` if one of them is not parked.
+        Returns the consumers to ring: deliveries that waited for these can go on, and a saga that
+        waits until all is done is notified.  Raises `ActRefused` if one of them is not parked.
         """
         check_words(actor, reason)
         rows = unit.run(

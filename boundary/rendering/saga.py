@@ -70,7 +70,7 @@ def _facts(detail: SagaDetail) -> Table:
 
 def _next_act(detail: SagaDetail, program: str) -> Iterator[RenderableType]:
     """What a person does with a saga that is stuck."""
-    yield Text("mend the cause, then", "dim")
+    yield Text("fix the cause, then run", "dim")
     # In one piece, so that it can be copied from a narrow terminal.
     yield Text(f"{program} replay {_named(detail.saga)} --reason WHY", overflow="ignore")
     if any(step.doubt and step.fault for step in detail.steps):

@@ -2,9 +2,8 @@
 
 It is composed of four others: `wiring` makes engine, broker and consumers, `host_writes` writes in
 the host's transactions, `worker_loop` answers doorbells, and `administration` is for deploys and
-operators.  Nothing happens at import, and
-nothing connects before it is used: a runtime that only starts sagas never opens Redis unless a
-doorbell is to be rung.
+operators.  Nothing happens at import, and nothing connects before it is used: a runtime that only
+starts sagas connects to Redis when it rings its first doorbell.
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -121,7 +120,7 @@ class Runtime:
 
     @property
     def broker(self) -> DoorbellBroker | StockDoorbells:
-        """Where this runtime's doorbells are rung; never the global broker unless it was given."""
+        """The broker that carries the doorbells; Dramatiq's global one only if it was given."""
         return self._wiring.broker
 
     @property
@@ -199,8 +198,8 @@ class Runtime:
     def cancel(self, handle: Handle, saga_id: UUID, *, reason: str, actor: str) -> Acted:
         """Cancel a saga in the caller's transaction: it turns back, stuck or not.
 
-        What nobody has begun is taken back, and what is being handled is awaited.  Raises
-        `UnknownSaga`, `ActRefused` (after the pivot, say), `NoTransaction` and `StillLocked`.
+        Commands that no worker has begun are revoked; the outcomes of the others are awaited.
+        Raises `UnknownSaga`, `ActRefused` (after the pivot, say), `NoTransaction` and `StillLocked`.
         """
         return self._host_writes.cancel(handle, saga_id, reason=reason, actor=actor)
 
@@ -223,12 +222,11 @@ class Runtime:
     def answer(self, consumer: str, *, follow: bool = False) -> int:
         """Answer a doorbell in this thread: handle what the consumer has due.
 
-        With `follow`, as a worker does it: sagas hear of their steps in the same transactions
-        (unless the settings say otherwise), and the thread goes on with a consumer of this process
-        that got something last, in place of ringing for it.
+        With `follow`, as workers call it, sagas consume the outcomes of their steps in the same
+        transaction (unless the settings say otherwise), and the thread then handles deliveries of
+        another consumer of this process that it sent something to, instead of ringing for it.
 
-        Returns the number of deliveries that the consumers rung for settled.  An unknown consumer
-        has nothing here.
+        Returns how many deliveries were settled; 0 for an unknown consumer.
         """
         return self._worker_loop.answer(consumer, follow=follow)
 

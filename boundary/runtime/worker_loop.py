@@ -62,7 +62,7 @@ class WorkerLoop:
     def answer(self, consumer: str, *, follow: bool) -> int:
         """Handle what a consumer has due, and with `follow` what follows from it.
 
-        Returns the number of deliveries that the consumers rung for settled.
+        Returns how many deliveries were settled.
         """
         settled = 0
         until = time.monotonic() + _FOLLOW
