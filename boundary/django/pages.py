@@ -7,7 +7,7 @@ from uuid import UUID
 from boundary.django.admin.html import pill, timeline, trace_html
 from boundary.django.project import runtime
 from boundary.operations import show_message, show_saga
-from boundary.operations.queries.time_format import clock, duration
+from boundary.queries.time_format import clock, duration
 from boundary.rendering import render_trace
 from internals.store.delivery import DeliveryState
 from internals.store.trace import trace

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-from boundary.operations.queries.query import query
 from boundary.orchestration.operator_actions import Acted
+from boundary.queries.query import query
 from boundary.runtime import Runtime
 from internals.database.commit_points import Boundary, transaction
 from internals.database.unit_of_work import UnitOfWork

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from boundary.operations.actions import attempt
-from boundary.operations.queries.query import query
+from boundary.queries.query import query
 from boundary.runtime import Runtime
 from internals.context import Context
 from internals.database.unit_of_work import UnitOfWork

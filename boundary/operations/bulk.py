@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from boundary.operations.queries.query import query
 from boundary.orchestration.operator_actions import Acted
+from boundary.queries.query import query
 from boundary.runtime import Runtime
 from internals.database.unit_of_work import Row
 from saga.errors import SagaError

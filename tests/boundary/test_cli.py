@@ -22,7 +22,7 @@ from sqlalchemy import Engine, text
 
 from boundary import Settings
 from boundary.operations import show_saga
-from boundary.operations.queries.time_format import duration
+from boundary.queries.time_format import duration
 from boundary.rendering import render_trace, trace_json
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from internals.store.delivery import DeliveryState

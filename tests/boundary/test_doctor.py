@@ -31,8 +31,8 @@ from boundary.operations.doctor import (
 )
 from boundary.operations.doctor.sessions import check_role
 from boundary.operations.doctor.store import check_running
-from boundary.operations.queries.running import running
-from boundary.operations.queries.time_format import duration
+from boundary.queries.running import running
+from boundary.queries.time_format import duration
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from internals.store.inbox import Inbox
 from saga import Saga, Step

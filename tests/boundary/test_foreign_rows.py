@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from boundary import Runtime
 from boundary.operations.doctor import Verdict, diagnose
-from boundary.operations.queries.saga_detail import show_saga
+from boundary.queries.saga_detail import show_saga
 from internals import Context, Work
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from internals.ids import uuid7

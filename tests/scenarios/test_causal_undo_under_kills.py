@@ -14,7 +14,7 @@ from carnival import CARNIVAL, CONTEXTS, EARLY, STAYS, Parade
 from house import House
 
 from boundary import Settings
-from boundary.operations.queries.saga_detail import show_saga
+from boundary.queries.saga_detail import show_saga
 from internals.database.unit_of_work import joined
 from internals.store.delivery import DELIVERY_COLUMNS, delivery
 from internals.store.outbox import Outbox

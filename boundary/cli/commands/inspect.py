@@ -12,7 +12,7 @@ from boundary.cli.output import show_json
 from boundary.cli.session import Desk
 from boundary.operations import SagaDetail, count_sagas, find_saga, list_sagas, show_saga
 from boundary.operations.export import export as export_lines
-from boundary.operations.queries.reference import as_uuid
+from boundary.queries.reference import as_uuid
 from boundary.rendering import (
     detail_document,
     render_saga,

@@ -19,7 +19,7 @@ from boundary.cli.options import (
 from boundary.cli.output import show, show_json
 from boundary.cli.session import Desk
 from boundary.operations import show_saga, signal_saga
-from boundary.operations.queries.reference import as_uuid
+from boundary.queries.reference import as_uuid
 from boundary.rendering import render_signal, signal_document
 from boundary.rendering.words import one_line
 from saga.definition import Saga, Wait

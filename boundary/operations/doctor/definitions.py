@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from sqlalchemy import Connection
 
 from boundary.operations.doctor.finding import Finding, Words, fine, note, wrong
-from boundary.operations.queries.query import query
+from boundary.queries.query import query
 from boundary.runtime import Runtime
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 

@@ -15,7 +15,7 @@ from boundary import Runtime, Settings
 from boundary.bridges import IncomingBridge, OutgoingBridge, RedisStream
 from boundary.bridges.cloud_event import CloudEvent
 from boundary.operations.export import export
-from boundary.operations.queries.parked import show_message
+from boundary.queries.parked import show_message
 from boundary.rendering.trace_tree import render_trace
 from internals import Context, Work
 from internals.database.unit_of_work import joined

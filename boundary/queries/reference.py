@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from boundary.operations.queries.query import query
+from boundary.queries.query import query
 from internals.database.unit_of_work import UnitOfWork
 from saga.errors import UnknownSaga
 

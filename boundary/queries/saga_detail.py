@@ -9,14 +9,14 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from boundary.operations.queries.audit import AuditEntry, saga_audit
-from boundary.operations.queries.blocked_on import StepDetail, waits_for
-from boundary.operations.queries.blocking_sessions import Holder, holders_of
-from boundary.operations.queries.open_deliveries import OpenDelivery, open_counts, open_deliveries
-from boundary.operations.queries.query import query
-from boundary.operations.queries.reference import find_saga
-from boundary.operations.queries.running import Running, running
-from boundary.operations.queries.saga_list import SUMMARY_COLUMNS, SagaSummary, summary
+from boundary.queries.audit import AuditEntry, saga_audit
+from boundary.queries.blocked_on import StepDetail, waits_for
+from boundary.queries.blocking_sessions import Holder, holders_of
+from boundary.queries.open_deliveries import OpenDelivery, open_counts, open_deliveries
+from boundary.queries.query import query
+from boundary.queries.reference import find_saga
+from boundary.queries.running import Running, running
+from boundary.queries.saga_list import SUMMARY_COLUMNS, SagaSummary, summary
 from internals.database.unit_of_work import Row, UnitOfWork
 from internals.store.causal_undo import STANDS
 from internals.store.delivery import DeliveryState

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from boundary.operations.queries.query import query
+from boundary.queries.query import query
 from internals.database.unit_of_work import Row, UnitOfWork
 from saga.state import Direction, Status
 
