@@ -37,7 +37,7 @@ from boundary.queries.parked import (
     show_message,
 )
 from boundary.queries.reference import find_saga
-from boundary.queries.saga_detail import SagaDetail, show_saga
+from boundary.queries.saga_detail import SagaDetail, show_known_saga, show_saga
 from boundary.queries.saga_list import (
     SagaSummary,
     choose_sagas,
@@ -56,6 +56,7 @@ __all__ = [
     # One saga
     "find_saga",
     "show_saga",
+    "show_known_saga",
     "SagaDetail",
     "StepDetail",
     "OpenDelivery",

@@ -12,15 +12,14 @@ from uuid import UUID
 
 from boundary.orchestration.operator_actions import Acted
 from boundary.queries.query import query
+from boundary.queries.reference import saga_status
 from boundary.runtime import Runtime
 from internals.database.commit_points import Boundary, transaction
 from internals.database.unit_of_work import UnitOfWork
 from internals.ids import uuid7
 from saga.errors import ActRefused
 from saga.messages import Event, Message
-from saga.state import Status
 
-_STATUS = "SELECT status FROM {schema}.saga WHERE id = %(id)s"
 _SENT = "SELECT saga_id, kind FROM {schema}.outbox WHERE id = %(id)s"
 
 
@@ -74,8 +73,8 @@ def signal_saga(
         woken = runtime.acts.signal(unit, saga_id, event, id=message_id, actor=actor, reason=reason)
         if before:
             return Signalled(message_id, sent=False)
-        [(status,)] = query(unit, schema, _STATUS, id=saga_id)  # locked by the signal
-        if Status(status).final:
+        status = saga_status(unit, schema, saga_id)  # locked by the signal
+        if status.final:
             raise ActRefused(f"saga {saga_id} is {status}, so it waits for nothing any more")
     if not dry_run:
         runtime.broker.ring(woken)

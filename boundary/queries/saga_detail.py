@@ -141,6 +141,24 @@ def show_saga(
     )
 
 
+def show_known_saga(
+    unit: UnitOfWork,
+    schema: str,
+    reference: str | UUID,
+    definitions: Mapping[str, Mapping[int, Saga[Any]]],
+) -> SagaDetail:
+    """Return one saga as `show_saga` does, with its definition if it is among these.
+
+    Args:
+        definitions: By name and version.
+    """
+    detail = show_saga(unit, schema, reference)
+    definition = definitions.get(detail.saga.name, {}).get(detail.saga.version)
+    if definition is None:
+        return detail
+    return show_saga(unit, schema, detail.saga.id, definition=definition)
+
+
 def _commands(id: UUID, steps: Mapping[str, Any]) -> dict[UUID, tuple[str, Phase]]:
     state = SagaState(id=id, data=_NoData())
     return {

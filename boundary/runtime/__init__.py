@@ -6,7 +6,8 @@ operators.  Nothing happens at import, and nothing connects before it is used: a
 starts sagas connects to Redis when it rings its first doorbell.
 """
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -22,11 +23,14 @@ from boundary.orchestration.operator_actions import Acted
 from boundary.runtime.administration import Administration
 from boundary.runtime.declarations import check_messages, sagas_by_name, unique_contexts
 from boundary.runtime.host_writes import Handle, HostWrites
+from boundary.runtime.saga_handle import SagaHandle, Sagas
 from boundary.runtime.wiring import Wiring
 from boundary.runtime.worker_loop import WorkerLoop
 from boundary.settings import Settings
 from internals.context import Context
-from internals.database.connections import Database, SqlAlchemyDatabase
+from internals.database.commit_points import Boundary, transaction
+from internals.database.connections import Database, SqlAlchemyDatabase, reading
+from internals.database.unit_of_work import SqlAlchemyUnitOfWork, UnitOfWork
 from internals.hop.consumer import Consumer
 from internals.hop.relay import Relay
 from internals.store.outbox import Outbox
@@ -76,12 +80,13 @@ class Runtime:
         execution_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.settings = settings or Settings()
-        self.sagas = sagas_by_name(sagas)
+        #: The definitions of sagas, by name and version.
+        self.definitions = sagas_by_name(sagas)
         self.contexts = unique_contexts(contexts)
-        check_messages(self.sagas, self.contexts)
+        check_messages(self.definitions, self.contexts)
         self._wiring = Wiring(
             settings=self.settings,
-            sagas=self.sagas,
+            sagas=self.definitions,
             contexts=self.contexts,
             engine=engine,
             broker=broker,
@@ -104,6 +109,14 @@ class Runtime:
         #: What operators do; `boundary.operations` and the command line use it.
         self.acts = self._administration.acts
         self._host_writes = HostWrites(self._wiring, self.acts)
+        #: Stored sagas: `get` one, or `list` many.
+        self.sagas = Sagas(
+            self.definitions,
+            self.settings.db_schema,
+            self._host_writes,
+            reading=self._reading,
+            acting=self._acting,
+        )
         self._worker_loop = WorkerLoop(self._wiring, self.answer)
         #: Answers in a worker's process the doorbells that cannot ring.
         self.answering = self._worker_loop.answering
@@ -135,8 +148,8 @@ class Runtime:
         data: D,
         *,
         key: str | None = None,
-    ) -> UUID:
-        """Start a saga in the caller's transaction and return its id.
+    ) -> SagaHandle:
+        """Start a saga in the caller's transaction and return its id, as a handle.
 
         In a handler that is `work.connection`; the trace then says which message the saga began with.
 
@@ -147,6 +160,8 @@ class Runtime:
             data: What it begins with.
             key: The business key, if it is not the definition's to say.  Starting the same key
                 with the same data again returns the same saga.
+
+        Returns the saga's id, which can also be asked and waited for once the caller has committed.
 
         Raises:
             KeyConflict: The key was started before, with other data.
@@ -165,12 +180,13 @@ class Runtime:
         items: Sequence[D],
         *,
         keys: Sequence[str | None] | None = None,
-    ) -> list[UUID]:
+    ) -> list[SagaHandle]:
         """Start a saga for each item, all or none, in as many statements as one start takes.
 
         Returns the ids in the order of the items; raises what `start` raises.
         """
-        return self._host_writes.start_many(handle, saga, items, keys or [None] * len(items))
+        ids = self._host_writes.start_many(handle, saga, items, keys or [None] * len(items))
+        return [self.sagas.handle(id) for id in ids]
 
     def publish(self, handle: Handle, event: Event) -> UUID:
         """Publish a domain event in the caller's transaction and return its id.
@@ -281,6 +297,18 @@ class Runtime:
     def close(self) -> None:
         """Close connections and leave the embedded servers."""
         self._wiring.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[UnitOfWork]:
+        """A transaction that only reads, and whose statements see one moment."""
+        with reading(self.engine) as connection:
+            yield SqlAlchemyUnitOfWork(connection)
+
+    @contextmanager
+    def _acting(self) -> Iterator[UnitOfWork]:
+        """A transaction for what a host does by itself, committed at its end."""
+        with transaction(self.database, Boundary.ACT) as unit:
+            yield unit
 
     def _open_own(self, name: str, engine: Engine) -> Database:
         """Return what opens transactions in a context's own database of this name."""

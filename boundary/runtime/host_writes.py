@@ -80,14 +80,20 @@ class HostWrites:
 
     def signal(self, handle: Handle, saga_id: UUID, event: Event, id: UUID | None) -> None:
         """Send a saga an outside message."""
-        unit = self._joined(handle)
+        self.signal_in(self._joined(handle), saga_id, event, id)
+
+    def signal_in(self, unit: UnitOfWork, saga_id: UUID, event: Event, id: UUID | None) -> None:
+        """Send a saga an outside message in this transaction."""
         with self._bounded(unit, f"saga {saga_id}"):
             woken = self._acts.signal(unit, saga_id, event, id=id)
         unit.on_commit(lambda: self._wiring.ring(woken))
 
     def cancel(self, handle: Handle, saga_id: UUID, *, reason: str, actor: str) -> Acted:
         """Cancel a saga."""
-        unit = self._joined(handle)
+        return self.cancel_in(self._joined(handle), saga_id, reason=reason, actor=actor)
+
+    def cancel_in(self, unit: UnitOfWork, saga_id: UUID, *, reason: str, actor: str) -> Acted:
+        """Cancel a saga in this transaction."""
         with self._bounded(unit, f"saga {saga_id}"):
             acted = self._acts.act(unit, saga_id, Cancelled(reason=reason), actor=actor)
         unit.on_commit(lambda: self._wiring.ring(acted.woken))

@@ -27,7 +27,7 @@ def build_runtime(settings: Settings | None = None, schema: str | None = None) -
 
     def start_many(
         connection: Connection, saga: Saga[Disruption], items: Sequence[Disruption]
-    ) -> list[UUID]:
+    ) -> Sequence[UUID]:
         return runtime.start_many(connection, saga, items)
 
     runtime = Runtime(

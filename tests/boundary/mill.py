@@ -237,7 +237,7 @@ class Mill:
             assert books("SELECT * FROM inbox WHERE state = 'pending'") == []
         with self.runtime.engine.begin() as connection:
             known = self.runtime
-            assert list(differences(joined(connection), known.statements, known.sagas)) == []
+            assert list(differences(joined(connection), known.statements, known.definitions)) == []
 
     def _delivery(self, books: Callable[..., list[Row]], kind: str) -> Row:
         [row] = books(

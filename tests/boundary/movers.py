@@ -150,7 +150,7 @@ class Office:
         """A saga's consumed messages, folded, are its stored state."""
         with self.runtime.engine.begin() as connection:
             unit = SqlAlchemyUnitOfWork(connection)
-            found = differences(unit, self.runtime.statements, self.runtime.sagas)
+            found = differences(unit, self.runtime.statements, self.runtime.definitions)
             assert list(found) == []
 
 

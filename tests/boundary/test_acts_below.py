@@ -45,7 +45,7 @@ class TestReplay:
         assert lodge.status(id) == "completed"
         with lodge.runtime.engine.begin() as connection:
             unit, known = joined(connection), lodge.runtime
-            assert list(differences(unit, known.statements, known.sagas)) == []
+            assert list(differences(unit, known.statements, known.definitions)) == []
 
     def test_what_was_dropped_is_not_awaited_and_the_step_is_skipped(self, lodge: Lodge) -> None:
         lodge.open("maids")

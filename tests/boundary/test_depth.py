@@ -188,7 +188,7 @@ def test_a_saga_stays_as_deep_as_its_start_and_its_history_agrees(open_: Any, ou
     rows = outside.execute("SELECT depth FROM outbox WHERE kind = 'wheel.spin'").fetchall()
     assert rows == [(1,), (1,)]
     with made[0].engine.begin() as connection:
-        found = differences(joined(connection), made[0].statements, made[0].sagas)
+        found = differences(joined(connection), made[0].statements, made[0].definitions)
         assert list(found) == []
 
 

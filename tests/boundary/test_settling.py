@@ -41,7 +41,7 @@ def test_the_step_is_over_when_all_below_it_is_done_at_any_depth(wood: Wood) -> 
     assert set(wood.open().values()) == {0}
     with wood.runtime.engine.begin() as connection:
         unit, known = joined(connection), wood.runtime
-        assert list(differences(unit, known.statements, known.sagas)) == []
+        assert list(differences(unit, known.statements, known.definitions)) == []
 
 
 def test_a_command_without_reactions_is_over_with_its_handler(wood: Wood) -> None:

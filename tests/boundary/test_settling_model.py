@@ -132,7 +132,7 @@ def _hold(
         _check(wood, id, root, fell=fell, fallen=falling if drops else set())
     with wood.runtime.engine.begin() as connection:
         unit, known = joined(connection), wood.runtime
-        assert list(differences(unit, known.statements, known.sagas)) == []
+        assert list(differences(unit, known.statements, known.definitions)) == []
     assert set(wood.open().values()) <= {0}
     late = sum(name.endswith(beside("")) for name in wood.ran())
     wood.leave()

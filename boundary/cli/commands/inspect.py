@@ -10,7 +10,14 @@ from boundary.cli.options import Json, Reference, read_age
 from boundary.cli.output import show as print_text
 from boundary.cli.output import show_json
 from boundary.cli.session import Desk
-from boundary.operations import SagaDetail, count_sagas, find_saga, list_sagas, show_saga
+from boundary.operations import (
+    SagaDetail,
+    count_sagas,
+    find_saga,
+    list_sagas,
+    show_known_saga,
+    show_saga,
+)
 from boundary.operations.export import export as export_lines
 from boundary.queries.reference import as_uuid
 from boundary.rendering import (
@@ -71,10 +78,7 @@ def show(context: typer.Context, reference: Reference, json: Json = False) -> No
     """Show one saga, and what it waits for."""
     desk: Desk = context.obj
     with desk.reading() as unit:
-        detail = show_saga(unit, desk.schema, reference)
-        definition = desk.runtime.sagas.get(detail.saga.name, {}).get(detail.saga.version)
-        if definition is not None:
-            detail = show_saga(unit, desk.schema, detail.saga.id, definition=definition)
+        detail = show_known_saga(unit, desk.schema, reference, desk.runtime.definitions)
     if json:
         show_json(detail_document(detail))
     else:

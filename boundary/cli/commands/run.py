@@ -153,7 +153,7 @@ def definition_of(desk: Desk, app: str, name: str, version: int | None = None) -
 
     Raises `Complaint` if it has none.
     """
-    sagas = desk.runtime.sagas
+    sagas = desk.runtime.definitions
     if name not in sagas:
         known = f"it has {', '.join(sorted(sagas))}" if sagas else "it has no saga at all"
         raise Complaint(f"{app} has no saga {name!r}; {known}")

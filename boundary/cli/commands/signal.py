@@ -77,7 +77,7 @@ def signal(
 
 
 def _known(desk: Desk, name: str, version: int, reference: str) -> Saga[Any]:
-    saga = desk.runtime.sagas.get(name, {}).get(version)
+    saga = desk.runtime.definitions.get(name, {}).get(version)
     if saga is None:
         raise UnknownSaga(
             f"{one_line(reference)} is a {name} of version {version}, which {desk.app} does not "

@@ -50,7 +50,7 @@ def check_definitions(connection: Connection, runtime: Runtime, words: Words) ->
     unknown = [
         f"version {version} of {name} ({count:,} unfinished)"
         for name, version, count in query(SqlAlchemyUnitOfWork(connection), schema, _VERSIONS)
-        if name in runtime.sagas and version not in runtime.sagas[name]
+        if name in runtime.definitions and version not in runtime.definitions[name]
     ]
     lacking = list(_lacking(connection, runtime))
     if unknown:
@@ -73,7 +73,7 @@ def _lacking(connection: Connection, runtime: Runtime) -> Iterator[str]:
     """Steps that unfinished sagas have begun and this application's definition has not."""
     rows = query(SqlAlchemyUnitOfWork(connection), runtime.settings.db_schema, _STEPS)
     for name, version, step, count in rows:
-        saga = runtime.sagas.get(name, {}).get(version)
+        saga = runtime.definitions.get(name, {}).get(version)
         if saga is not None and all(known.name != step for known in saga):
             have = "1 unfinished saga has" if count == 1 else f"{count:,} unfinished sagas have"
             yield f"version {version} of {name} has no step {step!r}, which {have} begun"

@@ -106,7 +106,7 @@ def test_definitions_that_collide_are_told(project: None, monkeypatch: pytest.Mo
 def test_sagas_and_contexts_are_found_in_every_app(project: None) -> None:
     from boundary.django import runtime
 
-    assert sorted(runtime().sagas) == ["ask", "keep"]
+    assert sorted(runtime().definitions) == ["ask", "keep"]
     assert [context.name for context in runtime().contexts] == ["ledger", "gossip"]
 
 
