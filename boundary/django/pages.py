@@ -9,6 +9,7 @@ from boundary.django.project import runtime
 from boundary.operations import show_known_saga, show_message
 from boundary.queries.time_format import clock, duration
 from boundary.rendering import render_trace
+from boundary.runtime import wiring_of
 from internals.store.delivery import DeliveryState
 from internals.store.trace import trace
 from saga.errors import UnknownSaga
@@ -32,7 +33,7 @@ def saga_page(id: UUID, *, payload: bool) -> dict[str, Any] | None:
     schema = made.settings.db_schema
     with made.django.reading() as unit:
         try:
-            detail = show_known_saga(unit, schema, id, made.definitions)
+            detail = show_known_saga(unit, schema, id, wiring_of(made).sagas)
         except UnknownSaga:
             return None
         found = trace(unit, schema, id, _SHOWN)

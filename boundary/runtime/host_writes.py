@@ -51,7 +51,12 @@ class HostWrites:
         self, handle: Handle, saga: Saga[D], items: Sequence[D], keys: Sequence[str | None]
     ) -> list[UUID]:
         """Start a saga for each item, all or none; returns the ids in the order of the items."""
-        unit = self._joined(handle)
+        return self.start_in(self._joined(handle), saga, items, keys)
+
+    def start_in(
+        self, unit: UnitOfWork, saga: Saga[D], items: Sequence[D], keys: Sequence[str | None]
+    ) -> list[UUID]:
+        """Start a saga for each item in this transaction."""
         chosen = [business_key(saga, item, key) for item, key in zip(items, keys, strict=True)]
         with self._bounded(unit, _keys_of(saga, chosen)):
             ids, woken = self._starter.start(unit, saga, items, chosen)

@@ -99,7 +99,7 @@ def place(system: Runtime, number: str, **order: Any) -> None:
 
 
 def handle(system: Runtime) -> None:
-    while sum(system.answer(name) for name in system.consumers):
+    while sum(system.answer(name) for name in system._wiring.consumers):
         pass
 
 
@@ -278,7 +278,7 @@ def test_a_handler_that_runs_for_long_is_named_with_its_session(
     schema, none = system.settings.db_schema, dt.timedelta(0)
     with engine.connect() as worker, engine.connect() as reader, worker.begin():
         unit, read = SqlAlchemyUnitOfWork(worker), SqlAlchemyUnitOfWork(reader)
-        [claimed], _ = Inbox("stock", schema, system.statements).claim(unit, 64)
+        [claimed], _ = Inbox("stock", schema, system._wiring.statements).claim(unit, 64)
         [(backend,)] = unit.run("SELECT pg_backend_pid()", {})
         [found] = running(read, schema, longer=none)
         assert (found.consumer, found.kind) == ("stock", claimed.message.kind)

@@ -133,8 +133,8 @@ def test_doctor_and_show_name_a_session_that_holds_deliveries(
     monkeypatch.setattr("boundary.queries.blocking_sessions.IDLE", "0 s")
     with office.engine.begin() as connection:
         id = office.start(connection, DEED, Deed(house="1"))
-    opened = office.database.open()
-    office.consumers["notary"].handle(opened.unit, 64)
+    opened = office._wiring.database.open()
+    office._wiring.consumers["notary"].handle(opened.unit, 64)
     pid = opened.unit.run("SELECT pg_backend_pid()", {})[0][0]
     try:
         found = {f.check: f for f in diagnose(office, application=True)}["idle sessions"]

@@ -109,7 +109,7 @@ class TestFlow:
             busy.runtime.answer("van")
             with monkeypatch.context() as patched:
                 patched.setattr(SqlAlchemyUnitOfWork, "run", counted)
-                hop(busy.runtime.database, busy.runtime.consumers[CONSUMER])
+                hop(busy.runtime._wiring.database, busy.runtime._wiring.consumers[CONSUMER])
             spent = len(statements)
             statements.clear()
             return spent
@@ -450,7 +450,7 @@ class TestFault:
             busy.runtime.engine.begin() as connection,
             pytest.raises(PayloadError, match=r"has 300,.* bytes and the limit is 262,144"),
         ):
-            busy.runtime.acts.act(joined(connection), bad, act, actor="ann")
+            busy.runtime._administration.acts.act(joined(connection), bad, act, actor="ann")
         assert busy.saga(bad) == before
 
     def test_what_comes_early_is_kept_up_to_the_same_limit(self, office: Any) -> None:
@@ -490,7 +490,7 @@ class TestFault:
         old.runtime.answer("van")
         before = len(old.rows("SELECT id FROM outbox"))
         for _ in range(3):
-            hop(new.runtime.database, new.runtime.consumers[CONSUMER])
+            hop(new.runtime._wiring.database, new.runtime._wiring.consumers[CONSUMER])
             new.make_due()
         assert len(old.rows("SELECT id FROM outbox")) == before  # it talks to nobody about it
         (row,) = old.deliveries()
@@ -522,11 +522,11 @@ class TestHeld:
     ) -> None:
         one, two = busy.start(1, 2)
         busy.runtime.answer("van")
-        orchestrator = busy.runtime.consumers[CONSUMER]
+        orchestrator = busy.runtime._wiring.consumers[CONSUMER]
         with held(busy, one):
-            handled = hop(busy.runtime.database, orchestrator)
+            handled = hop(busy.runtime._wiring.database, orchestrator)
             assert (handled.claimed, handled.settled, handled.more) == (2, 1, True)
-            handled = hop(busy.runtime.database, orchestrator)
+            handled = hop(busy.runtime._wiring.database, orchestrator)
             assert (handled.claimed, handled.settled, handled.more) == (1, 0, True)
         assert list(busy.saga(two)["steps"]) == ["load", "call", "drive"]
         assert list(busy.saga(one)["steps"]) == ["load"]
@@ -539,7 +539,7 @@ class TestHeld:
     ) -> None:
         (id,) = busy.start(1)
         busy.runtime.answer("van")
-        orchestrator = busy.runtime.consumers[CONSUMER]
+        orchestrator = busy.runtime._wiring.consumers[CONSUMER]
         looks: list[Any] = []
         handle = orchestrator.handle
 
@@ -577,9 +577,11 @@ def test_after_a_random_run_with_duplicates_the_history_is_the_state(office: Any
     refused = {n for n in range(40) if dice.random() < 0.3}
     busy: Office = office(contexts=contexts(refuse=lambda n: n in refused))
     ids = busy.start(*range(40))
-    consumers = list(busy.runtime.consumers)
+    consumers = list(busy.runtime._wiring.consumers)
     for _ in range(60):
-        hop(busy.runtime.database, busy.runtime.consumers[dice.choice(consumers)], 7)
+        hop(
+            busy.runtime._wiring.database, busy.runtime._wiring.consumers[dice.choice(consumers)], 7
+        )
         sent = busy.rows(
             "SELECT saga_id, root_id, causation_id, kind, payload FROM outbox "
             "WHERE recipient IS NOT DISTINCT FROM 'saga.moving' OR kind = 'van.loaded' "

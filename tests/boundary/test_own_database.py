@@ -403,7 +403,7 @@ class TestAway:
             mill.settle("mill")
         watch(None)
         with monkeypatch.context() as patch:
-            patch.setattr(type(mill.runtime.database), "open", _refuse(mill))
+            patch.setattr(type(mill.runtime._wiring.database), "open", _refuse(mill))
             with pytest.raises(OperationalError, match="down"):
                 mill.runtime.answer("mill")
         assert mill.milled() == [GROUND]
@@ -416,7 +416,7 @@ class TestAway:
 
 
 def _refuse(mill: Mill) -> Callable[..., Any]:
-    home, usual = mill.runtime.database, type(mill.runtime.database).open
+    home, usual = mill.runtime._wiring.database, type(mill.runtime._wiring.database).open
 
     def open(self: Any) -> Any:
         if self is home:
@@ -589,7 +589,7 @@ class TestOrder:
 
     def test_who_publishes_there_keeps_others_from_it_until_its_commit(self, mill: Mill) -> None:
         known = mill.runtime
-        inbox = Inbox("mill", known.settings.db_schema, known.statements)
+        inbox = Inbox("mill", known.settings.db_schema, known._wiring.statements)
         kept: list[bool] = []
 
         def look(boundary: Boundary, moment: str) -> None:
@@ -669,7 +669,7 @@ class TestRelays:
 
     def rung(self, mill: Mill) -> int:
         """How many doorbells of the mill's wait."""
-        waiting = mill.runtime.broker.waiting(["mill"])
+        waiting = mill.runtime._wiring.broker.waiting(["mill"])
         assert waiting is not None
         return waiting["mill"]
 
@@ -680,7 +680,7 @@ class TestRelays:
             mill.settle("mill")
         watch(None)
         mill.silence()
-        home, there = mill.runtime.relays()
+        home, there = mill.runtime._worker_loop.relays()
         mill.alter("UPDATE inbox SET ring_at = now()", apart=True)
         assert home.look() == 0
         assert self.rung(mill) == 0
@@ -696,7 +696,7 @@ class TestRelays:
         watch(None)
         mill.silence()
         mill.alter("UPDATE inbox SET ring_at = now()", apart=True)
-        assert mill.runtime.relays()[1].look() == 1
+        assert mill.runtime._worker_loop.relays()[1].look() == 1
         assert self.rung(mill) == 1
 
     def test_what_waits_for_another_database_is_rung_for_again_soon(self, mill: Mill) -> None:
@@ -707,7 +707,7 @@ class TestRelays:
         watch(None)
         mill.silence()
         mill.alter("UPDATE inbox SET ring_at = now(), rings = 12", apart=True)
-        mill.runtime.relays()[1].look()
+        mill.runtime._worker_loop.relays()[1].look()
         [parcel] = mill.there("SELECT ring_at - now() AS wait FROM inbox WHERE state = 'pending'")
         assert parcel["wait"] < timedelta(seconds=6)
 
@@ -718,7 +718,7 @@ class TestRelays:
             mill.settle("mill")
         watch(None)
         mill.silence()
-        home = mill.runtime.relay()
+        home = mill.runtime._worker_loop.relay()
         home.look()
         assert self.rung(mill) == 0  # the lease has not ended
         mill.end_leases()
@@ -737,7 +737,7 @@ class TestRelays:
         mill.settle()
         assert mill.status(id) == "running"
         mill.alter("UPDATE inbox SET ring_at = now() WHERE state = 'pending'")
-        mill.runtime.relay().look()
+        mill.runtime._worker_loop.relay().look()
         mill.settle()
         assert mill.status(id) == "completed"
         assert mill.milled() == [GROUND]
@@ -760,9 +760,9 @@ class TestRelays:
         self, mill: Mill, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         [id] = mill.order(1)
-        monkeypatch.setattr(mill.runtime.broker, "waiting", lambda _: None)
+        monkeypatch.setattr(mill.runtime._wiring.broker, "waiting", lambda _: None)
         for _ in range(4):
-            for relay in mill.runtime.relays():
+            for relay in mill.runtime._worker_loop.relays():
                 mill.alter("UPDATE inbox SET ring_at = now() WHERE due_at < '9000-01-01'")
                 relay.look()
         assert mill.status(id) == "completed"
@@ -773,7 +773,7 @@ class TestProcesses:
         self, mill: Mill
     ) -> None:
         mill.open(databases={})
-        assert "mill" not in mill.runtime.consumers
+        assert "mill" not in mill.runtime._wiring.consumers
         [id] = mill.order(1)
         assert mill.settle() == 0
         mill.open()

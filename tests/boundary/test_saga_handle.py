@@ -215,7 +215,9 @@ class TestActing:
         self, depot: Depot, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         rung: list[str] = []
-        monkeypatch.setattr(depot.runtime.broker, "ring", lambda names: rung.extend(names) or set())
+        monkeypatch.setattr(
+            depot.runtime._wiring.broker, "ring", lambda names: rung.extend(names) or set()
+        )
         handle = depot.start(PICKUP)
         handle.signal(Collected(by="Ann"))
         assert rung == ["saga.pickup"]

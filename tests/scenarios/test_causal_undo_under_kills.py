@@ -107,7 +107,7 @@ class Carnival(House):
         rows = self.query(_SENT)
         chosen = self._rng.sample(rows, int(len(rows) * share))
         messages = [delivery(row[:DELIVERY_COLUMNS]).message for row in chosen]
-        outbox = Outbox(self.runtime.statements, grace=1.0)
+        outbox = Outbox(self.runtime._wiring.statements, grace=1.0)
         with self.runtime.engine.begin() as connection:
             outbox.send(joined(connection), messages)
         for name in ("saga.carnival", *(context.name for context in CONTEXTS)):

@@ -29,6 +29,7 @@ from boundary.rendering import (
     trace_json,
 )
 from boundary.rendering.mermaid import mermaid as mermaid_text
+from boundary.runtime import wiring_of
 from internals.store.trace import Trace, trace_message
 from internals.store.trace import trace as trace_saga
 from saga.errors import UnknownSaga
@@ -78,7 +79,7 @@ def show(context: typer.Context, reference: Reference, json: Json = False) -> No
     """Show one saga, and what it waits for."""
     desk: Desk = context.obj
     with desk.reading() as unit:
-        detail = show_known_saga(unit, desk.schema, reference, desk.runtime.definitions)
+        detail = show_known_saga(unit, desk.schema, reference, wiring_of(desk.runtime).sagas)
     if json:
         show_json(detail_document(detail))
     else:

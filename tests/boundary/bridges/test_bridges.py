@@ -250,7 +250,9 @@ class TestOutInTrouble:
         Harbour(runtime, outside, narrow).send()
         mended = Harbour(runtime, outside, KafkaTopic("wide", kafka.servers))
         with mended.runtime.engine.begin() as connection:
-            mended.runtime.acts.retry_parked(joined(connection), [id], actor="ann", reason=WHY)
+            mended.runtime._administration.acts.retry_parked(
+                joined(connection), [id], actor="ann", reason=WHY
+            )
         mended.send()
         assert [state for state, *_ in mended.deliveries()] == ["done"]
 
@@ -398,7 +400,9 @@ class TestIn:
         later = lambda _: Docked(ship="Bo", berth=0)  # noqa: E731 - of a later release
         monkeypatch.setattr(station.bridge, "read", later)
         with station.runtime.engine.begin() as connection:
-            station.runtime.acts.retry_parked(joined(connection), [id], actor="ann", reason=WHY)
+            station.runtime._administration.acts.retry_parked(
+                joined(connection), [id], actor="ann", reason=WHY
+            )
         station.work()
         assert station.noted() == [("Bo", 0)]
         assert station.parked() == []
@@ -560,7 +564,7 @@ class TestDeclared:
 
     def test_a_bridge_that_is_not_there(self, runtime: Any) -> None:
         with pytest.raises(DefinitionError, match="no incoming bridge 'sea' here"):
-            runtime([], []).receiver("sea")
+            runtime([], [])._administration.receiver("sea")
 
 
 def put(stream: Any, event: CloudEvent) -> None:

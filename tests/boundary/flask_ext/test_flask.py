@@ -61,7 +61,7 @@ def app(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterato
 def settle() -> None:
     """Let everyone work until nobody has anything due."""
     runtime = sagas.runtime
-    while sum(runtime.answer(consumer) for consumer in runtime.consumers):
+    while sum(runtime.answer(consumer) for consumer in runtime._wiring.consumers):
         pass
 
 
