@@ -1,6 +1,6 @@
 """Flask: sagas in an application, whose handlers run in its context.
 
-    sagas = Saga(sagas=[CHECKOUT], contexts=[stock, payments], db=db)
+    sagas = SagaExtension(sagas=[CHECKOUT], contexts=[stock, payments], db=db)
     sagas.init_app(app)
 
 Everything is kept with the application, so that two of them in one process share nothing.
@@ -28,7 +28,7 @@ from boundary.settings import Settings
 from internals.context import Context
 from internals.once import once
 from internals.work import Around, Work, nothing_around
-from saga.definition import Saga as Definition
+from saga.definition import Saga
 from saga.errors import DefinitionError, NoTransaction
 from saga.messages import Event
 
@@ -39,7 +39,7 @@ _EXTENSION = "saga"
 _WORKER_APP = "boundary.flask:worker_runtime"
 
 
-class Saga:
+class SagaExtension:
     """The extension.
 
     Args:
@@ -57,7 +57,7 @@ class Saga:
         self,
         app: Flask | None = None,
         *,
-        sagas: Iterable[Definition[Any]] = (),
+        sagas: Iterable[Saga[Any]] = (),
         contexts: Iterable[Context] = (),
         db: Any = None,
     ) -> None:
@@ -84,7 +84,7 @@ class Saga:
         return _installed(current_app).runtime
 
     def start(
-        self, saga: Definition[D], data: D, *, key: str | None = None, session: Any = None
+        self, saga: Saga[D], data: D, *, key: str | None = None, session: Any = None
     ) -> SagaHandle:
         """Start a saga with the session's own writes, and return its id, as a handle.
 
@@ -95,7 +95,7 @@ class Saga:
 
     def start_many(
         self,
-        saga: Definition[D],
+        saga: Saga[D],
         items: Sequence[D],
         *,
         keys: Sequence[str | None] | None = None,
@@ -123,7 +123,7 @@ class Saga:
         if session is None and db is None:
             raise NoTransaction(
                 "give the Session or Connection of your own writes (session=…), or make the "
-                "extension with your Flask-SQLAlchemy: Saga(app, db=db)"
+                "extension with your Flask-SQLAlchemy: SagaExtension(app, db=db)"
             )
         return db.session if session is None else session
 
@@ -133,7 +133,7 @@ class _Installed:
     """What one application has of the extension."""
 
     app: Flask
-    sagas: Sequence[Definition[Any]]
+    sagas: Sequence[Saga[Any]]
     contexts: Sequence[Context]
     db: Any
     settings: Settings
@@ -209,7 +209,7 @@ def _installed(app: Flask) -> _Installed:
     found = app.extensions.get(_EXTENSION)
     if not isinstance(found, _Installed):
         raise DefinitionError(
-            f"the application {app.name!r} has no sagas: Saga(app) or saga.init_app(app)"
+            f"the application {app.name!r} has no sagas: SagaExtension(app) or saga.init_app(app)"
         )
     return found
 

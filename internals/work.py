@@ -41,8 +41,10 @@ def handling() -> "Work | None":
 
 
 def depth_here() -> int:
-    """Return the depth of what is started or published here: in a handler it is below its message,
-    whatever transaction is used."""
+    """Return the depth of what is started or published here.
+
+    In a handler it is below its message, whatever transaction is used.
+    """
     work = _handling.get()
     return 0 if work is None else work.message.depth + 1
 

@@ -40,8 +40,10 @@ class Retry:
             raise DefinitionError(f"Retry: {min(map(str, both))} is in never and in always")
 
     def overridden_by(self, step: "Retry | None") -> "Retry":
-        """Return a handler's policy as a step's changes it: the numbers are the step's, and the
-        exceptions those of both."""
+        """Return a handler's policy as a step's changes it.
+
+        The numbers are the step's, and the exceptions those of both.
+        """
         if step is None:
             return self
         never = tuple(

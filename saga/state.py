@@ -192,8 +192,10 @@ class Early:
 
 @dataclass(frozen=True)
 class SagaState(Generic[D]):
-    """One saga as it is stored.  Steps are named, never counted, so that a deploy which inserts
-    one does not re-point the others."""
+    """One saga as it is stored.
+
+    Steps are named, never counted, so that a deploy which inserts one does not re-point the others.
+    """
 
     id: UUID
     data: D
@@ -240,8 +242,10 @@ class SagaState(Generic[D]):
         return uuid5(self.id, f"{step}:{phase}:{generation}")
 
     def intent_id(self, step: str, phase: Phase) -> UUID:
-        """Return what the step's command, or its compensation, carries out: the same for all that
-        mean the same."""
+        """Return what the step's command, or its compensation, carries out.
+
+        It is the same for all that mean the same.
+        """
         known = self.steps[step]
         if phase is Phase.COMPENSATING and known.undo_intent is not None:
             return self.command_id(step, phase, known.undo_intent)

@@ -103,6 +103,8 @@ def show_saga(
     Read within one snapshot (``REPEATABLE READ``) if what it waits for is to be exact.
 
     Args:
+        unit: The transaction that reads.
+        schema: Of the framework's tables.
         reference: Its id, ``name:key`` or its key alone.
         definition: The saga's, if it is known: steps come in its order then, and it is told which
             outside messages they wait for.
@@ -149,8 +151,7 @@ def show_known_saga(
 ) -> SagaDetail:
     """Return one saga as `show_saga` does, with its definition if it is among these.
 
-    Args:
-        definitions: By name and version.
+    The definitions are by name and version.
     """
     detail = show_saga(unit, schema, reference)
     definition = definitions.get(detail.saga.name, {}).get(detail.saga.version)

@@ -97,7 +97,10 @@ def list_sagas(
     """Return the sagas that fit all that is given, the one started last first.
 
     Args:
+        unit: The transaction that reads.
+        schema: Of the framework's tables.
         name: Of the saga's definition.
+        status: The status that they are in.
         since: How long ago they started at most, by Postgres' clock.
         key_prefix: What their business keys begin with.
         before: The last one of the page before: the list goes on with those started before it.

@@ -219,6 +219,7 @@ class Course(Generic[D]):
         return state if command is None else self.order(state, step.name, command)
 
     def begin_wait(self, state: SagaState[D], step: Wait[D], generation: int) -> SagaState[D]:
+        """Wait for an outside message, unless it is there already."""
         state = state.with_step(step.name, phase=Phase.WAITING, generation=generation)
         first = next((early for early in state.early if early.kind in step.awaits), None)
         if first is not None:

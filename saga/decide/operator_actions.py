@@ -168,9 +168,10 @@ def _skip(saga: Saga[D], state: SagaState[D], step: str, course: Course[D]) -> S
 def _replay(
     saga: Saga[D], state: SagaState[D], first: str | None, course: Course[D], *, no_effect: bool
 ) -> SagaState[D]:
-    """Let go on what failed: a parked delivery further down is tried again as it is, a step's own
-    command is sent anew, with a new generation and the data of now.
+    """Let go on what failed.
 
+    A parked delivery further down is tried again as it is.  A step's own command is sent again, with a
+    new generation and the current data.
     What is sent anew means what it meant before, unless that is known to have had no effect.
     """
     course.retry.extend(state.faults)

@@ -73,8 +73,10 @@ class Story(Generic[D]):
         return self._tell(step, Done())
 
     def settled(self, step: str) -> "Story[D]":
-        """Everything below the step's command is done; or all of it is undone, where the step is
-        compensated causally."""
+        """Everything below the step's command is done.
+
+        Where the step is being compensated causally, all of it is undone.
+        """
         if Settled.kind not in (awaits := self._order(step).awaits):
             fail(f"step {step!r} does not end when all is settled but by {awaits[0]}")
         return self._tell(step, Settled())
