@@ -1,8 +1,5 @@
 """Flask: sagas in an application, whose handlers run in its context.
 
-    sagas = SagaExtension(sagas=[CHECKOUT], contexts=[stock, payments], db=db)
-    sagas.init_app(app)
-
 Everything is kept with the application, so that two of them in one process share nothing.
 """
 
@@ -40,7 +37,7 @@ _WORKER_APP = "boundary.flask:worker_runtime"
 
 
 class SagaExtension:
-    """The extension.
+    """The Flask extension: sagas in an application, whose handlers run in its context.
 
     Args:
         app: The application, or None for `init_app` later.
@@ -51,6 +48,32 @@ class SagaExtension:
 
     The configuration is in ``SAGA_…`` keys, as in the environment: ``SAGA_REDIS_URL``,
     ``SAGA_SCHEMA`` and so on; what is not there is read from the environment.
+
+    Example:
+        ```python
+        from flask import Flask
+        from pydantic import BaseModel
+
+        from boundary.flask import SagaExtension
+        from internals import Context
+        from saga import Command, Saga, Step
+
+        class Order(BaseModel):
+            number: str
+
+        class Charge(Command, kind="payments.charge"):
+            order: str
+
+        CHECKOUT = Saga(
+            "checkout", Order, (Step("payment", lambda order: Charge(order=order.number)),)
+        )
+        sagas = SagaExtension(sagas=[CHECKOUT], contexts=[Context("payments")])
+
+        def create_app() -> Flask:
+            app = Flask(__name__)
+            sagas.init_app(app)
+            return app
+        ```
     """
 
     def __init__(
@@ -88,8 +111,15 @@ class SagaExtension:
     ) -> SagaHandle:
         """Start a saga with the session's own writes, and return its id, as a handle.
 
-        It begins when the caller commits, or never.  `session` is another Session or Connection
-        than that of the application's Flask-SQLAlchemy.  Raises what `Runtime.start` raises.
+        It begins when the caller commits, or never.
+
+        Args:
+            saga: Its definition.
+            data: What it begins with.
+            key: The business key, if it is not the definition's to say.
+            session: Another Session or Connection than that of the application's Flask-SQLAlchemy.
+
+        Raises what `Runtime.start` raises.
         """
         return self.runtime.start(self._handle(session), saga, data, key=key)
 

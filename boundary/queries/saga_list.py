@@ -54,7 +54,13 @@ SELECT name FROM names WHERE name IS NOT NULL
 
 @dataclass(frozen=True, slots=True)
 class SagaSummary:
-    """One saga as a line of a list."""
+    """One saga as a line of a list.
+
+    Attributes:
+        reason: Why it is stuck, or why it compensates.
+        consumed: Messages consumed so far.
+        at: When this was read, by Postgres' clock.
+    """
 
     id: UUID
     name: str
@@ -62,14 +68,11 @@ class SagaSummary:
     key: str | None
     status: Status
     direction: Direction
-    #: Why it is stuck, or why it compensates.
     reason: str | None
-    #: Messages consumed so far.
     consumed: int
     started_at: datetime
     updated_at: datetime
     finished_at: datetime | None
-    #: When this was read, by Postgres' clock.
     at: datetime
 
     @property

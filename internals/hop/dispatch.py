@@ -3,7 +3,8 @@
 from collections.abc import Container
 from uuid import UUID
 
-from internals.context import Context, Handler
+from internals.context import Context
+from internals.handler import Handler
 from internals.hop.batch import Batch
 from internals.hop.unhandled import UNHANDLED, UNREADABLE, Left
 from internals.store.delivery import Delivery

@@ -15,12 +15,13 @@ from saga.causal import CAUSAL
 from saga.decide.next_steps import Course
 from saga.decide.outcomes import pivot_passed
 from saga.decide.rewinding import names_from
-from saga.definition import Saga, Step, Wait
+from saga.definition import Saga
 from saga.envelope import Envelope
 from saga.errors import PayloadError
 from saga.json_text import dump_json, first_problem
 from saga.messages import Cancelled, Message, Replayed, Skipped
 from saga.state import IN_FLIGHT, ORDERED, Direction, Phase, SagaState, Status, StepState
+from saga.steps import Step, Wait
 
 D = TypeVar("D", bound=BaseModel)
 

@@ -20,7 +20,7 @@ READING = (
     Plant(
         "coroutine-returned",
         "a handler that returns a coroutine counts as done",
-        "internals/context.py",
+        "internals/handler.py",
         "        if returned is not None:\n",
         "        if returned is None:\n",
         f"{_HOP}::TestUnread::test_a_body_that_did_not_run_is_a_failure_in_words",
