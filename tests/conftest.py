@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psutil
 import psycopg
 import pytest
 import redis
@@ -31,6 +32,7 @@ from boundary.migration import migrate
 from boundary.runtime import Runtime
 from boundary.settings import Settings
 from tests.packaged import installed, packaged, wheel  # noqa: F401 - fixtures
+from tests.schemas import drop_schema
 
 ROOT = Path(__file__).parents[1]
 
@@ -201,7 +203,7 @@ def elsewhere(settings: Settings, second_database: str) -> Iterator[Settings]:
     migrate(engine, made.db_schema)
     yield made
     with engine.begin() as connection:
-        connection.execute(text(f"DROP SCHEMA {made.db_schema} CASCADE"))
+        drop_schema(connection, made.db_schema)
 
 
 @pytest.fixture
@@ -322,9 +324,13 @@ class WorkerGroup:
 
     def kill(self) -> None:
         """SIGKILL all of its processes at once, as a machine that loses power does."""
+        forked: list[psutil.Process] = []
+        with suppress(psutil.NoSuchProcess):
+            forked = psutil.Process(self._process.pid).children(recursive=True)
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        psutil.wait_procs(forked, timeout=30)
 
     def stop(self) -> int:
         """Ask it to stop, as a deploy does, and return its exit status."""
@@ -378,9 +384,7 @@ def wait_until(condition: Callable[[], Any], seconds: float = 60.0, what: str = 
 def _drop(owner: Engine, redis_url: str, name: str) -> None:
     assert OWN_NAME.fullmatch(name), name
     with owner.begin() as connection:
-        # Whoever still holds a lock in this schema, such as a thread of a failed test, goes first.
-        connection.execute(text("SET LOCAL lock_timeout = '10s'"))
-        connection.execute(text(f"DROP SCHEMA IF EXISTS {name} CASCADE"))
+        drop_schema(connection, name)
     with redis.Redis.from_url(redis_url) as client:
         for key in client.scan_iter(f"{name}:*", count=1000):
             client.delete(key)

@@ -18,7 +18,7 @@ One thread of a process looks at all runs.  When one has reached its limit:
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from uuid import UUID
 
 from internals.database.errors import is_lock_timeout
@@ -181,12 +181,13 @@ class Watch:
         while True:
             self._awake.wait()
             runs = tuple(self._runs.values())
+            self._count_frozen(runs)
             for run in runs:
                 try:
                     self._look(run)
                 except Exception:
                     logger.exception("%s cannot be watched", run.name)
-            self._looked = now = time.monotonic()
+            now = time.monotonic()
             if any(not run.hung for run in runs):
                 quiet_since = now
             elif now - quiet_since > _LINGERING:
@@ -195,10 +196,18 @@ class Watch:
                     self._awake.set()  # it began just then
                 quiet_since = now
             time.sleep(self._interval)
-            stood_still = time.monotonic() - now - self._interval
-            if stood_still > _STOOD_STILL:
-                for run in tuple(self._runs.values()):
-                    run.frozen += min(stood_still, run.took)
+
+    def _count_frozen(self, runs: Iterable[Run]) -> None:
+        """Take from each run the time since the last look in which the process stood still.
+
+        A process may be frozen anywhere in a round, not only while this thread sleeps.
+        """
+        now = time.monotonic()
+        stood_still = now - self._looked - self._interval
+        if stood_still > _STOOD_STILL:
+            for run in runs:
+                run.frozen += min(stood_still, run.took)
+        self._looked = now
 
     def _look(self, run: Run) -> None:
         if run.took - run.frozen < run.limit or run.hung:

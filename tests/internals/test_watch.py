@@ -15,7 +15,8 @@ from sqlalchemy import text
 
 from internals import Context, Work
 from internals.database.transaction_limits import Bounds
-from internals.hop import hop
+from internals.hop import hop, time_limits
+from internals.hop.handler_run import Run
 from internals.hop.pace import FIRST_BATCH
 from internals.hop.time_limits import LIMIT as LONGEST
 from internals.hop.time_limits import Watch
@@ -495,6 +496,30 @@ class TestBatch:
 
 class TestStoodStill:
     """A process that was frozen says nothing of its handlers' time."""
+
+    def test_it_counts_wherever_in_a_round_the_watch_was_frozen(
+        self, store: Any, command: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(time_limits, "_STOOD_STILL", 0.2)
+        looks: list[float] = []
+        looked = threading.Semaphore(0)
+
+        def look(_: Watch, run: Run) -> None:
+            if not looks:
+                time.sleep(0.5)  # the process is frozen, in the midst of a look
+            looks.append(run.frozen)
+            looked.release()
+
+        monkeypatch.setattr(Watch, "_look", look)
+
+        def handle(_: Dig, work: Work) -> None:
+            assert looked.acquire(timeout=PATIENCE)
+            assert looked.acquire(timeout=PATIENCE)
+
+        store.send(command(Dig()))
+        store.drain_with(mine(handle), watch=Watch(limit=60.0))
+        assert looks[0] == 0.0
+        assert looks[1] > 0.0
 
     @pytest.mark.parametrize("looked", [True, False])
     def test_what_a_frozen_process_did_not_do_is_not_its_handlers(
