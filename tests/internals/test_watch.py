@@ -75,11 +75,11 @@ def watch() -> Watch:
 
 
 @pytest.fixture
-def run(store: Any, watch: Watch, released: Hanging) -> Iterator[Callable[[Context], Any]]:
+def run(store: Any, watch: Watch, released: Hanging) -> Iterator[Callable[..., Any]]:
     """Let a thread of its own handle what is due; it comes back when it is let go."""
     pool = ThreadPoolExecutor(8)
 
-    def drain(context: Context) -> Any:
+    def drain(context: Context, watch: Watch = watch) -> Any:
         return pool.submit(store.drain_with, context, watch=watch)
 
     yield drain
@@ -320,6 +320,43 @@ class TestLockWaits:
         run(mine(dig, **declared)).result(PATIENCE)
         assert store.delivery(sent)["state"] == "done"
         assert store.rows("SELECT dug FROM seam") == [{"dug": 1}]
+
+    def test_what_one_waited_before_it_got_the_lock_is_not_its_own_time(
+        self, store: Any, command: Any, run: Any, seam: Any, eventually: Any
+    ) -> None:
+        watch = Watch(limit=6.0)
+
+        def runs() -> list[Run]:
+            return list(watch._runs.values())
+
+        def dig(_: Dig, work: Work) -> None:
+            work.execute("UPDATE seam SET dug = dug + 1")
+            [this] = runs()
+            eventually(lambda: this.took > this.limit + 0.5)
+
+        store.send(sent := command(Dig(n=1)))
+        ended = run(mine(dig, retry=Retry(attempts=1)), watch=watch)
+        eventually(lambda: any(each.sampling.waited > 4.5 for each in runs()), PATIENCE)
+        seam.commit()
+        ended.result(PATIENCE)
+        row = store.delivery(sent)
+        assert (row["state"], row["attempts"], row["last_error"]) == ("done", 0, None)
+
+    def test_one_that_is_slow_after_it_got_the_lock_has_failed(
+        self, store: Any, command: Any, run: Any, seam: Any, eventually: Any
+    ) -> None:
+        watch = Watch(limit=2.0)
+
+        def dig(_: Dig, work: Work) -> None:
+            work.execute("UPDATE seam SET dug = dug + 1")
+            work.execute("SELECT pg_sleep(60)")
+
+        store.send(sent := command(Dig(n=1)))
+        ended = run(mine(dig, retry=Retry(attempts=1)), watch=watch)
+        eventually(lambda: any(each.sampling.waited for each in watch._runs.values()), PATIENCE)
+        seam.commit()
+        ended.result(PATIENCE)
+        assert store.delivery(sent)["last_error"].startswith("TookTooLong")
 
     def test_one_whose_statement_is_slow_by_itself_has_failed(
         self, store: Any, command: Any, run: Any
