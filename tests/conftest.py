@@ -28,11 +28,10 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, NullPool, create_engine, text
 
 from boundary.embedded import EmbeddedServers
-from boundary.migration import migrate
 from boundary.runtime import Runtime
 from boundary.settings import Settings
 from tests.packaged import installed, packaged, wheel  # noqa: F401 - fixtures
-from tests.schemas import drop_schema
+from tests.schemas import drop_schema, make_schema
 
 ROOT = Path(__file__).parents[1]
 
@@ -144,7 +143,7 @@ def empty_settings(servers: Addresses, owner: Engine, own_name: str) -> Iterator
 @pytest.fixture
 def settings(empty_settings: Settings, owner: Engine) -> Settings:
     """Settings for this test's own, migrated schema."""
-    migrate(owner, empty_settings.db_schema)
+    make_schema(owner, empty_settings.db_schema)
     return empty_settings
 
 
@@ -200,7 +199,7 @@ def elsewhere(settings: Settings, second_database: str) -> Iterator[Settings]:
     """The settings of a second database, migrated, in which the test's schema has the same name."""
     made = settings.model_copy(update={"database_url": SecretStr(second_database)})
     engine = create_engine(second_database, poolclass=NullPool)
-    migrate(engine, made.db_schema)
+    make_schema(engine, made.db_schema)
     yield made
     with engine.begin() as connection:
         drop_schema(connection, made.db_schema)

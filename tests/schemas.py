@@ -1,10 +1,13 @@
-"""Dropping a test's schema, after the sessions of killed processes that still work in it."""
+"""A test's schema: made as the migrations make it, and dropped after who still works in it."""
 
 import re
 import socket
+from typing import Any
 
 import psutil
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, event, text
+
+from boundary.migration import migrate
 
 #: What `internals.database.engines` calls a session.
 _NAME = re.compile(r"saga .* (?P<host>\S+) (?P<pid>\d+)")
@@ -19,6 +22,40 @@ WHERE datname = current_database() AND application_name LIKE 'saga %' AND (
 )
 """)
 _END = text("SELECT pg_terminate_backend(:pid, 10000)")
+
+
+#: What the migrations did in the first schema of this process: its name, and the statements.
+_recorded: list[tuple[str, list[tuple[str, Any]]]] = []
+
+
+def make_schema(engine: Engine, schema: str) -> None:
+    """Make a schema with the framework's tables.
+
+    Many hundreds of tests need one, and most of a migration's time is Alembic's own.  So it runs
+    once in a process, and what it did is done again under other names.
+    """
+    if not _recorded:
+        _recorded.append((schema, _record(engine, schema)))
+        return
+    [(first, statements)] = _recorded
+    with engine.begin() as connection:
+        for statement, parameters in statements:
+            connection.exec_driver_sql(statement.replace(first, schema), parameters)
+
+
+def _record(engine: Engine, schema: str) -> list[tuple[str, Any]]:
+    done: list[tuple[str, Any]] = []
+
+    def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        if not statement.lstrip().upper().startswith("SELECT"):
+            done.append((statement, parameters))
+
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        migrate(engine, schema)
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    return done
 
 
 def drop_schema(connection: Connection, schema: str, *, lock_timeout: str = "10s") -> None:
