@@ -6,10 +6,10 @@ from uuid import uuid4
 
 import pytest
 import redis
-from ports import Harbour, Kafka, Station
 
 from boundary import Runtime, Settings
 from boundary.bridges import KafkaTopic, RedisStream
+from tests.boundary.bridges.bridged_systems import Harbour, Kafka, Station
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,6 @@ import psycopg
 import pytest
 import redis
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
-from ports import Docked, Harbour, Kafka, Left, Station, saga, stopped, written
 
 from boundary import Runtime
 from boundary.bridges import IncomingBridge, KafkaTopic, OutgoingBridge, RedisStream
@@ -26,6 +25,16 @@ from internals import Context, Work
 from internals.database.commit_points import Boundary, watch
 from internals.database.unit_of_work import joined
 from saga import SETTLED, Command, DefinitionError, Saga, Step
+from tests.boundary.bridges.bridged_systems import (
+    Docked,
+    Harbour,
+    Kafka,
+    Left,
+    Station,
+    saga,
+    stopped,
+    written,
+)
 from tests.conftest import worker_environment
 
 WHY = "mended"
@@ -52,7 +61,7 @@ runtime = Runtime(
 #: A receiver that is killed when it has stored what it read and is about to confirm it.
 DYING = """
 import os, signal
-from ports import Docked
+from tests.boundary.bridges.bridged_systems import Docked
 from boundary import Runtime
 from boundary.bridges import IncomingBridge, KafkaTopic, RedisStream
 from internals import Context

@@ -8,7 +8,6 @@ from uuid import UUID, uuid4, uuid5
 
 import pytest
 import redis
-from ports import Docked, Left, Station
 from rich.console import Console
 
 from boundary import Runtime, Settings
@@ -21,6 +20,7 @@ from internals import Context, Work
 from internals.database.unit_of_work import joined
 from internals.store.trace import trace_message
 from saga import Command, Saga, Step
+from tests.boundary.bridges.bridged_systems import Docked, Left, Station
 from tests.conftest import make_engine
 
 WHY = "looked into it"

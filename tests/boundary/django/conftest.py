@@ -9,8 +9,13 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from django_project import configure, create_databases, drop_databases, environment
 
+from tests.boundary.django.django_project import (
+    configure,
+    create_databases,
+    drop_databases,
+    environment,
+)
 from tests.conftest import ROOT, Addresses
 
 HERE = Path(__file__).parent

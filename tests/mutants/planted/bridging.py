@@ -80,7 +80,7 @@ BRIDGES = (
         "internals/hop/finish.py",
         "    outbox.refuse_others(unit, rows, batch.messages)\n",
         "",
-        "tests/boundary/test_foreign_rows.py::TestSaga"
+        "tests/boundary/orchestration/test_foreign_rows.py::TestSaga"
         "::test_it_is_stuck_with_the_reason_and_the_others_go_on[apart]",
     ),
     Plant(
@@ -98,7 +98,7 @@ BRIDGES = (
         "internals/store/outbox.py",
         "        if depth > self._max_depth:\n",
         "        if depth > 10 * self._max_depth:\n",
-        "tests/boundary/test_depth.py"
+        "tests/boundary/orchestration/test_depth.py"
         "::test_a_circle_of_events_ends_with_a_parked_delivery_that_says_why[False]",
     ),
     Plant(

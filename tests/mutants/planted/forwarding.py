@@ -6,7 +6,7 @@ _SQL = "internals/remote/sql.py"
 _FORWARDING = "internals/remote/forwarding.py"
 _RETURNING = "internals/remote/returning.py"
 _ARRIVAL = "internals/remote/arrival.py"
-_TESTS = "tests/boundary/test_own_database.py"
+_TESTS = "tests/boundary/runtime/test_own_databases.py"
 
 FORWARDS = (
     Plant(
@@ -137,7 +137,7 @@ FORWARDS = (
         _ARRIVAL,
         "closes=not each.parked, quiet=quiet",
         "closes=not each.parked, quiet=quiet and False",
-        "tests/boundary/test_settling.py"
+        "tests/boundary/orchestration/test_settling.py"
         "::test_a_no_from_further_down_is_not_overtaken_by_all_being_settled",
     ),
     Plant(

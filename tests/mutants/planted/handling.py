@@ -4,7 +4,7 @@ from tests.mutants.plant import Plant
 
 _CONSUMER = "internals/hop/context_consumer.py"
 _ORCHESTRATOR = "boundary/orchestration/orchestrator.py"
-_HOP = "tests/internals/test_hop.py"
+_HOP = "tests/internals/hop/test_hop.py"
 
 HANDLERS = (
     Plant(
@@ -55,7 +55,7 @@ HANDLERS = (
         _ORCHESTRATOR,
         "            batch.leave(delivery, str(error), delay=self._left.delay(message.kind, str(error)))\n",
         "            batch.park(delivery, str(error), attempts=delivery.attempts)\n",
-        "tests/boundary/test_orchestrator.py::TestUnknownVersion"
+        "tests/boundary/orchestration/test_orchestrator.py::TestUnknownVersion"
         "::test_it_is_left_where_it_is_visibly_until_a_worker_knows_it",
     ),
     Plant(
@@ -64,7 +64,7 @@ HANDLERS = (
         _ORCHESTRATOR,
         "Settlement(message.id, DeliveryState.PARKED, error=why)",
         "Settlement(message.id, DeliveryState.DONE, error=why)",
-        "tests/boundary/test_orchestrator.py::TestNotItsOwn"
+        "tests/boundary/orchestration/test_orchestrator.py::TestNotItsOwn"
         "::test_what_nothing_it_sent_can_have_caused_is_parked",
     ),
     Plant(
@@ -91,7 +91,7 @@ HANDLERS = (
         "internals/database/connections.py",
         "        forbid_commit_in_handlers(engine)\n",
         "",
-        "tests/boundary/test_runtime_engine.py"
+        "tests/boundary/runtime/test_engine.py"
         "::test_a_session_of_the_handler_s_own_cannot_end_the_transaction_of_its_batch",
     ),
     Plant(
@@ -108,7 +108,7 @@ HANDLERS = (
         "internals/database/errors.py",
         "return is_transient(error) and not is_of_its_statement(error)",
         "return is_transient(error)",
-        "tests/internals/test_giving_way.py::TestOwnFault"
+        "tests/internals/hop/test_uncounted_retries.py::TestOwnFault"
         "::test_what_a_statement_brings_upon_itself_is_counted",
     ),
     Plant(
@@ -117,7 +117,7 @@ HANDLERS = (
         "internals/hop/batch.py",
         "        if is_over(yields, error, self.yields):\n",
         "        if is_over(0, error, self.yields):\n",
-        "tests/internals/test_giving_way.py::TestTrouble"
+        "tests/internals/hop/test_uncounted_retries.py::TestTrouble"
         "::test_it_ends_with_the_database_s_own_words",
     ),
     Plant(
@@ -126,7 +126,7 @@ HANDLERS = (
         _ORCHESTRATOR,
         "folding.batch.park(each, describe(error), attempts=each.attempts + 1)",
         "folding.batch.leave(each, describe(error))",
-        "tests/boundary/test_refused_sagas.py"
+        "tests/boundary/orchestration/test_refused_sagas.py"
         "::test_its_delivery_is_parked_with_the_database_s_words_and_the_others_go_on",
     ),
     Plant(
@@ -135,7 +135,7 @@ HANDLERS = (
         "internals/hop/batched_run.py",
         "        return limit if alone else min(limit, self._watch.batch_limit), limit\n",
         "        return limit, limit\n",
-        "tests/internals/test_watch.py::TestBatch"
+        "tests/internals/hop/test_time_limits.py::TestBatch"
         "::test_a_slow_handler_within_its_limit_is_run_again_alone_and_not_counted",
     ),
     Plant(
@@ -144,7 +144,7 @@ HANDLERS = (
         "internals/hop/time_limits.py",
         "        if run.late:\n            close_session(run)\n            raise run.error\n",
         "        if run.late:\n            return\n",
-        "tests/internals/test_watch.py::TestLimit::test_one_that_swallows_its_end_has_failed",
+        "tests/internals/hop/test_time_limits.py::TestLimit::test_one_that_swallows_its_end_has_failed",
     ),
     Plant(
         "lock-wait-is-counted",
@@ -152,7 +152,7 @@ HANDLERS = (
         "internals/hop/interruption.py",
         "            run.blocked = waits_for_lock(session)\n",
         "            waits_for_lock(session)\n",
-        "tests/internals/test_watch.py::TestLockWaits"
+        "tests/internals/hop/test_time_limits.py::TestLockWaits"
         "::test_one_that_is_ended_in_it_gives_way_uncounted",
     ),
     Plant(
@@ -161,6 +161,6 @@ HANDLERS = (
         _CONSUMER,
         "    return min(SUSPECT_LEASE, max(frozen_after, _SHORTEST_LEASE))\n",
         "    return SUSPECT_LEASE\n",
-        "tests/boundary/test_runtime.py::test_a_suspect_is_leased_no_longer_than_the_bound",
+        "tests/boundary/runtime/test_runtime.py::test_a_suspect_is_leased_no_longer_than_the_bound",
     ),
 )

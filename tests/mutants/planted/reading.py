@@ -3,10 +3,10 @@
 from tests.mutants.plant import Plant
 
 _JSON = "tests/saga/test_json_text.py"
-_FUNCTIONS = "tests/saga/test_functions.py"
-_HOP = "tests/internals/test_hop.py"
-_ORCHESTRATOR = "tests/boundary/test_orchestrator.py"
-_UNSUBSCRIBING = "tests/boundary/test_unsubscribing.py"
+_FUNCTIONS = "tests/saga/validation/test_functions.py"
+_HOP = "tests/internals/hop/test_hop.py"
+_ORCHESTRATOR = "tests/boundary/orchestration/test_orchestrator.py"
+_UNSUBSCRIBING = "tests/boundary/operations/test_unsubscribe.py"
 
 READING = (
     Plant(
@@ -97,7 +97,7 @@ READING = (
         "boundary/orchestration/start.py",
         "same = same or _same_data(saga, text, payload)",
         "same = same and _same_data(saga, text, payload)",
-        "tests/boundary/test_starting.py::TestKey::"
+        "tests/boundary/orchestration/test_start.py::TestKey::"
         "test_data_that_is_the_same_to_the_class_of_today_is_no_conflict",
     ),
     Plant(
@@ -114,7 +114,7 @@ READING = (
         "boundary/rendering/words.py",
         '    Phase.WAITING: "cyan",\n',
         "",
-        "tests/boundary/test_totality.py::test_every_phase_is_shown",
+        "tests/boundary/rendering/test_totality.py::test_every_phase_is_shown",
     ),
     Plant(
         "retired-and-counted",
