@@ -15,7 +15,7 @@ from boundary.operations.queries.saga_detail import show_saga
 from internals.database.unit_of_work import joined
 from internals.store.delivery import DELIVERY_COLUMNS, delivery
 from internals.store.outbox import Outbox
-from tests.scenarios import causal_undo_app as carnival
+from tests.scenarios import causal_undo_app
 from tests.scenarios.causal_undo_app import CARNIVAL, CONTEXTS, EARLY, STAYS, Parade
 from tests.scenarios.running_application import House
 
@@ -55,12 +55,12 @@ _IS_PHOTO = "act LIKE 'photo%%'"
 class Carnival(House):
     """The carnival of `causal_undo_app`."""
 
-    application = carnival
+    application = causal_undo_app
     worker = "causal_undo_worker"
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        early = carnival.make_runtime(self.settings, EARLY)
+        early = causal_undo_app.make_runtime(self.settings, EARLY)
         early.subscribe()
         early.close()
         self._rng = random.Random(1)

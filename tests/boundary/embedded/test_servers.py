@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import shutil
 import signal
 import socket
 import stat
@@ -13,9 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from importlib import util
 from pathlib import Path
 
@@ -23,48 +20,17 @@ import psycopg
 import pytest
 import redis
 
-import boundary.embedded.process
-import boundary.embedded.servers
 from boundary.embedded import EmbeddedServers, EmbeddedServersError
 from boundary.embedded.host import Account, default_directory
-from tests.conftest import ROOT
-
-# A process that uses the servers of the folder in argv until its stdin closes.
-USER = """
-import sys
-from pathlib import Path
-from boundary.embedded import EmbeddedServers
-with EmbeddedServers(Path(sys.argv[1]), durable=False, valkey=sys.argv[2] == "both"):
-    print("ready", flush=True)
-    sys.stdin.read()
-"""
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """An empty folder that any user of the host can traverse."""
-    folder = open_folder()
-    yield folder
-    remove(folder)
-
-
-@pytest.fixture(scope="module")
-def initialised() -> Iterator[Path]:
-    """A folder in which servers have run once: most of a first start is initdb."""
-    top = open_folder()
-    try:
-        with EmbeddedServers(top / "s", durable=False):
-            pass
-        yield top / "s"
-    finally:
-        remove(top)
-
-
-@pytest.fixture
-def folder(initialised: Path) -> Iterator[Path]:
-    """A folder of servers that have run before and do not run now."""
-    yield initialised
-    kill_servers(initialised)
+from tests.boundary.embedded.inspection import (
+    connect,
+    eventually,
+    libpq,
+    open_descriptors,
+    row,
+    show,
+    urls,
+)
 
 
 @pytest.fixture
@@ -73,26 +39,6 @@ def closed_umask() -> Iterator[None]:
     before = os.umask(0o077)
     yield
     os.umask(before)
-
-
-@pytest.fixture
-def users() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts other processes that use the servers of a folder."""
-    with ExitStack() as started:
-
-        def start(folder: Path, servers: str = "postgres") -> subprocess.Popen[str]:
-            user = subprocess.Popen(
-                [sys.executable, "-c", USER, str(folder), servers],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
-            )
-            started.enter_context(user)
-            started.callback(user.kill)
-            return user
-
-        yield start
 
 
 def test_both_servers_answer_with_the_promised_settings_and_keep_their_data(place: Path) -> None:
@@ -191,123 +137,6 @@ def test_a_start_and_a_stop_leak_no_descriptor(folder: Path) -> None:
     with servers:
         assert open_descriptors() == while_used
     assert open_descriptors() == before
-
-
-def test_the_last_of_two_processes_stops_the_servers(
-    place: Path, users: Callable[..., subprocess.Popen[str]]
-) -> None:
-    folder = place / "s"
-    first, second = users(folder, "both"), users(folder, "both")  # both start at the same time
-    await_ready(first)
-    await_ready(second)
-    servers = EmbeddedServers(folder)
-    pids = (servers.postgres_pid, servers.valkey_pid)
-    assert None not in pids
-
-    leave(first)
-    assert (servers.postgres_pid, servers.valkey_pid) == pids
-    leave(second)
-    assert (servers.postgres_pid, servers.valkey_pid) == (None, None)
-    assert "database system is shut down" in (folder / "postgres.log").read_text()
-    assert (folder / "postgres.log").read_text().count("ready to accept connections") == 1
-
-
-def test_servers_orphaned_by_a_killed_user_are_joined_and_then_stopped(
-    folder: Path, users: Callable[..., subprocess.Popen[str]]
-) -> None:
-    user = users(folder, "both")
-    await_ready(user)
-    user.kill()
-    user.wait()
-
-    servers = EmbeddedServers(folder, durable=False)
-    orphans = (servers.postgres_pid, servers.valkey_pid)
-    assert None not in orphans
-    servers.start()
-    assert (servers.postgres_pid, servers.valkey_pid) == orphans
-    with connect(servers) as connection:
-        assert row(connection, "SELECT 1") == (1,)
-    servers.stop()
-    assert (servers.postgres_pid, servers.valkey_pid) == (None, None)
-
-
-def test_a_start_racing_stops_always_ends_with_servers_that_answer(
-    folder: Path, users: Callable[..., subprocess.Popen[str]]
-) -> None:
-    servers = EmbeddedServers(folder, durable=False, valkey=False)
-    for _ in range(3):
-        servers.start()
-        user = users(servers.directory)
-        eventually(lambda user=user: user.poll() is None and servers.postgres_pid is not None)
-        servers.stop()  # while the other one is on its way in
-        await_ready(user)
-        servers.start()
-        with connect(servers) as connection:
-            assert row(connection, "SELECT 1") == (1,)
-        leave(user)
-        assert servers.postgres_pid is not None
-        servers.stop()
-        assert servers.postgres_pid is None
-
-
-def test_starts_and_stops_take_turns(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boundary.embedded.servers, "_TURN_SECONDS", 0.1)
-    servers = EmbeddedServers(folder, durable=False)
-    with lock(folder / "start.lock"):
-        with pytest.raises(EmbeddedServersError, match="has been starting or stopping"):
-            servers.start()
-        assert (servers.postgres_pid, servers.valkey_pid) == (None, None)
-    with servers, lock(folder / "start.lock"):
-        with pytest.raises(EmbeddedServersError, match="has been starting or stopping"):
-            servers.stop()
-        assert None not in (servers.postgres_pid, servers.valkey_pid)
-    assert (servers.postgres_pid, servers.valkey_pid) == (None, None)
-
-
-def test_no_server_is_launched_beside_the_last_processes_of_a_killed_one(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with (
-        EmbeddedServers(folder, durable=False, valkey=False),  # stays in: nobody is the last out
-        EmbeddedServers(folder, durable=False, valkey=False) as servers,
-        connect(servers) as connection,
-    ):
-        backend, postmaster = connection.info.backend_pid, servers.postgres_pid
-        assert postmaster is not None
-        os.kill(backend, signal.SIGSTOP)
-        try:
-            os.kill(postmaster, signal.SIGKILL)
-            monkeypatch.setattr(boundary.embedded.process, "READY_SECONDS", 0.1)
-            with pytest.raises(EmbeddedServersError, match=r"earlier postgres .* do not end"):
-                servers.start()
-            assert servers.postgres_pid is None
-            monkeypatch.undo()
-        finally:
-            os.kill(backend, signal.SIGCONT)
-        servers.start()
-        with connect(servers) as fresh:
-            assert row(fresh, "SELECT 1") == (1,)
-
-
-def test_a_fork_keeps_the_servers_in_use(folder: Path) -> None:
-    servers = EmbeddedServers(folder, durable=False, valkey=False)
-    servers.start()
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # a test runner may have threads
-        fork = os.fork()
-    if fork == 0:
-        os.close(writing)
-        os.read(reading, 1)
-        os._exit(0)
-    servers.stop()
-    assert servers.postgres_pid is not None
-    os.close(writing)
-    os.close(reading)
-    os.waitpid(fork, 0)
-    servers.start()
-    servers.stop()
-    assert servers.postgres_pid is None
 
 
 def test_killed_servers_come_back_where_they_were_with_what_was_committed(folder: Path) -> None:
@@ -552,78 +381,3 @@ def test_a_folder_others_can_write_to_is_refused(place: Path) -> None:
     with pytest.raises(EmbeddedServersError, match="only they can write"):
         EmbeddedServers(planted).start()
     assert list(planted.iterdir()) == []
-
-
-def open_folder() -> Path:
-    """A new folder that any user of the host can traverse; what pytest makes is closed."""
-    folder = Path(tempfile.mkdtemp(prefix="saga-test-", dir="/tmp")).resolve()
-    folder.chmod(0o755)
-    return folder
-
-
-def kill_servers(folder: Path) -> None:
-    """Leave no server of ``folder`` behind, whatever a failed test did."""
-    found = EmbeddedServers(folder)
-    for pid in (found.postgres_pid, found.valkey_pid):
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
-
-
-def remove(top: Path) -> None:
-    for pid_file in [*top.rglob("postmaster.pid"), *top.rglob("valkey.pid")]:
-        kill_servers(pid_file.parents[1])
-    # A killed server's last processes may still be writing.
-    eventually(lambda: shutil.rmtree(top, ignore_errors=True) or not top.exists())
-
-
-def eventually(condition: Callable[[], object], seconds: float = 15.0) -> None:
-    """Return as soon as ``condition`` holds; fail if it does not in ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "what was waited for did not happen"
-        time.sleep(0.002)  # between two looks; nothing relies on its length
-
-
-def await_ready(user: subprocess.Popen[str]) -> None:
-    assert user.stdout is not None
-    assert user.stdout.readline() == "ready\n"
-
-
-def leave(user: subprocess.Popen[str]) -> None:
-    with suppress(BrokenPipeError):
-        assert user.stdin is not None
-        user.stdin.close()
-    assert user.wait() == 0
-
-
-@contextmanager
-def lock(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def urls(servers: EmbeddedServers) -> list[str]:
-    return [servers.database_url, servers.redis_url]
-
-
-def libpq(url: str) -> str:
-    return url.replace("+psycopg", "")
-
-
-def connect(servers: EmbeddedServers) -> psycopg.Connection:
-    return psycopg.connect(libpq(servers.database_url), connect_timeout=5)
-
-
-def row(connection: psycopg.Connection, query: str) -> tuple[object, ...] | None:
-    return connection.execute(query).fetchone()  # type: ignore[call-overload, no-any-return]
-
-
-def show(connection: psycopg.Connection, setting: str) -> object:
-    found = row(connection, f"SHOW {setting}")
-    assert found is not None
-    return found[0]
-
-
-def open_descriptors() -> int:
-    return len(os.listdir("/dev/fd"))

@@ -11,8 +11,8 @@ from boundary.operations import SagaDetail, show_saga
 from boundary.rendering.json_documents import detail_document
 from internals.database.unit_of_work import joined
 from saga import SETTLED
-from tests.boundary.runtime.test_ordering import Board, Drive
 from tests.boundary.worlds.causal_trees import Node, Wood
+from tests.boundary.worlds.ordered_events import Board, Drive
 
 STEP = "step plant: "
 ASKED = "waits for everything below ash.plant to be done, asked of ash at TIME; "

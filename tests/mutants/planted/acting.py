@@ -21,7 +21,7 @@ ACTS = (
         '    if pivot_passed(saga, state):\n        return f"it has passed',
         "    if pivot_passed(saga, state) and state.status is Status.STUCK:\n"
         '        return f"it has passed',
-        f"{_DECIDE}_operator_actions.py::test_after_the_pivot_it_is_refused",
+        "tests/saga/decide/test_cancel.py::test_after_the_pivot_it_is_refused",
     ),
     Plant(
         "replay-of-the-same",

@@ -91,7 +91,7 @@ BLAMES = (
         "boundary/django/db/unit_of_work.py",
         "        with self.savepoint(), writing_in_one():\n",
         "        with self.savepoint():\n",
-        "tests/boundary/django/test_hops.py"
+        "tests/boundary/django/test_hop_connections.py"
         "::test_a_write_on_another_connection_is_refused[event loop]",
     ),
     Plant(
@@ -126,8 +126,8 @@ BLAMES = (
         "internals/work.py",
         "            self._closed = True\n",
         "            self._closed = self._session is not None\n",
-        "tests/internals/test_work.py::TestClosed"
-        "::test_it_is_refused_from_a_stored_reference[returned-publish]",
+        "tests/internals/test_work_ids.py"
+        "::TestClosed::test_it_is_refused_from_a_stored_reference[returned-publish]",
     ),
     Plant(
         "flush-leaves-sagas",

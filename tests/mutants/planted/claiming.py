@@ -30,7 +30,8 @@ CLAIMS = (
         _HOP_SQL,
         "state = 'pending' AND due_at <= now() AND {FIRST",
         "state = 'pending' AND {FIRST",
-        f"{_HOP}::TestRetries::test_what_waits_is_not_run_before_it_is_due",
+        "tests/internals/hop/test_retries.py"
+        "::TestRetries::test_what_waits_is_not_run_before_it_is_due",
     ),
     Plant(
         "saga-without-lock",

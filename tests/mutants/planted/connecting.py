@@ -35,7 +35,8 @@ CONNECTIONS = (
         "internals/hop/__init__.py",
         "            gave_way()\n            return draining.settled\n",
         "            return draining.settled\n",
-        "tests/internals/hop/test_hop.py::TestConflicts::test_a_hop_that_waited_in_vain_ends_the_turn_and_says_so",
+        "tests/internals/hop/test_drain.py"
+        "::TestConflicts::test_a_hop_that_waited_in_vain_ends_the_turn_and_says_so",
     ),
     Plant(
         "read-only-for-ever",

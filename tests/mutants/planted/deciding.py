@@ -209,7 +209,7 @@ SAGAS = (
         _COURSE,
         "                state = self.give_up_failed(state, name, overdue=overdue)\n",
         "                continue\n",
-        f"{_DECIDE}_operator_actions.py::test_a_stuck_saga_turns_back_at_once",
+        "tests/saga/decide/test_cancel.py::test_a_stuck_saga_turns_back_at_once",
     ),
     Plant(
         "history-never-looked-at",

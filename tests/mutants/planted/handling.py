@@ -13,7 +13,8 @@ HANDLERS = (
         "internals/hop/batched_run.py",
         "                if work.touched:\n",
         "                if not work.touched:\n",
-        f"{_HOP}::TestBatch::test_a_failing_handler_is_undone_alone",
+        "tests/internals/hop/test_batched_run.py"
+        "::TestBatch::test_a_failing_handler_is_undone_alone",
     ),
     Plant(
         "conflict-is-counted",
@@ -21,7 +22,8 @@ HANDLERS = (
         "internals/database/errors.py",
         '_CONFLICTS = frozenset({"40001", "40P01", "55P03"})',
         '_CONFLICTS = frozenset({"40P01", "55P03"})',
-        f"{_HOP}::TestConflicts::test_after_a_transient_error_the_batch_is_run_one_by_one",
+        "tests/internals/hop/test_drain.py"
+        "::TestConflicts::test_after_a_transient_error_the_batch_is_run_one_by_one",
     ),
     Plant(
         "conflict-alone-is-counted",
@@ -29,8 +31,8 @@ HANDLERS = (
         _CONSUMER,
         "        elif is_server_trouble(error) and not is_too_slow(error):\n",
         "        elif is_server_trouble(error) and delivery.attempts:\n",
-        f"{_HOP}::TestConflicts"
-        "::test_one_that_gives_way_alone_is_run_again_and_no_failure_is_counted",
+        "tests/internals/hop/test_drain.py"
+        "::TestConflicts::test_one_that_gives_way_alone_is_run_again_and_no_failure_is_counted",
     ),
     Plant(
         "corrupted-body",
@@ -38,8 +40,8 @@ HANDLERS = (
         "internals/hop/batched_run.py",
         "        protected, careful",
         "        handler.message.from_json(delivery.message.payload)\n        protected, careful",
-        f"{_HOP}::TestBatch::"
-        "test_a_payload_that_does_not_fit_its_message_is_left_for_a_worker_that_can_read_it",
+        "tests/internals/hop/test_batched_run.py"
+        "::TestBatch::test_a_payload_that_does_not_fit_its_message_is_left_for_a_worker_that_can_read_it",
     ),
     Plant(
         "unknown-kind-discarded",
@@ -47,7 +49,8 @@ HANDLERS = (
         "internals/hop/dispatch.py",
         "batch.leave(delivery, reason, delay=left.delay(kind, reason))",
         "batch.succeed(delivery, [])",
-        f"{_HOP}::TestUnknown::test_a_kind_that_this_worker_does_not_know_is_left_where_it_is",
+        "tests/internals/hop/test_unhandled.py"
+        "::TestUnknown::test_a_kind_that_this_worker_does_not_know_is_left_where_it_is",
     ),
     Plant(
         "unknown-version-parked",
@@ -55,8 +58,8 @@ HANDLERS = (
         _ORCHESTRATOR,
         "            batch.leave(delivery, str(error), delay=self._left.delay(message.kind, str(error)))\n",
         "            batch.park(delivery, str(error), attempts=delivery.attempts)\n",
-        "tests/boundary/orchestration/test_orchestrator.py::TestUnknownVersion"
-        "::test_it_is_left_where_it_is_visibly_until_a_worker_knows_it",
+        "tests/boundary/orchestration/test_other_releases.py"
+        "::TestUnknownVersion::test_it_is_left_where_it_is_visibly_until_a_worker_knows_it",
     ),
     Plant(
         "unexpected-discarded",
@@ -73,7 +76,8 @@ HANDLERS = (
         "internals/hop/batch.py",
         "if message.saga is not None and not own_fault:",
         "if message.saga is not None and own_fault:",
-        f"{_HOP}::TestRetries::test_after_its_attempts_it_is_parked_and_the_saga_is_told",
+        "tests/internals/hop/test_retries.py"
+        "::TestRetries::test_after_its_attempts_it_is_parked_and_the_saga_is_told",
     ),
     Plant(
         "handler-commits",
@@ -82,8 +86,8 @@ HANDLERS = (
         "            connection.commit = connection.rollback = connection.get_transaction = _refuse\n",
         "            connection.commit = connection.rollback = _refuse\n"
         "            connection.get_transaction = connection.get_transaction\n",
-        f"{_HOP}::TestCommitInAHandler"
-        "::test_it_is_refused_and_nothing_is_lost[_commit_transaction]",
+        "tests/internals/hop/test_retries.py"
+        "::TestCommitInAHandler::test_it_is_refused_and_nothing_is_lost[_commit_transaction]",
     ),
     Plant(
         "handler-rolls-back",
@@ -100,7 +104,8 @@ HANDLERS = (
         "internals/hop/batch.py",
         "        if message.saga is not None:\n            self.messages.append(self._reply(message, Ref",
         "        if message.saga is None:\n            self.messages.append(self._reply(message, Ref",
-        f"{_HOP}::TestAnswers::test_a_rejection_undoes_the_handler_and_tells_the_saga",
+        "tests/internals/hop/test_drain.py"
+        "::TestAnswers::test_a_rejection_undoes_the_handler_and_tells_the_saga",
     ),
     Plant(
         "own-fault-is-free",
@@ -152,8 +157,8 @@ HANDLERS = (
         "internals/hop/interruption.py",
         "            run.blocked = waits_for_lock(session)\n",
         "            waits_for_lock(session)\n",
-        "tests/internals/hop/test_time_limits.py::TestLockWaits"
-        "::test_one_that_is_ended_in_it_gives_way_uncounted",
+        "tests/internals/hop/test_time_limits_of_waits.py"
+        "::TestLockWaits::test_one_that_is_ended_in_it_gives_way_uncounted",
     ),
     Plant(
         "suspect-lease-outlasts-the-bound",

@@ -50,7 +50,7 @@ LEASES = (
         "internals/work.py",
         "                id=id,\n",
         "                id=uuid7(),\n",
-        "tests/internals/test_work.py::TestIds::test_a_run_that_is_repeated_sends_the_same",
+        "tests/internals/test_work_ids.py::TestIds::test_a_run_that_is_repeated_sends_the_same",
         "from internals.ids import uuid7",
     ),
     Plant(

@@ -69,7 +69,8 @@ SENDS = (
         "boundary/orchestration/start.py",
         "    if key is None and saga.key is not None:\n        key = saga.key(data)\n",
         "    if key is None and saga.key is None:\n",
-        f"{_STARTING}::TestKey::test_the_same_key_with_the_same_data_is_the_same_saga",
+        "tests/boundary/orchestration/test_start_keys.py"
+        "::TestKey::test_the_same_key_with_the_same_data_is_the_same_saga",
     ),
     Plant(
         "key-conflict-ignored",
@@ -77,7 +78,8 @@ SENDS = (
         "boundary/orchestration/start.py",
         "            if not same:\n",
         "            if not same and key is None:\n",
-        f"{_STARTING}::TestKey::test_with_other_data_it_is_a_conflict",
+        "tests/boundary/orchestration/test_start_keys.py"
+        "::TestKey::test_with_other_data_it_is_a_conflict",
     ),
     Plant(
         "redis-is-needed",

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from saga import Command, Event, Saga, Step, Wait
+from saga import Cancelled, Command, Event, Saga, Step, Wait
 from saga.testing import Story, given
 
 MINUTE = timedelta(minutes=1)
@@ -94,3 +94,18 @@ TICKETS = step("tickets", undo=False, timeout=MINUTE)
 
 def phase(story: Story[Voyage], name: str) -> str:
     return story.state.steps[name].phase.value
+
+
+CANCEL = Cancelled(reason="ill")
+
+
+def taken_back(story: Story[Voyage]) -> list[str]:
+    """The steps whose commands are taken back, if nobody has started them."""
+    assert story.decision is not None
+    return [name for _, name in story.decision.revoke]
+
+
+def retried(story: Story[Voyage]) -> tuple[list[object], list[object]]:
+    """What is parked and delivered again, and what a new message takes the place of."""
+    assert story.decision is not None
+    return list(story.decision.retry), list(story.decision.supersede)
