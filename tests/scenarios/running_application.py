@@ -8,10 +8,10 @@ from uuid import UUID
 import psycopg
 
 from boundary import Runtime, Settings
-from boundary.migration import migrate
 from boundary.operations.consistency import differences
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from saga import Saga
+from tests.schemas import make_schema
 
 
 class House:
@@ -31,7 +31,7 @@ class House:
         self._eventually = eventually
         self._url = settings.database_url.get_secret_value().replace("+psycopg", "")
         self.runtime: Runtime = self.application.make_runtime(settings, ())
-        migrate(self.runtime.engine, settings.db_schema)
+        make_schema(self.runtime.engine, settings.db_schema)
         self.application.create_tables(self.runtime.engine, settings)
 
     def close(self) -> None:

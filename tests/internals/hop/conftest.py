@@ -24,11 +24,11 @@ def watch() -> Watch:
 
 
 @pytest.fixture
-def run(store: Any, watch: Watch, released: Hanging) -> Iterator[Callable[[Context], Any]]:
+def run(store: Any, watch: Watch, released: Hanging) -> Iterator[Callable[..., Any]]:
     """Let a thread of its own handle what is due; it comes back when it is let go."""
     pool = ThreadPoolExecutor(8)
 
-    def drain(context: Context) -> Any:
+    def drain(context: Context, watch: Watch = watch) -> Any:
         return pool.submit(store.drain_with, context, watch=watch)
 
     yield drain

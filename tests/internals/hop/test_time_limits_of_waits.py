@@ -1,5 +1,6 @@
-"""Time limits where a handler waits: for a lock, for the outside, in a batch, or all stood still."""
+"""Time limits where a handler waits: for a lock, or for the outside; and where all stood still."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,7 +13,8 @@ from sqlalchemy import text
 
 from internals import Work
 from internals.database.transaction_limits import Bounds
-from internals.hop import hop
+from internals.hop import hop, time_limits
+from internals.hop.handler_run import Run
 from internals.hop.time_limits import LIMIT as LONGEST
 from internals.hop.time_limits import Watch
 from saga import Retry
@@ -64,6 +66,43 @@ class TestLockWaits:
         run(mine(dig, **declared)).result(PATIENCE)
         assert store.delivery(sent)["state"] == "done"
         assert store.rows("SELECT dug FROM seam") == [{"dug": 1}]
+
+    def test_what_one_waited_before_it_got_the_lock_is_not_its_own_time(
+        self, store: Any, command: Any, run: Any, seam: Any, eventually: Any
+    ) -> None:
+        watch = Watch(limit=6.0)
+
+        def runs() -> list[Run]:
+            return list(watch._runs.values())
+
+        def dig(_: Dig, work: Work) -> None:
+            work.execute("UPDATE seam SET dug = dug + 1")
+            [this] = runs()
+            eventually(lambda: this.took > this.limit + 0.5)
+
+        store.send(sent := command(Dig(n=1)))
+        ended = run(mine(dig, retry=Retry(attempts=1)), watch=watch)
+        eventually(lambda: any(each.sampling.waited > 4.5 for each in runs()), PATIENCE)
+        seam.commit()
+        ended.result(PATIENCE)
+        row = store.delivery(sent)
+        assert (row["state"], row["attempts"], row["last_error"]) == ("done", 0, None)
+
+    def test_one_that_is_slow_after_it_got_the_lock_has_failed(
+        self, store: Any, command: Any, run: Any, seam: Any, eventually: Any
+    ) -> None:
+        watch = Watch(limit=2.0)
+
+        def dig(_: Dig, work: Work) -> None:
+            work.execute("UPDATE seam SET dug = dug + 1")
+            work.execute("SELECT pg_sleep(60)")
+
+        store.send(sent := command(Dig(n=1)))
+        ended = run(mine(dig, retry=Retry(attempts=1)), watch=watch)
+        eventually(lambda: any(each.sampling.waited for each in watch._runs.values()), PATIENCE)
+        seam.commit()
+        ended.result(PATIENCE)
+        assert store.delivery(sent)["last_error"].startswith("TookTooLong")
 
     def test_one_whose_statement_is_slow_by_itself_has_failed(
         self, store: Any, command: Any, run: Any
@@ -130,6 +169,30 @@ class TestExternal:
 
 class TestStoodStill:
     """A process that was frozen says nothing of its handlers' time."""
+
+    def test_it_counts_wherever_in_a_round_the_watch_was_frozen(
+        self, store: Any, command: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(time_limits, "_STOOD_STILL", 0.2)
+        looks: list[float] = []
+        looked = threading.Semaphore(0)
+
+        def look(_: Watch, run: Run) -> None:
+            if not looks:
+                time.sleep(0.5)  # the process is frozen, in the midst of a look
+            looks.append(run.frozen)
+            looked.release()
+
+        monkeypatch.setattr(Watch, "_look", look)
+
+        def handle(_: Dig, work: Work) -> None:
+            assert looked.acquire(timeout=PATIENCE)
+            assert looked.acquire(timeout=PATIENCE)
+
+        store.send(command(Dig()))
+        store.drain_with(mine(handle), watch=Watch(limit=60.0))
+        assert looks[0] == 0.0
+        assert looks[1] > 0.0
 
     @pytest.mark.parametrize("looked", [True, False])
     def test_what_a_frozen_process_did_not_do_is_not_its_handlers(

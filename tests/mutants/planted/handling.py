@@ -155,10 +155,19 @@ HANDLERS = (
         "lock-wait-is-counted",
         "one who waits for a row that a frozen worker has locked is blamed for the waiting",
         "internals/hop/interruption.py",
-        "            run.blocked = waits_for_lock(session)\n",
+        "            blocked = waits_for_lock(session)\n",
         "            waits_for_lock(session)\n",
         "tests/internals/hop/test_time_limits_of_waits.py"
         "::TestLockWaits::test_one_that_is_ended_in_it_gives_way_uncounted",
+    ),
+    Plant(
+        "lock-wait-before-the-limit-is-counted",
+        "one who got the lock that it waited for, just before its limit, is blamed for the waiting",
+        "internals/hop/time_limits.py",
+        "            if run.blocked or ran - sampling.waited >= run.limit:\n",
+        "            if run.blocked or ran >= run.limit:\n",
+        "tests/internals/hop/test_time_limits_of_waits.py::TestLockWaits"
+        "::test_what_one_waited_before_it_got_the_lock_is_not_its_own_time",
     ),
     Plant(
         "suspect-lease-outlasts-the-bound",
