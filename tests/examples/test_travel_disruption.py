@@ -11,7 +11,6 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import Connection, Engine, delete, update
-from test_demo import KEYS, start
 
 from boundary.settings import Settings
 from examples.travel.airline import NOON, Airline, hold_back
@@ -32,6 +31,7 @@ from examples.travel.messages import (
 from examples.travel.trips import Trip
 from saga.testing import given
 from tests.conftest import worker_environment
+from tests.examples.test_demo import KEYS, start
 from tests.schemas import drop_schema
 
 TRIP = Disruption(

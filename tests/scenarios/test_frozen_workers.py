@@ -5,13 +5,13 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import dairy
 import psutil
 import pytest
-from dairy import BUTTER, LETTER, Batch, Churned
-from house import House
 
 from boundary import Settings
+from tests.scenarios import dairy
+from tests.scenarios.dairy import BUTTER, LETTER, Batch, Churned
+from tests.scenarios.running_application import House
 
 #: Seconds, of the 60 that there are by default.
 BOUND = "2"
