@@ -62,7 +62,7 @@ FORWARDS = (
         "parcel-without-contents",
         "the room is booked, and nobody hears of it",
         "internals/remote/results.py",
-        '            tuple(_read(envelope) for envelope in stored["sent"]),\n',
+        '            tuple(from_json_object(envelope) for envelope in stored["sent"]),\n',
         "            (),\n",
         f"{_TESTS}::TestBothWays::test_a_command_goes_there_and_what_came_of_it_comes_home",
     ),
