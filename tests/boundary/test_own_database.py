@@ -21,6 +21,7 @@ from internals.database.commit_points import Boundary, watch
 from internals.database.unit_of_work import joined
 from internals.store.inbox import Inbox
 from saga import DefinitionError, NoTransaction, Rejected, Retry
+from saga.backoff import Backoff
 from tests.conftest import make_engine
 
 GROUND, SPILT = ("ground", 1), ("spilt", 1)
@@ -336,8 +337,7 @@ class TestAway:
     def away(self, mill: Mill, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         """Open the mill with a database that nobody listens for."""
         # Longer than any of these tests: it is tried once.
-        monkeypatch.setattr("internals.database.circuit_breaker._SHORTEST", 60.0)
-        monkeypatch.setattr("internals.database.circuit_breaker._LONGEST", 60.0)
+        monkeypatch.setattr("internals.database.circuit_breaker._BACKOFF", Backoff(60.0, 60.0))
 
         def open(**options: Any) -> None:
             nowhere = create_engine("postgresql+psycopg://nobody@127.0.0.1:1/nothing")

@@ -111,7 +111,7 @@ FORWARDS = (
         "hammering-what-is-down",
         "all threads of a worker wait for the one server that is down",
         "internals/database/circuit_breaker.py",
-        "        return bool(self._pause) and (self._trying or time.monotonic() < self._next)\n",
+        "        return self._failures > 0 and (self._trying or time.monotonic() < self._next)\n",
         "        return False\n",
         f"{_TESTS}::TestAway::test_it_is_left_alone_for_a_while_then",
     ),
