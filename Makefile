@@ -14,7 +14,7 @@ SEED ?= 1
 FAST := tests/saga tests/internals tests/docs/test_pages.py tests/docs/test_prose.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo flask-demo django-demo django-versions test test-fast check chaos mutants mutants-all models outages format bench bench-quick bench-commits bench-ordered bench-size bench-processes bench-hosts bench-endurance bench-profile clean
+.PHONY: help venv demo flask-demo django-demo django-versions test test-fast check docs chaos mutants mutants-all models outages format bench bench-quick bench-commits bench-ordered bench-size bench-processes bench-hosts bench-endurance bench-profile clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,7 +42,11 @@ check: $(STAMP) ## Lint, types, architecture, and all that the documentation say
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory docs
 	$(BIN)/python -m pytest -q -n $(WORKERS) tests/docs
+
+docs: $(STAMP) ## Build the documentation site in build/docs; a broken link or an unknown name fails
+	$(BIN)/python -m sphinx -q -W --keep-going -E -j auto -b html -c docs/site . build/docs
 
 chaos: $(STAMP) ## Strike with faults and check everything: PROFILE=all TRIPS=500 SEED=1 [OWN=yes]
 	@$(BIN)/python -m tests.chaos --profile $(PROFILE) --trips $(TRIPS) --seed $(SEED) $(if $(OWN),--own-database)
