@@ -18,7 +18,7 @@ from saga import (
     decide,
 )
 from saga.testing import Story
-from tests.saga.voyage import (
+from tests.saga.decide.timed_sagas import (
     FLIGHT,
     HOTEL,
     PAYMENT,
