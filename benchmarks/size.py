@@ -102,7 +102,7 @@ def _run(
         runtime.start_many(started, ORDER, orders)
     postgres, python = postgres_seconds(connection), time.thread_time()
     began = time.perf_counter()
-    while sum(runtime.answer(consumer) for consumer in runtime.consumers):
+    while sum(runtime.answer(consumer) for consumer in runtime._wiring.consumers):
         pass
     seconds = time.perf_counter() - began
     found = {

@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from boundary.operations.queries.saga_detail import SagaDetail
-from boundary.operations.queries.time_format import duration
+from boundary.queries.saga_detail import SagaDetail
+from boundary.queries.time_format import duration
 from boundary.rendering.words import DELIVERY_MARKS, STATUS_STYLES, one_line
 from internals.store.causal_undo import STANDS
 from internals.store.delivery import DeliveryState

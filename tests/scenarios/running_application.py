@@ -108,4 +108,7 @@ class House:
         self.runtime.engine.dispose()  # Postgres may be another one than before
         with self.runtime.engine.begin() as connection:
             unit = SqlAlchemyUnitOfWork(connection)
-            assert list(differences(unit, self.runtime.statements, self.runtime.sagas)) == []
+            assert (
+                list(differences(unit, self.runtime._wiring.statements, self.runtime._wiring.sagas))
+                == []
+            )

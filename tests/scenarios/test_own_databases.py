@@ -37,7 +37,7 @@ class BankedShop(Shop):
         )
         super().__init__(settings, *works)
         self.runtime.migrate()
-        app.create_tables(self.runtime.own_databases.engines["bank"], settings)
+        app.create_tables(self.runtime.own_engines["bank"], settings)
 
     def start_worker(self, *arguments: Any, **options: Any) -> Any:
         own = {"SAGA_DATABASES": json.dumps({"bank": self._bank_url})}

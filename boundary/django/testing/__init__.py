@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from boundary.django.project import ProjectRuntime, runtime
+from boundary.runtime import wiring_of
 from internals.database.commit_points import Boundary, transaction
 from internals.database.unit_of_work import UnitOfWork
 
@@ -47,7 +48,7 @@ def run_due() -> int:
         made.subscribe()
         while True:
             _run(made, _CATCH_UP)
-            done = sum(made.answer(name) for name in made.consumers)
+            done = sum(made.answer(name) for name in wiring_of(made).consumers)
             if not done:
                 return settled
             settled += done
@@ -70,7 +71,7 @@ def advance(by: timedelta) -> int:
 def unit_of_test() -> Iterator[UnitOfWork]:
     """Give the framework's own view of the test's transaction, for statements about its tables."""
     made = runtime()
-    with made.nested(), transaction(made.database, Boundary.ACT) as unit:
+    with made.nested(), transaction(wiring_of(made).database, Boundary.ACT) as unit:
         yield unit
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from sqlalchemy import Connection
 
 from boundary.operations.doctor.finding import Finding, Words, fine, wrong
-from boundary.operations.queries.query import query
+from boundary.queries.query import query
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from saga.state import IN_FLIGHT, Phase, SagaState
 

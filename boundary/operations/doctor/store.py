@@ -6,9 +6,9 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from boundary.operations.doctor.finding import Finding, Words, fine, note, wrong
-from boundary.operations.queries.query import query
-from boundary.operations.queries.running import LONG, running
-from boundary.operations.queries.time_format import duration
+from boundary.queries.query import query
+from boundary.queries.running import LONG, running
+from boundary.queries.time_format import duration
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from internals.hop.unhandled import REASONS
 from internals.store.backfill import backfills

@@ -169,7 +169,7 @@ def test_no_gap_and_no_repeat_under_concurrent_publishers(paper: Paper) -> None:
         stop.set()
         for publisher in publishers:
             publisher.result()
-    relay = paper.runtime.relay()
+    relay = paper.runtime._worker_loop.relay()
     held = f"SELECT count(*) FROM inbox WHERE state = 'pending' AND due_at = {sentinels.NEVER}"
     paper.answer()
     while paper.outside.execute(held).fetchone() != (0,):

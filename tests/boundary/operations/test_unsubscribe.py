@@ -101,7 +101,7 @@ class Post:
             return runtime.start(connection, saga, Order(number=number))
 
     def settle(self, runtime: Runtime) -> None:
-        while sum(runtime.answer(name) for name in runtime.consumers):
+        while sum(runtime.answer(name) for name in runtime._wiring.consumers):
             pass
 
     def make_due(self) -> None:

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from boundary.operations.queries.time_format import duration
+from boundary.queries.time_format import duration
 from boundary.rendering import render_trace, trace_json
 from internals.store.delivery import DeliveryState
 from internals.store.trace import Node, Trace, TracedAct, TracedDelivery

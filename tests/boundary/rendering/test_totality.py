@@ -15,11 +15,12 @@ from rich.console import Console, RenderableType
 
 import boundary.cli
 import boundary.operations
+import boundary.queries
 import boundary.rendering
 import saga as core
 from boundary import Runtime
 from boundary.operations import SagaDetail, list_parked, list_sagas, show_message, show_saga
-from boundary.operations.queries.parked import ParkedFilter
+from boundary.queries.parked import ParkedFilter
 from boundary.rendering import (
     detail_document,
     message_document,
@@ -39,7 +40,7 @@ from internals.store.trace import trace
 from saga import Category, Direction, Event, Phase, Saga, Status, Step, Wait
 from tests.boundary.worlds.parallel_steps import Load, Loaded, Move
 
-PACKAGES = (boundary.cli, boundary.operations, boundary.rendering, core)
+PACKAGES = (boundary.cli, boundary.operations, boundary.queries, boundary.rendering, core)
 
 
 def tables() -> dict[str, Mapping[Enum, Any]]:

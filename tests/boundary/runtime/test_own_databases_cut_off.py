@@ -157,7 +157,7 @@ class TestAway:
             mill.settle("mill")
         watch(None)
         with monkeypatch.context() as patch:
-            patch.setattr(type(mill.runtime.database), "open", _refuse(mill))
+            patch.setattr(type(mill.runtime._wiring.database), "open", _refuse(mill))
             with pytest.raises(OperationalError, match="down"):
                 mill.runtime.answer("mill")
         assert mill.milled() == [GROUND]
@@ -170,7 +170,7 @@ class TestAway:
 
 
 def _refuse(mill: Mill) -> Callable[..., Any]:
-    home, usual = mill.runtime.database, type(mill.runtime.database).open
+    home, usual = mill.runtime._wiring.database, type(mill.runtime._wiring.database).open
 
     def open(self: Any) -> Any:
         if self is home:

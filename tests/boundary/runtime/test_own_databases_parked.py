@@ -183,7 +183,7 @@ class TestOrder:
 
     def test_who_publishes_there_keeps_others_from_it_until_its_commit(self, mill: Mill) -> None:
         known = mill.runtime
-        inbox = Inbox("mill", known.settings.db_schema, known.statements)
+        inbox = Inbox("mill", known.settings.db_schema, known._wiring.statements)
         kept: list[bool] = []
 
         def look(boundary: Boundary, moment: str) -> None:

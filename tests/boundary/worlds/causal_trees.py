@@ -128,7 +128,7 @@ class Wood:
             ),
         )
         self.runtime = runtime([self.saga], self.contexts, **options)
-        self.runtime.subscribe_once()
+        self.runtime._administration.subscribe_once()
         self.leave()
 
     def leave(self) -> None:

@@ -74,7 +74,7 @@ class Board:
         drives = Step("drive", lambda drive: drive, until=until)
         self.journey = Saga("journey", Drive, steps=(drives,))
         self.runtime: Runtime = runtime([self.journey, self.fan_out], [board, fleet, billing])
-        self.runtime.subscribe_once()
+        self.runtime._administration.subscribe_once()
 
     def publish(self, truck: str | None, *places: int) -> list[UUID]:
         with self.runtime.engine.begin() as connection:
@@ -83,7 +83,9 @@ class Board:
 
     def send(self, connection: Connection, *events: Moved) -> None:
         """Publish all of them by one statement."""
-        self.runtime.outbox(1000).send(joined(connection), [envelope(event) for event in events])
+        self.runtime._wiring.outbox(1000).send(
+            joined(connection), [envelope(event) for event in events]
+        )
 
     def answer(self) -> None:
         while self.runtime.answer("board"):

@@ -145,7 +145,9 @@ class Mill:
     def settle(self, *names: str) -> int:
         """Answer until nobody has anything due; returns how much was done."""
         total = 0
-        while done := sum([self.runtime.answer(n) for n in names or self.runtime.consumers]):
+        while done := sum(
+            [self.runtime.answer(n) for n in names or self.runtime._wiring.consumers]
+        ):
             total += done
         return total
 
@@ -176,7 +178,7 @@ class Mill:
 
     def silence(self) -> None:
         """Take the doorbells that wait away."""
-        client = self.runtime.broker.client
+        client = self.runtime._wiring.broker.client
         for key in client.scan_iter(f"{self.runtime.settings.namespace}:*"):
             client.delete(key)
 
@@ -195,12 +197,12 @@ class Mill:
     def act(self, act: str, *ids: UUID) -> None:
         """Retry or drop parked messages, as an operator."""
         with self.runtime.engine.begin() as connection:
-            doing = getattr(self.runtime.acts, f"{act}_parked")
+            doing = getattr(self.runtime._administration.acts, f"{act}_parked")
             doing(joined(connection), ids, actor="ann", reason="the wheel is mended")
 
     def replay(self, id: UUID) -> None:
         with transaction(SqlAlchemyDatabase(self.runtime.engine), Boundary.ACT) as unit:
-            self.runtime.acts.act(unit, id, Replayed(reason="mended"), actor="ann")
+            self.runtime._administration.acts.act(unit, id, Replayed(reason="mended"), actor="ann")
 
     # What they see
 
@@ -237,7 +239,10 @@ class Mill:
             assert books("SELECT * FROM inbox WHERE state = 'pending'") == []
         with self.runtime.engine.begin() as connection:
             known = self.runtime
-            assert list(differences(joined(connection), known.statements, known.sagas)) == []
+            assert (
+                list(differences(joined(connection), known._wiring.statements, known._wiring.sagas))
+                == []
+            )
 
     def _delivery(self, books: Callable[..., list[Row]], kind: str) -> Row:
         [row] = books(

@@ -252,7 +252,7 @@ def test_what_took_longer_than_its_lease_is_undone_as_all_else(
     made = runtime([mailing], [post])
     with made.engine.begin() as connection:
         made.start(connection, mailing, Send(n=7))
-    while sum(made.answer(name) for name in made.consumers):
+    while sum(made.answer(name) for name in made._wiring.consumers):
         pass
     [(error,)] = outside.execute(
         "SELECT last_error FROM inbox JOIN outbox ON id = message_id WHERE kind = 'post.send'"

@@ -123,7 +123,7 @@ BLAMES = (
     Plant(
         "work-stays-open",
         "a thread of a handler that has ended publishes an event, which is lost without a word",
-        "internals/work.py",
+        "internals/handler_transaction.py",
         "            self._closed = True\n",
         "            self._closed = self._session is not None\n",
         "tests/internals/test_work_ids.py"

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from boundary.operations.queries.parked import saga_reference
-from boundary.operations.queries.query import query
+from boundary.queries.parked import saga_reference
+from boundary.queries.query import query
 from internals.database.unit_of_work import Row, UnitOfWork
 from internals.store.delivery import DeliveryState
 from internals.store.sql.causal import OPEN

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from boundary.operations.queries.open_deliveries import Head, OpenCount, OpenDelivery
-from boundary.operations.queries.time_format import clock
+from boundary.queries.open_deliveries import Head, OpenCount, OpenDelivery
+from boundary.queries.time_format import clock
 from internals.store.delivery import DeliveryState
 from internals.store.sql.sentinels import FORWARDED_YEAR
 from saga.messages import Done, Settled

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from boundary.operations.queries.audit import AuditEntry, message_audit
-from boundary.operations.queries.query import query
+from boundary.queries.audit import AuditEntry, message_audit
+from boundary.queries.query import query
 from internals.database.unit_of_work import UnitOfWork
 from internals.store.delivery import DeliveryState
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from boundary.operations.queries.query import query
-from boundary.operations.queries.time_format import duration
+from boundary.queries.query import query
+from boundary.queries.time_format import duration
 from internals.database.unit_of_work import UnitOfWork
 
 # A batch is told by its first delivery.  Of the sessions of other roles Postgres tells nothing.
