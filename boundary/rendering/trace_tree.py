@@ -16,9 +16,7 @@ from rich.text import Text
 from boundary.operations.queries.saga_detail import SagaDetail
 from boundary.operations.queries.time_format import duration
 from boundary.rendering.words import DELIVERY_MARKS, STATUS_STYLES, one_line
-from internals.store.causal_undo import STANDS
-from internals.store.delivery import DeliveryState
-from internals.store.sql.causal import OVERRAN
+from internals.store.delivery import DeliveryOutcome, DeliveryState
 from internals.store.sql.sentinels import FORWARDED_YEAR, FORWARDING_YEAR, NEVER_YEAR
 from internals.store.trace import Node, Trace, TracedAct, TracedDelivery
 from saga.envelope import Category
@@ -31,10 +29,7 @@ _DEEPEST = 42
 #: Stands between words that a line is not broken at; printed as a space.
 _GLUE = "\ue000"
 
-#: What the store notes with a delivery that was answered by "no", with one without effect, and
-#: before the reason for which one was taken back.
-_REJECTED = "rejected: "
-_STALE = "stale"
+#: The word before the reason for which a delivery was taken back; it is said already.
 _REVOKED = "revoked: "
 
 #: Seconds that are worth a word.
@@ -188,9 +183,8 @@ def repeated(node: Node) -> str:
 def _delivery(delivery: TracedDelivery, node: Node, at: datetime, *, times: bool) -> Text:
     mark, style = DELIVERY_MARKS[delivery.state]
     error = one_line(delivery.last_error or "")
-    rejected = delivery.state is DeliveryState.DONE and error.startswith(_REJECTED)
     text = Text(f"{delivery.consumer}{_GLUE}")
-    if rejected:
+    if delivery.outcome is DeliveryOutcome.REJECTED:
         text.append(f"✗ {error} ", "red")
     else:
         text.append(f"{mark}{_GLUE}", style)
@@ -226,13 +220,11 @@ def act_on_parked(act: TracedAct) -> str:
 def _done(delivery: TracedDelivery, took: str, error: str, tried: str) -> Text:
     text = Text(took, "dim")
     text.append_text(_past(delivery))
-    if error.startswith(STANDS):
-        text.append(f" {error}", "yellow")
-    if error.startswith(OVERRAN):
+    if delivery.outcome in (DeliveryOutcome.NO_UNDO, DeliveryOutcome.OVERRAN):
         text.append(f" {error}", "yellow")
     if delivery.attempts:
         text.append(f" after {tried} that failed", "yellow")
-    if error == _STALE:
+    if delivery.outcome is DeliveryOutcome.STALE:
         text.append(" no effect: came late or twice", "dim")
     return text
 
@@ -289,4 +281,4 @@ def delivery_text(delivery: TracedDelivery, node: Node, at: datetime) -> Text:
 
 
 def _is_plain(delivery: TracedDelivery) -> bool:
-    return delivery.state is DeliveryState.DONE and not delivery.last_error
+    return delivery.outcome is DeliveryOutcome.HANDLED

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from internals.context import Context, Handler
 from internals.hop.batch import Batch
-from internals.hop.unhandled import UNHANDLED, UNREADABLE, Left
+from internals.hop.unhandled import UNREADABLE, Left
 from internals.store.delivery import Delivery
 from internals.undo import NoUndo
 
@@ -38,8 +38,8 @@ def to_run(
     elif handler is None:
         # Another worker, of a newer or an older release, may know it: never discard.
         kind = delivery.message.kind
-        reason = f"{UNHANDLED}{kind} in this worker"
-        batch.leave(delivery, reason, delay=left.delay(kind, reason))
+        reason = f"no handler for {kind} in this worker"
+        batch.leave_to_others(delivery, reason, delay=left.delay(kind, reason))
     else:
         return handler
     return None
@@ -48,4 +48,4 @@ def to_run(
 def leave_unread(delivery: Delivery, error: Exception, batch: Batch, left: Left) -> None:
     """Leave what cannot be read to a worker of another release."""
     reason = f"{UNREADABLE}{error}"
-    batch.leave(delivery, reason, delay=left.delay(delivery.message.kind, reason))
+    batch.leave_to_others(delivery, reason, delay=left.delay(delivery.message.kind, reason))

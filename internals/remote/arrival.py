@@ -7,7 +7,7 @@ from uuid import UUID
 from internals.database.errors import describe
 from internals.database.lock_waits import KEY_WAIT
 from internals.database.unit_of_work import UnitOfWork
-from internals.hop.batch import Batch
+from internals.hop.batch import Batch, parked_for
 from internals.hop.colocation import NOBODY, Folder
 from internals.hop.consumer import Handled
 from internals.hop.finish import finish
@@ -135,7 +135,13 @@ class Arrival:
             for row in unit.run(self.statements.at_home, asked):
                 assert each.refused is not None
                 attempts = each.parcel.settlement.attempts + 1
-                batch.park(delivery(row), describe(each.refused), attempts=attempts, external=True)
+                batch.park(
+                    delivery(row),
+                    describe(each.refused),
+                    outcome=parked_for(each.refused),
+                    attempts=attempts,
+                    external=True,
+                )
 
     def _note(self, unit: UnitOfWork, failed: Sequence[Settlement]) -> None:
         if failed:
@@ -144,6 +150,7 @@ class Arrival:
                     "id": s.message_id,
                     "consumer": self.name,
                     "attempts": s.attempts,
+                    "outcome": s.outcome.value,
                     "error": s.error,
                     "took": s.took,
                 }

@@ -27,7 +27,6 @@ from internals.hop.colocation import NOBODY, Folder
 from internals.hop.consumer import Handled
 from internals.hop.finish import finish
 from internals.remote.results import parcels_of
-from internals.remote.sql import NOT_YET
 from internals.remote.statements import RemoteStatements
 from internals.store.delivery import DELIVERY_COLUMNS, delivery, shortened
 from internals.store.inbox import Inbox
@@ -241,7 +240,7 @@ class Forwarder:
 
 
 def _not_yet(why: str) -> str | None:
-    return shortened(f"{NOT_YET}: {why}")
+    return shortened(f"not forwarded to its own database yet: {why}")
 
 
 def _record(going: _Going) -> dict[str, Value]:

@@ -8,9 +8,6 @@ or the last parcel that was applied to it, for one that an operator had delivere
 from internals.store.sql.causal import FIRST_OF_ITS_KEY
 from internals.store.sql.sentinels import FORWARDED, FORWARDING, PARCEL
 
-#: How the note begins that is kept with a delivery which could not be forwarded.
-NOT_YET = "not forwarded to its own database yet"
-
 # What is due, and what somebody was forwarding who did not live to say that it arrived.
 TO_FORWARD = f"""
 WITH due AS MATERIALIZED (
@@ -86,14 +83,14 @@ WITH m AS MATERIALIZED (
     WHERE i.state IN ('done', 'parked')
 ), again AS (
     UPDATE {{schema}}.inbox AS i
-    SET state = 'pending', attempts = 0, rings = 0, done_at = NULL, due_at = now(),
+    SET state = 'pending', outcome = 'retried', attempts = 0, rings = 0, done_at = NULL, due_at = now(),
         ring_at = clock_timestamp() + %(grace)s * interval '1 second'
     FROM over
     WHERE i.message_id = over.id AND i.consumer = over.consumer AND coalesce(i.state = 'parked', false)
       AND over.known AND over.done
 ), offered AS (
     UPDATE {{schema}}.inbox AS i
-    SET state = 'pending', rings = 0, done_at = NULL, due_at = now(),
+    SET state = 'pending', outcome = 'retried', rings = 0, done_at = NULL, due_at = now(),
         ring_at = clock_timestamp() + %(grace)s * interval '1 second'
     FROM over
     WHERE i.message_id = over.parcel AND i.consumer = over.parcels AND coalesce(i.state = 'done', false)
@@ -124,7 +121,8 @@ WHERE i.message_id = idle.message_id AND i.consumer = idle.consumer
 CONFIRM = f"""
 UPDATE {{schema}}.inbox
 SET due_at = {FORWARDED},
-    last_error = CASE WHEN starts_with(last_error, '{NOT_YET}') THEN NULL ELSE last_error END,
+    outcome = nullif(outcome, 'not_forwarded'),
+    last_error = CASE WHEN outcome = 'not_forwarded' THEN NULL ELSE last_error END,
     ring_at = clock_timestamp() + %(again)s * interval '1 second'
 WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
   AND due_at = {FORWARDING} AND ring_at = %(ring_at)s
@@ -132,20 +130,20 @@ WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce
 
 # The oldest of what is due, of those who do not say yet why they wait: so a look costs the same however
 # many there are.
-UNEXPLAINED = f"""
+UNEXPLAINED = """
 SELECT message_id FROM (
-    SELECT message_id, last_error FROM {{schema}}.inbox
+    SELECT message_id, outcome FROM {schema}.inbox
     WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now()
     ORDER BY due_at
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ) AS oldest
-WHERE coalesce(NOT starts_with(last_error, '{NOT_YET}'), true)
+WHERE outcome IS DISTINCT FROM 'not_forwarded'
 """
 
 # While its database is known to be away nobody tries, and it stays as it is but for the reason.
 EXPLAIN = """
-UPDATE {schema}.inbox SET last_error = %(error)s
+UPDATE {schema}.inbox SET outcome = 'not_forwarded', last_error = %(error)s
 WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s
   AND coalesce(state = 'pending', false)
 """
@@ -154,6 +152,7 @@ WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s
 GIVE_BACK = f"""
 UPDATE {{schema}}.inbox
 SET due_at = again.at, ring_at = again.at, started_at = NULL, lease = nullif(lease, %(lease)s),
+    outcome = CASE WHEN %(error)s::text IS NULL THEN outcome ELSE 'not_forwarded' END,
     last_error = coalesce(%(error)s, last_error)
 FROM (SELECT clock_timestamp() + %(delay)s * interval '1 second' AS at) AS again
 WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
@@ -164,6 +163,7 @@ WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce
 FORWARD_AGAIN = f"""
 UPDATE {{schema}}.inbox
 SET ring_at = clock_timestamp() + %(delay)s * interval '1 second',
+    outcome = CASE WHEN %(error)s::text IS NULL THEN outcome ELSE 'not_forwarded' END,
     last_error = coalesce(%(error)s, last_error)
 WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
   AND due_at = {FORWARDING} AND ring_at = %(ring_at)s
@@ -209,9 +209,10 @@ WHERE i.message_id = %(id)s AND i.consumer = %(consumer)s
 
 # What is tried again there.
 NOTE = """
-UPDATE {schema}.inbox AS i SET attempts = m.attempts, last_error = m.error, took = m.took
+UPDATE {schema}.inbox AS i
+SET attempts = m.attempts, outcome = m.outcome, last_error = m.error, took = m.took
 FROM json_to_recordset(%(notes)s::json)
-    AS m (id uuid, consumer text, attempts int, error text, took float4)
+    AS m (id uuid, consumer text, attempts int, outcome text, error text, took float4)
 WHERE i.message_id = m.id AND i.consumer = m.consumer AND m.consumer || '' = %(consumer)s
   AND coalesce(i.state = 'pending', false)
 """

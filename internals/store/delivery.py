@@ -32,6 +32,56 @@ class DeliveryState(StrEnum):
     PARKED = "parked"
 
 
+class DeliveryOutcome(StrEnum):
+    """What a delivery ended with, or its last try; each state has its own, and the words beside it
+    are for people."""
+
+    # Of a pending one; none if nobody has tried it yet.
+    #: Its handler failed: it is tried again, or waits as parked for a person.
+    FAILED = "failed"
+    #: It could not be done then, for nothing that counts against it.
+    DEFERRED = "deferred"
+    #: Whoever met it does not know its kind, or cannot read it: another release may.
+    UNHANDLED = "unhandled"
+    #: Its worker died, or its lease ended, before it was settled.
+    UNSETTLED = "unsettled"
+    #: The context's own database could not be reached.
+    NOT_FORWARDED = "not_forwarded"
+    #: A person had it delivered again.
+    RETRIED = "retried"
+
+    # Of one that is done.
+    HANDLED = "handled"
+    #: Handled, though its lease had ended.
+    OVERRAN = "overran"
+    #: The business said no.
+    REJECTED = "rejected"
+    #: There is no undo of what it was to undo.
+    NO_UNDO = "no_undo"
+    #: Without effect on its saga: it came late, or twice.
+    STALE = "stale"
+
+    # Of a revoked one.
+    #: Its step was undone.
+    UNDONE = "undone"
+    #: Its step was given up.
+    GIVEN_UP = "given_up"
+    #: Its deadline is not needed any more.
+    NOT_NEEDED = "not_needed"
+    #: A person dropped it.
+    DROPPED = "dropped"
+    #: A message that its saga sent anew took its place.
+    SUPERSEDED = "superseded"
+    #: Its consumer is not subscribed any more.
+    UNSUBSCRIBED = "unsubscribed"
+
+    # Of a parked one, beside FAILED and UNSETTLED.
+    #: Nothing that its saga sent leads to it, or there is no such saga.
+    UNEXPECTED = "unexpected"
+    #: What its handler sent has the id of another message.
+    ID_CONFLICT = "id_conflict"
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One message to one consumer, claimed by this transaction."""
@@ -57,6 +107,7 @@ class Settlement:
 
     message_id: UUID
     state: DeliveryState = DeliveryState.DONE
+    outcome: DeliveryOutcome = DeliveryOutcome.HANDLED
     error: str | None = None
     #: How-manieth message its saga consumed.
     position: int | None = None
@@ -129,6 +180,7 @@ def record(settlement: Settlement, consumer: str) -> dict[str, Value]:
         "id": settlement.message_id,
         "consumer": consumer,
         "state": settlement.state.value,
+        "outcome": settlement.outcome.value,
         "error": shortened(settlement.error),
         "position": settlement.position,
         "attempts": settlement.attempts,

@@ -11,7 +11,7 @@ from datetime import datetime
 from uuid import UUID
 
 from internals.database.unit_of_work import Row, UnitOfWork
-from internals.store.delivery import DeliveryState
+from internals.store.delivery import DeliveryOutcome, DeliveryState
 from internals.store.delivery_times import Waits, waited
 from internals.store.sql import statements
 from saga.envelope import Category
@@ -24,7 +24,7 @@ SELECT t.id, t.kind, t.category, t.saga_id, t.causation_id, t.root_id, t.sender,
     CASE WHEN t.kind = 'saga.undo' THEN t.payload ->> 'message_kind' END, t.repeats,
     t.depth, t.origin,
     i.consumer, i.state, i.attempts, i.rings, i.last_error, i.due_at, i.done_at, i.position,
-    i.took, i.ordering_key, i.backfill, i.ready_at, i.rung_at, i.claimed_at, acts.done,
+    i.took, i.ordering_key, i.backfill, i.outcome, i.ready_at, i.rung_at, i.claimed_at, acts.done,
     clock_timestamp()
 FROM told AS t LEFT JOIN {schema}.inbox AS i ON i.message_id = t.id
 LEFT JOIN (
@@ -101,6 +101,8 @@ class TracedDelivery:
     ordering_key: str | None = None
     #: Whether it is a past event that a new subscriber was handed.
     backfill: bool = False
+    #: What it ended with, or its last try; None where nobody has tried it yet.
+    outcome: DeliveryOutcome | None = None
     #: What operators did with it while it was parked, in order.
     acts: tuple[TracedAct, ...] = ()
     #: What it waited for; None unless it is done.
@@ -217,13 +219,15 @@ def _tree(messages: Sequence[Sequence[Row]]) -> tuple[Node, ...]:
 
 
 def _delivery(row: Row, sent_at: datetime) -> TracedDelivery:
-    consumer, state, *rest, ready_at, rung_at, claimed_at, acts = row[_MESSAGE_COLUMNS:-1]
+    consumer, state, *rest, outcome, ready_at, rung_at, claimed_at, acts = row[_MESSAGE_COLUMNS:-1]
     # Without a consumer all of the message's parked deliveries were meant.
     listed = json.loads(acts) if acts else ()
     delivery = TracedDelivery(consumer, DeliveryState(state), *rest)
     acts_here = tuple(TracedAct(*act) for of, *act in listed if of in (None, consumer))
+    ended = None if outcome is None else DeliveryOutcome(outcome)
+    delivery = replace(delivery, outcome=ended, acts=acts_here)
     if delivery.state is not DeliveryState.DONE or delivery.done_at is None:
-        return replace(delivery, acts=acts_here)
+        return delivery
     waits = waited(
         sent_at=sent_at,
         due_at=delivery.due_at,
@@ -233,4 +237,4 @@ def _delivery(row: Row, sent_at: datetime) -> TracedDelivery:
         done_at=delivery.done_at,
         took=delivery.took,
     )
-    return replace(delivery, acts=acts_here, waits=waits)
+    return replace(delivery, waits=waits)

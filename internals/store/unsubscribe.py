@@ -47,7 +47,7 @@ WITH open AS MATERIALIZED (
     ORDER BY i.message_id LIMIT %(limit)s FOR UPDATE OF i SKIP LOCKED
 )
 UPDATE {{schema}}.inbox AS i
-SET state = 'revoked', done_at = clock_timestamp(),
+SET state = 'revoked', outcome = 'unsubscribed', done_at = clock_timestamp(),
     last_error = concat_ws('; ', i.last_error, %(why)s::text)
 FROM open WHERE i.message_id = open.message_id AND i.consumer = open.consumer
 RETURNING i.message_id, i.consumer, i.ordering_key

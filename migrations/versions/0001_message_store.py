@@ -16,6 +16,16 @@ depends_on = None
 SCHEMA = context.config.attributes["schema"]
 NOW = sa.text("clock_timestamp()")
 
+OUTCOMES = """CASE state
+    WHEN 'pending' THEN outcome IS NULL OR outcome IN (
+        'failed', 'deferred', 'unhandled', 'unsettled', 'not_forwarded', 'retried')
+    WHEN 'done' THEN outcome IS NOT NULL AND outcome IN (
+        'handled', 'overran', 'rejected', 'no_undo', 'stale')
+    WHEN 'revoked' THEN outcome IS NOT NULL AND outcome IN (
+        'undone', 'given_up', 'not_needed', 'dropped', 'superseded', 'unsubscribed')
+    ELSE outcome IS NOT NULL AND outcome IN (
+        'failed', 'unsettled', 'unexpected', 'id_conflict') END"""
+
 
 def upgrade() -> None:
     op.create_table(
@@ -113,7 +123,8 @@ def upgrade() -> None:
         sa.Column(
             "attempts", sa.Integer, nullable=False, server_default="0", comment="failed runs"
         ),
-        sa.Column("last_error", sa.Text),
+        sa.Column("outcome", sa.Text, comment="what it ended with, or its last try"),
+        sa.Column("last_error", sa.Text, comment="the outcome in words; nothing is read from them"),
         sa.Column("lease", sa.Uuid, comment="who handles it outside the claim's transaction"),
         sa.Column(
             "started_at",
@@ -158,6 +169,7 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "state IN ('pending', 'done', 'revoked', 'parked')", name=op.f("inbox_state_check")
         ),
+        sa.CheckConstraint(OUTCOMES, name=op.f("inbox_outcome_check")),
         schema=SCHEMA,
         comment="One row a delivery: one message to one consumer",
         # What is settled is soon forgotten by the index of what is due, however many old rows

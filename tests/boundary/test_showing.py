@@ -243,7 +243,8 @@ def test_a_deadline_is_nothing_that_is_under_way(wood: Wood) -> None:
     wood.outside.execute("DELETE FROM inbox WHERE consumer = 'ash'")
     assert "nothing that is under way can bring it" in sentence(wood.runtime, id)
     wood.outside.execute(
-        "UPDATE inbox SET state = 'parked', last_error = 'KeyError: 1' WHERE state = 'pending'"
+        "UPDATE inbox SET state = 'parked', outcome = 'failed', last_error = 'KeyError: 1' "
+        "WHERE state = 'pending'"
     )
     assert sentence(wood.runtime, id).endswith(
         "; nothing is open any more; saga.timed_out is parked at saga.wood: KeyError: 1"

@@ -5,9 +5,6 @@ None of it runs for messages that nobody counts and subscriptions that have no o
 
 from internals.store.sql.sentinels import NEVER
 
-#: How the note begins that is kept with a delivery which is done, and whose run was slow.
-OVERRAN = "took longer than its lease"
-
 #: Deliveries that hold up those behind them.  The index on them has these words too.
 OPEN = "('pending', 'parked')"
 
@@ -132,7 +129,7 @@ WITH RECURSIVE {_BELOW}, taken AS (
     FOR UPDATE SKIP LOCKED
 )
 UPDATE {{schema}}.inbox AS i
-SET state = 'revoked', done_at = clock_timestamp(), lease = NULL,
+SET state = 'revoked', outcome = 'undone', done_at = clock_timestamp(), lease = NULL,
     last_error = concat_ws('; ', i.last_error, 'revoked: its step was undone')
 FROM taken WHERE i.message_id = taken.message_id AND i.consumer = taken.consumer
 RETURNING i.ordering_key
@@ -148,7 +145,7 @@ WITH RECURSIVE {_BELOW}, ran AS (
     FROM below JOIN {{schema}}.inbox AS i ON i.message_id = below.id
     JOIN {{schema}}.outbox AS o ON o.id = below.id
     WHERE i.consumer NOT LIKE 'saga.%%'
-      AND (i.state = 'done' AND (i.last_error IS NULL OR i.last_error LIKE '{OVERRAN}%%')
+      AND (i.state = 'done' AND i.outcome IN ('handled', 'overran')
            OR i.state = 'revoked' AND i.started_at IS NOT NULL)
 ), sent AS (
     INSERT INTO {{schema}}.outbox

@@ -37,7 +37,7 @@ WITH taken AS (
     FOR UPDATE OF i SKIP LOCKED
 )
 UPDATE {schema}.inbox AS i
-SET state = 'revoked', done_at = clock_timestamp(),
+SET state = 'revoked', outcome = 'given_up', done_at = clock_timestamp(),
     last_error = concat_ws('; ', i.last_error, 'revoked: its step was given up')
 FROM taken WHERE i.message_id = taken.message_id AND i.consumer = taken.consumer
 RETURNING i.message_id, i.consumer, i.ordering_key, i.started_at IS NOT NULL
@@ -51,6 +51,7 @@ WITH cleared AS (
     WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
     FOR UPDATE SKIP LOCKED
 )
-UPDATE {schema}.inbox AS i SET state = 'revoked', done_at = clock_timestamp()
+UPDATE {schema}.inbox AS i
+SET state = 'revoked', outcome = 'not_needed', done_at = clock_timestamp()
 FROM cleared WHERE i.message_id = cleared.message_id AND i.consumer = cleared.consumer
 """

@@ -70,7 +70,7 @@ ORDER BY i.due_at, o.seq
 # through the table, all that is due, or all of the consumer's.
 SETTLE = """
 UPDATE {schema}.inbox AS i
-SET state = m.state, last_error = m.error, position = m.position, attempts = m.attempts,
+SET state = m.state, outcome = m.outcome, last_error = m.error, position = m.position, attempts = m.attempts,
     yields = m.yields,
     done_at = CASE WHEN m.state = 'pending' THEN NULL ELSE clock_timestamp() END,
     claimed_at = CASE WHEN i.lease IS NULL THEN now() ELSE i.claimed_at END,
@@ -80,8 +80,8 @@ SET state = m.state, last_error = m.error, position = m.position, attempts = m.a
         THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.due_at END,
     ring_at = CASE WHEN m.state = 'pending'
         THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.ring_at END
-FROM json_to_recordset(%(settled)s::json) AS m (id uuid, consumer text, state text, error text,
-        position int, attempts int, delay float8, took float4, yields int, rings int)
+FROM json_to_recordset(%(settled)s::json) AS m (id uuid, consumer text, state text,
+        outcome text, error text, position int, attempts int, delay float8, took float4, yields int, rings int)
 WHERE i.message_id = m.id AND i.consumer = m.consumer AND m.consumer || '' = %(consumer)s
   AND coalesce(i.state = 'pending', false)
 """
@@ -135,10 +135,11 @@ m AS MATERIALIZED (
 # that there is one before them.
 _DELIVERING = """
 INSERT INTO {schema}.inbox
-    (message_id, consumer, saga_id, state, position, last_error, done_at, due_at, ring_at,
+    (message_id, consumer, saga_id, state, outcome, position, last_error, done_at, due_at, ring_at,
      ordering_key, ordering_no)
 SELECT addressed.id, addressed.consumer, addressed.saga_id,
        CASE WHEN heard THEN 'done' ELSE 'pending' END,
+       CASE WHEN heard THEN coalesce(m.note, 'handled') END,
        CASE WHEN heard THEN m.position END, CASE WHEN heard THEN m.note END,
        CASE WHEN heard THEN clock_timestamp() END,
        CASE WHEN addressed.held OR o.behind OR o.key IS NOT NULL AND EXISTS (

@@ -3,7 +3,7 @@
 # The lease stays: of what is handled in another database it tells the parcel that parked it.
 RETRY_PARKED = """
 UPDATE {schema}.inbox
-SET state = 'pending', attempts = 0, rings = 0, yields = 0, done_at = NULL, due_at = now(),
+SET state = 'pending', outcome = 'retried', attempts = 0, rings = 0, yields = 0, done_at = NULL, due_at = now(),
     ring_at = clock_timestamp() + %(grace)s * interval '1 second'
 WHERE message_id = ANY (%(id)s::uuid[])
   AND (state = 'parked' OR state = 'revoked' AND consumer = %(dropped_at)s)
@@ -14,7 +14,7 @@ RETURNING message_id, consumer
 
 DROP_PARKED = """
 UPDATE {schema}.inbox
-SET state = 'revoked', done_at = clock_timestamp(),
+SET state = 'revoked', outcome = %(outcome)s, done_at = clock_timestamp(),
     last_error = concat_ws('; ', last_error, %(why)s::text)
 WHERE message_id = ANY (%(id)s::uuid[]) AND state = 'parked'
   AND (%(of)s::text IS NULL OR consumer = %(of)s)
@@ -36,8 +36,9 @@ WITH sent AS (
             %(consumer)s, '{{}}')
 )
 INSERT INTO {schema}.inbox
-    (message_id, consumer, saga_id, state, due_at, ring_at, position, done_at)
-VALUES (%(id)s, %(consumer)s, %(saga_id)s, 'done', now(), now(), %(position)s, clock_timestamp())
+    (message_id, consumer, saga_id, state, outcome, due_at, ring_at, position, done_at)
+VALUES (%(id)s, %(consumer)s, %(saga_id)s, 'done', 'handled', now(), now(), %(position)s,
+        clock_timestamp())
 """
 
 AUDIT = """

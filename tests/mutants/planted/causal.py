@@ -77,7 +77,7 @@ CAUSAL = (
         "undone-without-having-run",
         "what was refused, and so never done, is undone",
         _SQL,
-        "      AND (i.state = 'done' AND (i.last_error IS NULL OR i.last_error LIKE '{OVERRAN}%%')\n",
+        "      AND (i.state = 'done' AND i.outcome IN ('handled', 'overran')\n",
         "      AND (i.state = 'done'\n",
         f"{_SETTLING}::TestUndo::test_a_no_from_further_down_undoes_what_was_done",
     ),
