@@ -1,8 +1,8 @@
 """The SQL of contexts that have a database of their own.
 
 At home such a delivery stays pending until its parcel is back.  Meanwhile it is due at one of two
-times that never come, is marked as started, since it may have been, and has a lease: a random one,
-or the last parcel that was applied to it, for one that an operator had delivered again.
+times that never come, is marked as started, since it may have been, and has a lease.  The parcel that
+parked it is remembered with it: an operator may have it delivered again, and that parcel may come again.
 """
 
 from internals.store.sql.causal import FIRST_OF_ITS_KEY
@@ -11,21 +11,23 @@ from internals.store.sql.sentinels import FORWARDED, FORWARDING, PARCEL
 # What is due, and what somebody was forwarding who did not live to say that it arrived.
 TO_FORWARD = f"""
 WITH due AS MATERIALIZED (
-    SELECT message_id, attempts, rings, due_at, ordering_key, yields, lease, started_at, false AS again
+    SELECT message_id, attempts, rings, due_at, ordering_key, yields, parcel_id,
+        started_at, false AS again
     FROM {{schema}}.inbox AS i
     WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now() AND {FIRST_OF_ITS_KEY}
     ORDER BY due_at
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ), cut AS MATERIALIZED (
-    SELECT message_id, attempts, rings, due_at, ordering_key, yields, lease, started_at, true AS again
+    SELECT message_id, attempts, rings, due_at, ordering_key, yields, parcel_id,
+        started_at, true AS again
     FROM {{schema}}.inbox AS i
     WHERE consumer = %(consumer)s AND state = 'pending' AND due_at = {FORWARDING}
       AND ring_at <= now()
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 )
-SELECT {{claimed}}, i.lease, i.started_at IS NOT NULL, i.again
+SELECT {{claimed}}, i.parcel_id, i.started_at IS NOT NULL, i.again
 FROM (SELECT * FROM due UNION ALL SELECT * FROM cut) AS i CROSS JOIN LATERAL {{message}} AS o
 ORDER BY i.due_at, o.seq
 """
@@ -36,7 +38,7 @@ UPDATE {{schema}}.inbox
 SET due_at = {FORWARDING}, ring_at = now() + %(seconds)s * interval '1 second',
     ready_at = CASE WHEN due_at < {FORWARDING} THEN due_at ELSE ready_at END,
     claimed_at = CASE WHEN due_at < {FORWARDING} THEN now() ELSE claimed_at END,
-    lease = coalesce(lease, %(lease)s), started_at = coalesce(started_at, clock_timestamp())
+    lease = %(lease)s, started_at = coalesce(started_at, clock_timestamp())
 WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
 RETURNING ring_at
 """
@@ -151,7 +153,7 @@ WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s
 # As if nobody had touched it.
 GIVE_BACK = f"""
 UPDATE {{schema}}.inbox
-SET due_at = again.at, ring_at = again.at, started_at = NULL, lease = nullif(lease, %(lease)s),
+SET due_at = again.at, ring_at = again.at, started_at = NULL, lease = NULL,
     outcome = CASE WHEN %(error)s::text IS NULL THEN outcome ELSE 'not_forwarded' END,
     last_error = coalesce(%(error)s, last_error)
 FROM (SELECT clock_timestamp() + %(delay)s * interval '1 second' AS at) AS again
@@ -194,7 +196,7 @@ WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND started_
 
 # In order, so that two who apply parcels cannot wait for each other.
 AWAITED = """
-SELECT i.message_id, i.ordering_key, i.lease, o.root_id, o.awaits
+SELECT i.message_id, i.ordering_key, i.parcel_id, o.root_id, o.awaits
 FROM (SELECT DISTINCT id FROM unnest(%(id)s::uuid[]) AS ids (id) ORDER BY id) AS m
 CROSS JOIN LATERAL (
     SELECT * FROM {schema}.inbox
@@ -225,7 +227,7 @@ WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce
 
 # What is parked may be delivered again, so the parcel that was applied is remembered.
 REMEMBER = """
-UPDATE {schema}.inbox AS i SET lease = m.parcel
+UPDATE {schema}.inbox AS i SET parcel_id = m.parcel
 FROM json_to_recordset(%(parked)s::json) AS m (id uuid, consumer text, parcel uuid)
 WHERE i.message_id = m.id AND i.consumer = m.consumer AND m.consumer || '' = %(consumer)s
   AND coalesce(i.state = 'parked', false)

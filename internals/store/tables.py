@@ -115,6 +115,7 @@ inbox = Table(
     Column("outcome", Text, comment="what it ended with, or its last try"),
     Column("last_error", Text, comment="the outcome in words; nothing is read from them"),
     Column("lease", Uuid, comment="who handles it outside the claim's transaction"),
+    Column("parcel_id", Uuid, comment="from its context's own database: what parked it last"),
     Column(
         "started_at", DateTime(timezone=True), comment="by a handler that acts outside the database"
     ),

@@ -127,6 +127,9 @@ def upgrade() -> None:
         sa.Column("last_error", sa.Text, comment="the outcome in words; nothing is read from them"),
         sa.Column("lease", sa.Uuid, comment="who handles it outside the claim's transaction"),
         sa.Column(
+            "parcel_id", sa.Uuid, comment="from its context's own database: what parked it last"
+        ),
+        sa.Column(
             "started_at",
             sa.DateTime(timezone=True),
             comment="by a handler that acts outside the database",

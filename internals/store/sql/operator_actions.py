@@ -1,6 +1,5 @@
 """SQL of what operators do with sagas and parked deliveries, and of the audit that it leaves."""
 
-# The lease stays: of what is handled in another database it tells the parcel that parked it.
 RETRY_PARKED = """
 UPDATE {schema}.inbox
 SET state = 'pending', outcome = 'retried', attempts = 0, rings = 0, yields = 0, done_at = NULL, due_at = now(),

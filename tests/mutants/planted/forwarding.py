@@ -22,8 +22,8 @@ FORWARDS = (
         "forwarded-before-it-is-said",
         "a booking is said not to have been made, and is made",
         _SQL,
-        "    lease = coalesce(lease, %(lease)s), started_at = coalesce(started_at, clock_timestamp())",
-        "    lease = coalesce(lease, %(lease)s)",
+        "    lease = %(lease)s, started_at = coalesce(started_at, clock_timestamp())",
+        "    lease = %(lease)s",
         f"{_TESTS}::TestCut::test_what_may_have_arrived_is_not_taken_for_unstarted",
     ),
     Plant(
