@@ -16,8 +16,7 @@ from rich.text import Text
 from boundary.operations.queries.saga_detail import SagaDetail
 from boundary.operations.queries.time_format import duration
 from boundary.rendering.words import DELIVERY_MARKS, STATUS_STYLES, one_line
-from internals.store.delivery import DeliveryOutcome, DeliveryState
-from internals.store.sql.sentinels import FORWARDED_YEAR, FORWARDING_YEAR, NEVER_YEAR
+from internals.store.delivery import DeliveryOutcome, DeliveryState, WaitReason
 from internals.store.trace import Node, Trace, TracedAct, TracedDelivery
 from saga.envelope import Category
 from saga.messages import Started
@@ -35,12 +34,12 @@ _REVOKED = "revoked: "
 #: Seconds that are worth a word.
 _SHORTEST = 0.0005
 
-#: A year that stands for a time nobody knows yet.
-_NEVER_AT = datetime(NEVER_YEAR, 1, 1, tzinfo=UTC)
-_ON_ITS_WAY = ", on its way to a database of its own"
-_ELSEWHERE = ", in a database of its own"
-_HELD_UP = ", behind another one of its key"
-_HELD = ", held until past events are there"
+_WAITS: Mapping[WaitReason, str] = {
+    WaitReason.ORDERING: ", behind another one of its key",
+    WaitReason.BACKFILL: ", held until past events are there",
+    WaitReason.FORWARDING: ", on its way to a database of its own",
+    WaitReason.FORWARDED: ", in a database of its own",
+}
 
 _KIND_STYLES: Mapping[Category, str] = {
     Category.COMMAND: "bold",
@@ -236,16 +235,13 @@ def _past(delivery: TracedDelivery) -> Text:
 
 def _pending(delivery: TracedDelivery, at: datetime, error: str, tried: str) -> Text:
     text = Text()
-    if delivery.due_at.year == FORWARDING_YEAR:
-        text.append(_ON_ITS_WAY)
-    elif delivery.due_at.year == FORWARDED_YEAR:
-        text.append(_ELSEWHERE)
-    elif delivery.due_at.year >= NEVER_YEAR:
-        text.append(_HELD_UP if delivery.ordering_key else _HELD)
-        return text
+    if delivery.wait_reason is not None:
+        text.append(_WAITS[delivery.wait_reason])
+        if delivery.wait_reason in (WaitReason.ORDERING, WaitReason.BACKFILL):
+            return text
     if delivery.attempts:
         text.append(f", {tried} failed", "yellow")
-    if at < delivery.due_at < _NEVER_AT:
+    if delivery.wait_reason is None and delivery.due_at is not None and at < delivery.due_at:
         text.append(f", next in {duration(delivery.due_at - at)}", "yellow")
     text.append(f": {error}" if error else "", "red")
     return text

@@ -13,8 +13,7 @@ home while the other database is spoken to, which may be down for minutes.
 import logging
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -64,8 +63,6 @@ class Forwarding:
 
     going: Sequence[_Going]
     lease: UUID
-    #: Until when it is ours.
-    until: datetime = field(repr=False)
 
 
 class Forwarder:
@@ -171,7 +168,7 @@ class Forwarder:
 
     def _begin(self, unit: UnitOfWork, going: Sequence[_Going]) -> Forwarding:
         lease = uuid4()
-        rows = unit.run(
+        unit.run(
             self._statements.begin_forwarding,
             {
                 "id": [each.message.id for each in going],
@@ -180,7 +177,7 @@ class Forwarder:
                 "seconds": _LEASE * (1 + random.random() / 2),
             },
         )
-        return Forwarding(going, lease, rows[0][0])
+        return Forwarding(going, lease)
 
     def _put_off(self, home: Database, leased: Forwarding, error: Exception, *, told: bool) -> None:
         """Let it be forwarded later; what cannot have arrived may also be taken back until then."""
@@ -223,7 +220,6 @@ class Forwarder:
                     "id": sorted(each.message.id for each in going),
                     "consumer": self.name,
                     "lease": leased.lease,
-                    "ring_at": leased.until,
                     "delay": _PAUSE * random.uniform(0.5, 1),
                     "again": _AGAIN,
                     "error": why,

@@ -22,7 +22,7 @@ from internals.ids import uuid7
 from internals.store.delivery import DeliveryOutcome, DeliveryState, Settlement, shortened
 from internals.store.inbox import Inbox
 from internals.store.outbox import Outbox, retry_from_json, retry_to_json, woken
-from internals.store.sql.sentinels import PARCEL
+from internals.store.sql.hop import PARCEL
 from saga.envelope import Category, Envelope
 
 

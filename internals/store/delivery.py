@@ -32,6 +32,22 @@ class DeliveryState(StrEnum):
     PARKED = "parked"
 
 
+class WaitReason(StrEnum):
+    """What a pending delivery waits for beside its time; of one that is over, what it waited for last.
+
+    It has no time to be run at but while it is being forwarded, when that is the forwarder's lease.
+    """
+
+    #: Another one of its ordering key is before it.
+    ORDERING = "ordering"
+    #: Past events are being handed to its consumer.
+    BACKFILL = "backfill"
+    #: It is on its way to its context's own database, and may have arrived.
+    FORWARDING = "forwarding"
+    #: It is in its context's own database.
+    FORWARDED = "forwarded"
+
+
 class DeliveryOutcome(StrEnum):
     """What a delivery ended with, or its last try; each state has its own, and the words beside it
     are for people."""

@@ -108,7 +108,10 @@ inbox = Table(
     Column("consumer", Text, primary_key=True),
     Column("saga_id", Uuid, comment="as in the outbox"),
     Column("state", Text, nullable=False, server_default="pending"),
-    Column("due_at", DateTime(timezone=True), nullable=False, comment="not to be run before"),
+    Column(
+        "due_at", DateTime(timezone=True), comment="not to be run before; null if no time is known"
+    ),
+    Column("wait_reason", Text, comment="what it waits for beside a time, or waited for last"),
     Column("ring_at", DateTime(timezone=True), nullable=False, comment="the relay's next look"),
     Column("rings", Integer, nullable=False, server_default="0", comment="by the relay"),
     Column("attempts", Integer, nullable=False, server_default="0", comment="failed runs"),
@@ -131,7 +134,7 @@ inbox = Table(
     Column(
         "ready_at",
         DateTime(timezone=True),
-        comment="when it was due, where due_at is a lease's end or never comes",
+        comment="when it was due, where due_at is a lease's end or null",
     ),
     Column(
         "backfill",
@@ -149,6 +152,13 @@ inbox = Table(
     ),
     CheckConstraint("state IN ('pending', 'done', 'revoked', 'parked')", name="state"),
     CheckConstraint(_OUTCOMES, name="outcome"),
+    CheckConstraint(
+        "wait_reason IN ('ordering', 'backfill', 'forwarding', 'forwarded')", name="wait_reason"
+    ),
+    CheckConstraint(
+        "(due_at IS NULL) = (wait_reason IS NOT NULL AND wait_reason <> 'forwarding')",
+        name="due_at",
+    ),
     Index("inbox_due_idx", "consumer", "due_at", postgresql_where=text("state = 'pending'")),
     Index("inbox_parked_idx", "consumer", postgresql_where=text("state = 'parked'")),
     Index(

@@ -114,7 +114,12 @@ def upgrade() -> None:
         sa.Column("saga_id", sa.Uuid, comment="as in the outbox"),
         sa.Column("state", sa.Text, nullable=False, server_default="pending"),
         sa.Column(
-            "due_at", sa.DateTime(timezone=True), nullable=False, comment="not to be run before"
+            "due_at",
+            sa.DateTime(timezone=True),
+            comment="not to be run before; null if no time is known",
+        ),
+        sa.Column(
+            "wait_reason", sa.Text, comment="what it waits for beside a time, or waited for last"
         ),
         sa.Column(
             "ring_at", sa.DateTime(timezone=True), nullable=False, comment="the relay's next look"
@@ -152,7 +157,7 @@ def upgrade() -> None:
         sa.Column(
             "ready_at",
             sa.DateTime(timezone=True),
-            comment="when it was due, where due_at is a lease's end or never comes",
+            comment="when it was due, where due_at is a lease's end or null",
         ),
         sa.Column(
             "backfill",
@@ -173,6 +178,14 @@ def upgrade() -> None:
             "state IN ('pending', 'done', 'revoked', 'parked')", name=op.f("inbox_state_check")
         ),
         sa.CheckConstraint(OUTCOMES, name=op.f("inbox_outcome_check")),
+        sa.CheckConstraint(
+            "wait_reason IN ('ordering', 'backfill', 'forwarding', 'forwarded')",
+            name=op.f("inbox_wait_reason_check"),
+        ),
+        sa.CheckConstraint(
+            "(due_at IS NULL) = (wait_reason IS NOT NULL AND wait_reason <> 'forwarding')",
+            name=op.f("inbox_due_at_check"),
+        ),
         schema=SCHEMA,
         comment="One row a delivery: one message to one consumer",
         # What is settled is soon forgotten by the index of what is due, however many old rows

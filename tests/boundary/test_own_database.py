@@ -1,15 +1,14 @@
 """A context that has a database of its own: everything happens once, and home knows of all of it."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-import psycopg
 import pytest
 from dramatiq.middleware import Interrupt
-from mill import FORWARDED, FORWARDING, Grind, Ground, Mill, Sown, act_nothing, bread
+from mill import Grind, Ground, Mill, Sown, act_nothing, bread
 from psycopg import OperationalError
 from psycopg.errors import LockNotAvailable
 from sqlalchemy import create_engine
@@ -21,7 +20,6 @@ from internals.database.commit_points import Boundary, watch
 from internals.database.unit_of_work import joined
 from internals.store.inbox import Inbox
 from saga import DefinitionError, NoTransaction, Rejected, Retry
-from tests.conftest import make_engine
 
 GROUND, SPILT = ("ground", 1), ("spilt", 1)
 
@@ -31,19 +29,6 @@ HOURLY = Retry(attempts=9, backoff=timedelta(hours=1))
 
 class Gone(Interrupt):
     """The worker is gone: no `except Exception` sees it."""
-
-
-@pytest.fixture
-def mill(
-    runtime: Callable[..., Runtime],
-    outside: psycopg.Connection[Any],
-    apart: psycopg.Connection[Any],
-    elsewhere: Any,
-) -> Iterator[Mill]:
-    engine = make_engine(elsewhere)
-    yield Mill(runtime, outside, apart, engine)
-    watch(None)
-    engine.dispose()
 
 
 def lost(*_: object) -> None:
@@ -134,7 +119,7 @@ class TestBothWays:
         mill.settle()
         assert mill.at_the_mill()["attempts"] == 1
         row = mill.at_home()
-        assert (row["state"], row["due_at"].year) == ("pending", FORWARDED)
+        assert (row["state"], row["wait_reason"]) == ("pending", "forwarded")
         assert (row["attempts"], row["last_error"]) == (1, "RuntimeError: the wheel is broken")
         mill.acts = act_nothing
         mill.end_leases()
@@ -295,7 +280,7 @@ class TestCut:
                 mill.settle("mill")
             watch(None)
         assert mill.milled() == [GROUND]
-        assert mill.at_home()["due_at"].year == FORWARDING
+        assert mill.at_home()["wait_reason"] == "forwarding"
         mill.end_leases()
         mill.settle()
         assert mill.status(id) == "completed"
@@ -368,7 +353,7 @@ class TestAway:
             mill.runtime.answer("mill")
         mill.end_leases()
         assert mill.runtime.answer("mill") == 0
-        assert mill.at_home()["due_at"].year < FORWARDING
+        assert mill.at_home()["wait_reason"] is None
 
     def test_what_comes_then_says_why_it_waits(self, mill: Mill, away: Callable[..., None]) -> None:
         """Whoever found out was not on the way there with it."""
@@ -407,7 +392,7 @@ class TestAway:
             with pytest.raises(OperationalError, match="down"):
                 mill.runtime.answer("mill")
         assert mill.milled() == [GROUND]
-        assert mill.at_home()["due_at"].year == FORWARDED
+        assert mill.at_home()["wait_reason"] == "forwarded"
         assert mill.at_the_mill()["state"] == "done"
         mill.open()
         mill.settle()
@@ -771,7 +756,7 @@ class TestRelays:
         monkeypatch.setattr(mill.runtime.broker, "waiting", lambda _: None)
         for _ in range(4):
             for relay in mill.runtime.relays():
-                mill.alter("UPDATE inbox SET ring_at = now() WHERE due_at < '9000-01-01'")
+                mill.alter("UPDATE inbox SET ring_at = now() WHERE wait_reason IS NULL")
                 relay.look()
         assert mill.status(id) == "completed"
 

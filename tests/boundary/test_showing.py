@@ -212,7 +212,7 @@ class TestOrder:
     def test_the_first_of_its_key_is_about_to_have_its_turn(self, board: Board) -> None:
         id = self.start(board, "red", 1)
         board.outside.execute(
-            "UPDATE inbox SET due_at = '9000-01-01 00:00:00+00' WHERE consumer = 'board'"
+            "UPDATE inbox SET due_at = NULL, wait_reason = 'ordering' WHERE consumer = 'board'"
         )
         assert sentence(board.runtime, id).endswith("fleet.moved is with board since TIME")
 

@@ -3,10 +3,13 @@
 None of it runs for messages that nobody counts and subscriptions that have no order.
 """
 
-from internals.store.sql.sentinels import NEVER
-
 #: Deliveries that hold up those behind them.  The index on them has these words too.
 OPEN = "('pending', 'parked')"
+
+#: Whether nobody is at a row `i`, so that it may be taken back: it runs under no lease, and is not,
+#: and was not about to be, in its context's own database.
+IDLE = """(i.started_at IS NULL OR i.state = 'parked' OR i.lease IS NULL
+    OR i.due_at <= now() AND i.wait_reason IS NULL)"""
 
 #: Whether a row `i` of the inbox is the first of its key, or has none.  A publisher holds its keys'
 #: locks until its commit, so whatever has a lower number is visible before what has a higher one.
@@ -125,7 +128,7 @@ WITH RECURSIVE {_BELOW}, taken AS (
     SELECT i.message_id, i.consumer FROM {{schema}}.inbox AS i
     WHERE i.message_id IN (SELECT id FROM below) AND i.state IN {OPEN}
       AND i.consumer NOT LIKE 'saga.%%'
-      AND (i.started_at IS NULL OR i.state = 'parked' OR i.lease IS NULL OR i.due_at <= now())
+      AND {IDLE}
     FOR UPDATE SKIP LOCKED
 )
 UPDATE {{schema}}.inbox AS i
@@ -162,8 +165,8 @@ WITH RECURSIVE {_BELOW}, ran AS (
     RETURNING id, seq, recipient
 )
 INSERT INTO {{schema}}.inbox
-    (message_id, consumer, saga_id, due_at, ring_at, ordering_key, ordering_no)
-SELECT id, recipient, %(saga_id)s, {NEVER}, now(), %(key)s, -seq FROM sent
+    (message_id, consumer, saga_id, wait_reason, ring_at, ordering_key, ordering_no)
+SELECT id, recipient, %(saga_id)s, 'ordering', now(), %(key)s, -seq FROM sent
 RETURNING message_id
 """
 

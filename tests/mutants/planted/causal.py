@@ -102,8 +102,8 @@ CAUSAL = (
         "not-taken-back",
         "what was not begun when the step was given up is done and undone",
         _SQL,
-        "(i.started_at IS NULL OR i.state = 'parked' OR i.lease IS NULL OR i.due_at <= now())",
-        "i.state = 'parked'",
+        "      AND {IDLE}\n",
+        "      AND i.state = 'parked'\n",
         f"{_SETTLING}::TestUndo::test_a_handler_that_never_ran_is_not_undone",
     ),
     Plant(
@@ -142,8 +142,8 @@ CAUSAL = (
         "batch-of-one-key-stands-still",
         "of sixty events of one key that one batch publishes each waits longer than the one before",
         "internals/store/sql/hop.py",
-        "addressed.held OR o.behind OR o.key IS NOT NULL",
-        "addressed.held OR o.key IS NOT NULL",
+        "WHEN o.behind OR o.key IS NOT NULL AND EXISTS (",
+        "WHEN o.key IS NOT NULL AND EXISTS (",
         f"{_ORDERING}::test_those_of_one_batch_go_on_one_after_the_other_at_once[True]",
     ),
     Plant(
