@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import shop
-from counter import COMMAND, HERE, Orders, Ran
-from mill import Mill
-from tree import Wood
 
 from boundary import Runtime, Settings
 from boundary.cli import main
-from internals.database.commit_points import watch
+from tests.boundary.worlds import shop
+from tests.boundary.worlds.causal_trees import Wood
+from tests.boundary.worlds.command_line import COMMAND, HERE, Orders, Ran
 from tests.conftest import make_engine
 
 
@@ -87,17 +85,6 @@ def orders(runtime: Callable[..., Runtime]) -> Orders:
     made = runtime(shop.SAGAS, shop.CONTEXTS)
     made.subscribe()
     return Orders(made)
-
-
-@pytest.fixture
-def mill(
-    runtime: Callable[..., Runtime], outside: Any, apart: Any, elsewhere: Any
-) -> Iterator[Mill]:
-    """A context with a database of its own."""
-    engine = make_engine(elsewhere)
-    yield Mill(runtime, outside, apart, engine)
-    watch(None)
-    engine.dispose()
 
 
 @pytest.fixture(params=["one_database", "cedar_has_its_own"])

@@ -7,17 +7,17 @@ from itertools import groupby
 from typing import Any
 from uuid import UUID
 
-import carnival
 import pytest
 import redis
-from carnival import CARNIVAL, CONTEXTS, EARLY, STAYS, Parade
-from house import House
 
 from boundary import Settings
 from boundary.operations.queries.saga_detail import show_saga
 from internals.database.unit_of_work import joined
 from internals.store.delivery import DELIVERY_COLUMNS, delivery
 from internals.store.outbox import Outbox
+from tests.scenarios import causal_undo_app
+from tests.scenarios.causal_undo_app import CARNIVAL, CONTEXTS, EARLY, STAYS, Parade
+from tests.scenarios.running_application import House
 
 #: Whoever died three times with its worker runs under a lease of half a minute.
 pytestmark = pytest.mark.timeout(300)
@@ -53,14 +53,14 @@ _IS_PHOTO = "act LIKE 'photo%%'"
 
 
 class Carnival(House):
-    """The carnival of `carnival`."""
+    """The carnival of `causal_undo_app`."""
 
-    application = carnival
-    worker = "carnival_worker"
+    application = causal_undo_app
+    worker = "causal_undo_worker"
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        early = carnival.make_runtime(self.settings, EARLY)
+        early = causal_undo_app.make_runtime(self.settings, EARLY)
         early.subscribe()
         early.close()
         self._rng = random.Random(1)

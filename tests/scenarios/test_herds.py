@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import redis
-from clinic_sagas import TRIAGE, make_runtime
 
 from boundary.embedded import EmbeddedServers
+from tests.scenarios.clinic_sagas import TRIAGE, make_runtime
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import app
 import psycopg
 import pytest
-from app import DECLINED, DELIVERED, SOLD_OUT, Order
-from conftest import Shop
 from pydantic import SecretStr
 
 from boundary import Settings
 from boundary.embedded import EmbeddedServers
+from tests.scenarios import app
+from tests.scenarios.app import DECLINED, DELIVERED, SOLD_OUT, Order
+from tests.scenarios.conftest import Shop
 
 #: Booting processes takes its time on a busy machine.
 pytestmark = pytest.mark.timeout(300)

@@ -10,7 +10,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from ports import Docked, Harbour, Station
 from psycopg.errors import DiskFull
 
 from boundary import Runtime
@@ -19,6 +18,7 @@ from boundary.bridges.stream import StreamTrouble
 from internals.database.commit_points import Boundary, watch
 from internals.database.unit_of_work import joined
 from internals.hop import hop
+from tests.boundary.bridges.bridged_systems import Docked, Harbour, Station
 
 WHY = "looked into it"
 

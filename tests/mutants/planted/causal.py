@@ -4,9 +4,9 @@ from tests.mutants.plant import Plant
 
 _SQL = "internals/store/sql/causal.py"
 _BATCH = "internals/hop/batch.py"
-_SETTLING = "tests/boundary/test_settling.py"
-_ORDERING = "tests/boundary/test_ordering.py"
-_BACKFILL = "tests/boundary/test_backfill.py"
+_SETTLING = "tests/boundary/orchestration/test_settling.py"
+_ORDERING = "tests/boundary/runtime/test_ordering.py"
+_BACKFILL = "tests/boundary/operations/test_backfill.py"
 
 CAUSAL = (
     Plant(
@@ -87,7 +87,7 @@ CAUSAL = (
         _SQL,
         "           OR i.state = 'revoked' AND i.started_at IS NOT NULL)\n",
         "           )\n",
-        "tests/boundary/test_undone_calls.py"
+        "tests/boundary/orchestration/test_undone_calls.py"
         "::test_one_that_is_parked_is_undone_when_its_saga_is_cancelled",
     ),
     Plant(
@@ -200,6 +200,6 @@ CAUSAL = (
         "internals/store/sql/hop.py",
         "       CASE WHEN heard THEN m.position END,",
         "       NULL::int,",
-        "tests/boundary/test_colocation.py::test_what_is_stored_is_the_same_either_way",
+        "tests/boundary/runtime/test_colocation.py::test_what_is_stored_is_the_same_either_way",
     ),
 )

@@ -6,8 +6,8 @@ _SQL = "internals/remote/sql.py"
 _FORWARDING = "internals/remote/forwarding.py"
 _RETURNING = "internals/remote/returning.py"
 _ARRIVAL = "internals/remote/arrival.py"
-_TESTS = "tests/boundary/test_own_database.py"
-_LAPSED = "tests/boundary/test_lapsed_forwards.py"
+_TESTS = "tests/boundary/runtime/test_own_databases.py"
+_LAPSED = "tests/boundary/runtime/test_lapsed_forwards.py"
 
 #: The end of the statement that says that deliveries arrived.
 _CONFIRMED = """    ring_at = clock_timestamp() + %(again)s * interval '1 second'
@@ -23,7 +23,8 @@ FORWARDS = (
         "    ON CONFLICT (message_id, consumer) DO NOTHING\n",
         "    ON CONFLICT (message_id, consumer)"
         " DO UPDATE SET state = 'pending', due_at = now(), done_at = NULL\n",
-        f"{_TESTS}::TestCut::test_what_was_handled_there_meanwhile_is_not_handled_again",
+        "tests/boundary/runtime/test_own_databases_cut_off.py"
+        "::TestCut::test_what_was_handled_there_meanwhile_is_not_handled_again",
     ),
     Plant(
         "forwarded-before-it-is-said",
@@ -31,7 +32,8 @@ FORWARDS = (
         _SQL,
         "    lease = %(lease)s, started_at = coalesce(started_at, clock_timestamp())",
         "    lease = %(lease)s",
-        f"{_TESTS}::TestCut::test_what_may_have_arrived_is_not_taken_for_unstarted",
+        "tests/boundary/runtime/test_own_databases_cut_off.py"
+        "::TestCut::test_what_may_have_arrived_is_not_taken_for_unstarted",
     ),
     Plant(
         "lost-answer-is-a-no",
@@ -39,7 +41,8 @@ FORWARDS = (
         _FORWARDING,
         "            told = True\n            opened.commit()\n",
         "            opened.commit()\n            told = True\n",
-        f"{_TESTS}::TestCut::test_what_may_have_arrived_is_not_taken_for_unstarted",
+        "tests/boundary/runtime/test_own_databases_cut_off.py"
+        "::TestCut::test_what_may_have_arrived_is_not_taken_for_unstarted",
     ),
     Plant(
         "unforwarded-counts-as-started",
@@ -47,7 +50,8 @@ FORWARDS = (
         _SQL,
         "due_at = again.at, ring_at = again.at, started_at = NULL, lease",
         "due_at = again.at, ring_at = again.at, lease",
-        f"{_TESTS}::TestAway::test_a_command_that_could_not_go_there_is_taken_back_at_its_deadline",
+        "tests/boundary/runtime/test_own_databases_cut_off.py"
+        "::TestAway::test_a_command_that_could_not_go_there_is_taken_back_at_its_deadline",
     ),
     Plant(
         "cut-off-for-ever",
@@ -55,7 +59,8 @@ FORWARDS = (
         _SQL,
         "due_at <= now() AND {FIRST_OF_ITS_KEY}\n",
         "due_at <= now() AND wait_reason IS NULL AND {FIRST_OF_ITS_KEY}\n",
-        f"{_TESTS}::TestCut::test_whatever_is_cut_everything_happens_once",
+        "tests/boundary/runtime/test_own_databases_cut_off.py"
+        "::TestCut::test_whatever_is_cut_everything_happens_once",
     ),
     Plant(
         "nobody-rings-for-the-cut-off",
@@ -63,7 +68,8 @@ FORWARDS = (
         "internals/store/sql/relay.py",
         "        WHERE state = 'pending' AND due_at <= now() AND ring_at <= now()\n",
         "        WHERE state = 'pending' AND due_at <= now() AND ring_at <= now() AND wait_reason IS NULL\n",
-        f"{_TESTS}::TestRelays::test_it_rings_for_what_somebody_did_not_end_forwarding",
+        "tests/boundary/runtime/test_own_databases_relays.py"
+        "::TestRelays::test_it_rings_for_what_somebody_did_not_end_forwarding",
     ),
     Plant(
         "cut-off-is-not-undone",
@@ -96,7 +102,8 @@ FORWARDS = (
         "            if applied == each.id:\n"
         "                continue  # it did too, and an operator has had it delivered again since\n",
         "",
-        f"{_TESTS}::TestParked::test_a_parcel_that_comes_twice_does_not_park_it_again",
+        "tests/boundary/runtime/test_own_databases_parked.py"
+        "::TestParked::test_a_parcel_that_comes_twice_does_not_park_it_again",
     ),
     Plant(
         "retried-without-a-run",
@@ -104,7 +111,8 @@ FORWARDS = (
         _SQL,
         "      AND over.known AND over.done\n",
         "      AND over.known AND NOT over.done\n",
-        f"{_TESTS}::TestParked::test_retried_at_home_it_is_run_there_again",
+        "tests/boundary/runtime/test_own_databases_parked.py"
+        "::TestParked::test_retried_at_home_it_is_run_there_again",
     ),
     Plant(
         "parked-counts-as-done",
@@ -112,7 +120,8 @@ FORWARDS = (
         _ARRIVAL,
         "        self._tell_untouched(unit, [*(e for e in parked if not e.started), *untouched])\n",
         "",
-        f"{_TESTS}::TestParked::test_what_left_nothing_there_may_be_taken_back",
+        "tests/boundary/runtime/test_own_databases_parked.py"
+        "::TestParked::test_what_left_nothing_there_may_be_taken_back",
     ),
     Plant(
         "order-lost-on-the-way",
@@ -120,7 +129,8 @@ FORWARDS = (
         _ARRIVAL,
         "                batch.keys.add(key)\n",
         "                batch.keys.discard(key)\n",
-        f"{_TESTS}::TestOrder::test_of_one_key_they_go_there_one_by_one",
+        "tests/boundary/runtime/test_own_databases_parked.py"
+        "::TestOrder::test_of_one_key_they_go_there_one_by_one",
     ),
     Plant(
         "poison-parcel",
@@ -128,7 +138,8 @@ FORWARDS = (
         _RETURNING,
         "            if _stops(error):\n                raise\n            woken, settled =",
         "            if True:\n                raise\n            woken, settled =",
-        f"{_TESTS}::TestPoison::test_a_parcel_that_home_cannot_take_holds_up_no_other",
+        "tests/boundary/runtime/test_own_databases_parked.py"
+        "::TestPoison::test_a_parcel_that_home_cannot_take_holds_up_no_other",
     ),
     Plant(
         "hammering-what-is-down",
@@ -136,7 +147,8 @@ FORWARDS = (
         "internals/database/circuit_breaker.py",
         "        return bool(self._pause) and (self._trying or time.monotonic() < self._next)\n",
         "        return False\n",
-        f"{_TESTS}::TestAway::test_it_is_left_alone_for_a_while_then",
+        "tests/boundary/runtime/test_own_databases_cut_off.py"
+        "::TestAway::test_it_is_left_alone_for_a_while_then",
     ),
     Plant(
         "idle-when-home-is-down",
@@ -144,7 +156,8 @@ FORWARDS = (
         "internals/remote/context.py",
         "            self._failed.append(error)\n            return 0\n",
         "            raise error\n",
-        f"{_TESTS}::TestAway::test_while_home_is_down_the_mill_goes_on_with_what_it_has",
+        "tests/boundary/runtime/test_own_databases_cut_off.py"
+        "::TestAway::test_while_home_is_down_the_mill_goes_on_with_what_it_has",
     ),
     Plant(
         "restored-and-forgotten",
@@ -152,7 +165,8 @@ FORWARDS = (
         _SQL,
         "      AND NOT over.known\n",
         "      AND over.known\n",
-        f"{_TESTS}::TestRelays::test_what_home_has_lost_comes_home_anew",
+        "tests/boundary/runtime/test_own_databases_relays.py"
+        "::TestRelays::test_what_home_has_lost_comes_home_anew",
     ),
     Plant(
         "a-no-from-elsewhere-is-overtaken",
@@ -160,7 +174,7 @@ FORWARDS = (
         _ARRIVAL,
         "closes=not each.parked, quiet=quiet",
         "closes=not each.parked, quiet=quiet and False",
-        "tests/boundary/test_settling.py"
+        "tests/boundary/orchestration/test_settling.py"
         "::test_a_no_from_further_down_is_not_overtaken_by_all_being_settled",
     ),
     Plant(
@@ -169,7 +183,8 @@ FORWARDS = (
         "internals/remote/results.py",
         "            inbox.take_turn(unit)\n",
         "            pass\n",
-        f"{_TESTS}::TestOrder::test_who_publishes_there_keeps_others_from_it_until_its_commit",
+        "tests/boundary/runtime/test_own_databases_parked.py"
+        "::TestOrder::test_who_publishes_there_keeps_others_from_it_until_its_commit",
     ),
     Plant(
         "parcels-as-they-began",
@@ -177,7 +192,8 @@ FORWARDS = (
         "internals/store/sql/hop.py",
         "THEN (SELECT clock_timestamp())\n",
         "THEN now()\n",
-        f"{_TESTS}::TestOrder::test_what_is_published_there_comes_home_as_it_was_committed",
+        "tests/boundary/runtime/test_own_databases_parked.py"
+        "::TestOrder::test_what_is_published_there_comes_home_as_it_was_committed",
     ),
     Plant(
         "begun-elsewhere",
@@ -185,6 +201,7 @@ FORWARDS = (
         "boundary/runtime/own_databases.py",
         "            if url == engine.url != home().url:\n",
         "            if url == home().url != engine.url:\n",
-        f"{_TESTS}::TestProcesses::test_sagas_and_events_begin_at_home",
+        "tests/boundary/runtime/test_own_databases_relays.py"
+        "::TestProcesses::test_sagas_and_events_begin_at_home",
     ),
 )
