@@ -91,7 +91,7 @@ FORWARDS = (
         "parcel-without-contents",
         "the room is booked, and nobody hears of it",
         "internals/remote/results.py",
-        '            tuple(_read(envelope) for envelope in stored["sent"]),\n',
+        '            tuple(from_json_object(envelope) for envelope in stored["sent"]),\n',
         "            (),\n",
         f"{_TESTS}::TestBothWays::test_a_command_goes_there_and_what_came_of_it_comes_home",
     ),
@@ -145,7 +145,7 @@ FORWARDS = (
         "hammering-what-is-down",
         "all threads of a worker wait for the one server that is down",
         "internals/database/circuit_breaker.py",
-        "        return bool(self._pause) and (self._trying or time.monotonic() < self._next)\n",
+        "        return self._failures > 0 and (self._trying or time.monotonic() < self._next)\n",
         "        return False\n",
         "tests/boundary/runtime/test_own_databases_cut_off.py"
         "::TestAway::test_it_is_left_alone_for_a_while_then",
