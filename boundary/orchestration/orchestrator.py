@@ -15,7 +15,7 @@ from boundary.orchestration.folding import Deciding, Folding, UnknownVersion, Un
 from boundary.orchestration.saga_rows import StoredSaga, saving
 from internals.database.errors import describe, is_transient
 from internals.database.unit_of_work import Row, UnitOfWork
-from internals.hop.batch import Batch, parked_for
+from internals.hop.batch import Batch
 from internals.hop.colocation import NOBODY, Folded, Folder
 from internals.hop.consumer import Handled, Unprotected
 from internals.hop.finish import finish
@@ -125,7 +125,7 @@ class Orchestrator:
                 if unit.lost or is_transient(error):
                     raise
                 folding = self._folding()
-                attempts, outcome = each.attempts + 1, parked_for(error)
+                attempts, outcome = each.attempts + 1, DeliveryOutcome.parked_for(error)
                 folding.batch.park(each, describe(error), outcome=outcome, attempts=attempts)
                 logger.exception(
                     "saga %s %s: %s is parked, since what follows from it cannot be written",
@@ -219,7 +219,7 @@ class Orchestrator:
             return
         except Exception as error:
             # One of the definition's functions raised.  They are pure, so it would raise again.
-            attempts, outcome = delivery.attempts + 1, parked_for(error)
+            attempts, outcome = delivery.attempts + 1, DeliveryOutcome.parked_for(error)
             batch.park(delivery, describe(error), outcome=outcome, attempts=attempts)
             logger.exception("saga %s %s: %s parked", self._saga, message.saga_id, message.kind)
             return

@@ -7,20 +7,22 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from internals.database.errors import describe, storable
-from internals.database.lock_waits import KEY_WAIT, GaveWay
+from internals.database.lock_waits import KEY_WAIT
 from internals.hop.outcome import Failed, Outcome
-from internals.hop.uncounted_retries import YIELDS, is_over, wait, wait_for_key
+from internals.hop.uncounted_retries import YIELDS, is_over, wait
 from internals.ids import uuid7
 from internals.store.delivery import Delivery, DeliveryOutcome, DeliveryState, Settlement
 from internals.store.open_deliveries import Closing
 from saga.causal import is_counted, is_undoing
 from saga.envelope import Category, Envelope, saga_consumer
-from saga.errors import IdConflict, Rejected, TooDeep
+from saga.errors import Rejected, TooDeep
 from saga.messages import Done, Faulted, Message, Refused, Revoked, Undo
 from saga.retry import Retry
 
 logger = logging.getLogger(__name__)
 
+
+_REVOKED = (DeliveryOutcome.UNDONE, DeliveryOutcome.GIVEN_UP)
 
 #: Characters of a rejection's reason that are sent on.
 _MAX_REASON = 2000
@@ -98,7 +100,7 @@ class Batch:
 
     def take_back(self, delivery: Delivery) -> None:
         """What it belongs to is being undone, so it is not handled any more."""
-        self._revoke(delivery, DeliveryOutcome.UNDONE, "revoked: its step was undone")
+        self._close(delivery, DeliveryOutcome.UNDONE, error="revoked: its step was undone")
 
     def note_failed(self, failed: Failed) -> None:
         """The handler failed.  For a saga's own command `judge_failed` decides at the end what follows."""
@@ -121,7 +123,7 @@ class Batch:
         revoked = Revoked(revoked=True, started=delivery.started)
         self.messages.append(self._reply(delivery.message, revoked))
         # The saga hears of it; that all is done could overtake it.
-        self._revoke(delivery, DeliveryOutcome.GIVEN_UP, why, took=took, refuses=True)
+        self._close(delivery, DeliveryOutcome.GIVEN_UP, error=why, took=took, refuses=True)
 
     def fail(
         self, failed: Failed, *, yields: int = 0, least: float = 0.0, alone: bool = False
@@ -143,7 +145,7 @@ class Batch:
             self.park(
                 failed.delivery,
                 describe(error),
-                outcome=parked_for(error),
+                outcome=DeliveryOutcome.parked_for(error),
                 attempts=attempts,
                 external=failed.external,
                 yields=yields,
@@ -200,15 +202,9 @@ class Batch:
         telling would be parked as well, and so on for ever.
         """
         message = delivery.message
+        parked = DeliveryState.PARKED
         self.settlements.append(
-            Settlement(
-                message.id,
-                DeliveryState.PARKED,
-                outcome,
-                error=error,
-                attempts=attempts,
-                yields=yields,
-            )
+            Settlement(message.id, parked, outcome, error=error, attempts=attempts, yields=yields)
         )
         self._count(message, closes=False)
         own_fault = message.kind == Faulted.kind and message.sender == self.consumer
@@ -236,18 +232,6 @@ class Batch:
             return
         self.leave(delivery, describe(error), delay=delay, yields=yields)
         logger.info("%s: %s gave way and is run again in %.1f s", self.consumer, kind, delay)
-
-    def waits_for_key(self, delivery: Delivery) -> bool:
-        """Leave a delivery whose last run needed what another transaction holds; says if it did.
-
-        It is no trouble of the delivery's, and never counted: the other one may take long.
-        """
-        outcome = self.known.get((delivery.message.id, delivery.attempts))
-        if outcome is None or not isinstance(outcome.error, GaveWay):
-            return False
-        yields, delay = wait_for_key(delivery.yields, random.random())
-        self.leave(delivery, describe(outcome.error), delay=delay, yields=yields)
-        return True
 
     def leave(
         self,
@@ -277,29 +261,17 @@ class Batch:
         """Leave a delivery to a worker of another release, which may know it."""
         self.leave(delivery, reason, delay=delay, outcome=DeliveryOutcome.UNHANDLED)
 
-    def _revoke(
-        self,
-        delivery: Delivery,
-        outcome: DeliveryOutcome,
-        error: str,
-        *,
-        took: float | None = None,
-        refuses: bool = False,
-    ) -> None:
-        state = DeliveryState.REVOKED
-        self._close(delivery, outcome, state=state, error=error, took=took, refuses=refuses)
-
     def _close(
         self,
         delivery: Delivery,
         outcome: DeliveryOutcome,
         *,
-        state: DeliveryState = DeliveryState.DONE,
         error: str | None = None,
         took: float | None = None,
         refuses: bool = False,
     ) -> None:
         message = delivery.message
+        state = DeliveryState.REVOKED if outcome in _REVOKED else DeliveryState.DONE
         self.settlements.append(
             Settlement(
                 message.id, state, outcome, error=error, attempts=delivery.attempts, took=took
@@ -324,8 +296,3 @@ class Batch:
             recipient=saga_consumer(message.saga),
             sender=self.consumer,
         )
-
-
-def parked_for(error: BaseException) -> DeliveryOutcome:
-    """Return the outcome of a delivery that is parked for this error."""
-    return DeliveryOutcome.ID_CONFLICT if isinstance(error, IdConflict) else DeliveryOutcome.FAILED

@@ -7,13 +7,19 @@ from uuid import UUID
 from internals.database.errors import describe
 from internals.database.lock_waits import KEY_WAIT
 from internals.database.unit_of_work import UnitOfWork
-from internals.hop.batch import Batch, parked_for
+from internals.hop.batch import Batch
 from internals.hop.colocation import NOBODY, Folder
 from internals.hop.consumer import Handled
 from internals.hop.finish import finish
 from internals.remote.results import Parcel
 from internals.remote.statements import RemoteStatements
-from internals.store.delivery import Delivery, DeliveryState, Settlement, delivery
+from internals.store.delivery import (
+    Delivery,
+    DeliveryOutcome,
+    DeliveryState,
+    Settlement,
+    delivery,
+)
 from internals.store.inbox import Inbox
 from internals.store.json_rows import records
 from internals.store.open_deliveries import Closing
@@ -138,7 +144,7 @@ class Arrival:
                 batch.park(
                     delivery(row),
                     describe(each.refused),
-                    outcome=parked_for(each.refused),
+                    outcome=DeliveryOutcome.parked_for(each.refused),
                     attempts=attempts,
                     external=True,
                 )

@@ -75,7 +75,8 @@ WITH m AS MATERIALIZED (
     WHERE i.state IN ('done', 'parked')
 ), again AS (
     UPDATE {{schema}}.inbox AS i
-    SET state = 'pending', outcome = 'retried', attempts = 0, rings = 0, done_at = NULL, due_at = now(),
+    SET state = 'pending', outcome = 'retried', attempts = 0, rings = 0, done_at = NULL,
+        due_at = now(),
         ring_at = clock_timestamp() + %(grace)s * interval '1 second'
     FROM over
     WHERE i.message_id = over.id AND i.consumer = over.consumer AND coalesce(i.state = 'parked', false)
@@ -121,8 +122,8 @@ WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce
   AND wait_reason = 'forwarding' AND lease = %(lease)s
 """
 
-# The oldest of what is due, of those that were not forwarded and do not say yet why: so a look costs the same however
-# many there are.
+# The oldest of what is due, of those that were not forwarded and do not say yet why: so a look costs the
+# same however many there are.
 UNEXPLAINED = """
 SELECT message_id FROM (
     SELECT message_id, wait_reason, outcome FROM {schema}.inbox

@@ -9,6 +9,7 @@ from internals.database.unit_of_work import Row
 from internals.store.json_rows import Value
 from internals.store.message_columns import SELECTED_COUNT, from_row
 from saga.envelope import Envelope
+from saga.errors import IdConflict
 
 #: Columns of a claim that make up the delivery; a saga's state comes after them.
 DELIVERY_COLUMNS = SELECTED_COUNT + 5
@@ -96,6 +97,11 @@ class DeliveryOutcome(StrEnum):
     UNEXPECTED = "unexpected"
     #: What its handler sent has the id of another message.
     ID_CONFLICT = "id_conflict"
+
+    @classmethod
+    def parked_for(cls, error: BaseException) -> "DeliveryOutcome":
+        """Return the outcome of a delivery that is parked for this error."""
+        return cls.ID_CONFLICT if isinstance(error, IdConflict) else cls.FAILED
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ SELECT t.id, t.kind, t.category, t.saga_id, t.causation_id, t.root_id, t.sender,
     CASE WHEN t.kind = 'saga.undo' THEN t.payload ->> 'message_kind' END, t.repeats,
     t.depth, t.origin,
     i.consumer, i.state, i.attempts, i.rings, i.last_error, i.due_at, i.done_at, i.position,
-    i.took, i.ordering_key, i.backfill, i.wait_reason, i.outcome, i.ready_at, i.rung_at, i.claimed_at, acts.done,
+    i.took, i.ordering_key, i.backfill, i.wait_reason, i.outcome,
+    i.ready_at, i.rung_at, i.claimed_at, acts.done,
     clock_timestamp()
 FROM told AS t LEFT JOIN {schema}.inbox AS i ON i.message_id = t.id
 LEFT JOIN (

@@ -140,7 +140,8 @@ SELECT addressed.id, addressed.consumer, addressed.saga_id,
        CASE WHEN heard THEN coalesce(m.note, 'handled') END,
        CASE WHEN heard THEN m.position END, CASE WHEN heard THEN m.note END,
        CASE WHEN heard THEN clock_timestamp() END,
-       waits, CASE WHEN waits IS NULL THEN CASE WHEN m.kind = '{parcel}' THEN (SELECT clock_timestamp())
+       waits,
+       CASE WHEN waits IS NULL THEN CASE WHEN m.kind = '{parcel}' THEN (SELECT clock_timestamp())
            + (SELECT count(*) FROM sent AS e WHERE e.seq < addressed.seq) * interval '1 microsecond'
            ELSE now() END + coalesce(m.delay, 0) * interval '1 second' END,
        clock_timestamp() + coalesce(m.delay, %(grace)s) * interval '1 second',
@@ -156,7 +157,7 @@ CROSS JOIN LATERAL (
               AND e.ordering_no < addressed.seq
         ) THEN 'ordering' END AS waits
     OFFSET 0  -- so that it is looked up once
-) AS by_now
+) AS each
 RETURNING CASE WHEN state = 'pending' AND due_at <= clock_timestamp() THEN consumer END,
     ordering_key
 """.replace("{parcel}", PARCEL)

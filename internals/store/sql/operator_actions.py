@@ -4,8 +4,8 @@ from internals.store.message_columns import insert_messages
 
 RETRY_PARKED = """
 UPDATE {schema}.inbox
-SET state = 'pending', outcome = 'retried', attempts = 0, rings = 0, yields = 0, done_at = NULL, due_at = now(),
-    wait_reason = NULL,
+SET state = 'pending', outcome = 'retried', attempts = 0, rings = 0, yields = 0, done_at = NULL,
+    wait_reason = NULL, due_at = now(),
     ring_at = clock_timestamp() + %(grace)s * interval '1 second'
 WHERE message_id = ANY (%(id)s::uuid[])
   AND (state = 'parked' OR state = 'revoked' AND consumer = %(dropped_at)s)
