@@ -106,7 +106,7 @@ class Post:
 
     def make_due(self) -> None:
         self.outside.execute(
-            "UPDATE inbox SET due_at = now() WHERE state = 'pending' AND due_at < '9000-01-01'"
+            "UPDATE inbox SET due_at = now() WHERE state = 'pending' AND wait_reason IS NULL"
         )
 
     def status(self, id: UUID) -> str:

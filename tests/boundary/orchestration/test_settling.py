@@ -158,8 +158,8 @@ def test_what_the_saga_itself_was_to_consume_is_not_counted(wood: Wood) -> None:
             SELECT gen_random_uuid(), 'saga.faulted', 'reply', '{}', saga_id, saga, root_id,
                    'saga.wood', awaits FROM outbox WHERE kind = 'ash.plant'
             RETURNING id, saga_id)
-        INSERT INTO inbox (message_id, consumer, saga_id, state, due_at, ring_at)
-        SELECT id, 'saga.wood', saga_id, 'parked', now(), now() FROM sent"""
+        INSERT INTO inbox (message_id, consumer, saga_id, state, outcome, due_at, ring_at)
+        SELECT id, 'saga.wood', saga_id, 'parked', 'failed', now(), now() FROM sent"""
     )
     with wood.runtime.engine.begin() as connection:
         wood.runtime._administration.acts.drop_parked(
@@ -209,7 +209,7 @@ class TestUndo:
         wood.settle()
         told = wood.outside.execute(
             "SELECT i.consumer, i.last_error FROM inbox i JOIN outbox o ON o.id = i.message_id "
-            "WHERE o.kind = 'saga.undo' AND i.last_error IS NOT NULL"
+            "WHERE o.kind = 'saga.undo' AND i.outcome = 'no_undo'"
         ).fetchall()
         assert told == [("dogwood", "stands: it is written in stone")]
 

@@ -254,7 +254,7 @@ def _late(wood: Wood, id: UUID) -> set[str]:
 def _stands(wood: Wood, id: UUID) -> int:
     [(count_,)] = wood.outside.execute(
         "SELECT count(*) FROM outbox o JOIN inbox i ON i.message_id = o.id "
-        "WHERE o.saga_id = %s AND o.kind = 'saga.undo' AND i.last_error LIKE 'stands: %%'",
+        "WHERE o.saga_id = %s AND o.kind = 'saga.undo' AND i.outcome = 'no_undo'",
         [id],
     ).fetchall()
     return int(count_)

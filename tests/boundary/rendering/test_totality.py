@@ -150,10 +150,14 @@ def test_every_phase_is_shown(signing: Runtime, begun: UUID, outside: Any) -> No
 
 
 def test_every_state_of_a_delivery_is_shown(signing: Runtime, begun: UUID, outside: Any) -> None:
+    outcomes = {"pending": None, "done": "handled", "revoked": "dropped", "parked": "failed"}
     for state in DeliveryState:
         for category in Category:
             done = "NULL" if state is DeliveryState.PENDING else "now()"
-            outside.execute(f"UPDATE inbox SET state = %s, done_at = {done}", (state.value,))
+            outside.execute(
+                f"UPDATE inbox SET state = %s, outcome = %s, done_at = {done}",
+                (state.value, outcomes[state]),
+            )
             outside.execute("UPDATE outbox SET category = %s", (category.value,))
             assert state.value in shown(signing, begun)[1]
 
@@ -167,7 +171,7 @@ class TestWait:
             "sign": {"phase": "waiting", "generation": 1, **changes},
         }
         outside.execute("UPDATE saga SET steps = %s", (json.dumps(steps),))
-        outside.execute("UPDATE inbox SET state = 'done', done_at = now()")
+        outside.execute("UPDATE inbox SET state = 'done', outcome = 'handled', done_at = now()")
 
     def test_it_is_said_with_the_kinds_that_it_takes(
         self, signing: Runtime, begun: UUID, outside: Any

@@ -293,7 +293,7 @@ def test_many_publishers_and_hops_at_once(board: Board) -> None:
 def test_the_relay_finds_what_nothing_holds_up(board: Board) -> None:
     """What is sent while the one before it is being settled may take that for open still."""
     board.publish("red", 1)
-    board.outside.execute("UPDATE inbox SET due_at = '9000-01-01 00:00:00+00'")
+    board.outside.execute("UPDATE inbox SET due_at = NULL, wait_reason = 'ordering'")
     board.answer()
     assert board.noted() == []
     board.runtime._worker_loop.relay().look()

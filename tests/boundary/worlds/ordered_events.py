@@ -103,7 +103,7 @@ class Board:
 
     def held_up(self) -> int:
         [(count,)] = self.outside.execute(
-            "SELECT count(*) FROM inbox WHERE state = 'pending' AND due_at > now() + interval '1y'"
+            "SELECT count(*) FROM inbox WHERE state = 'pending' AND wait_reason = 'ordering'"
         )
         return int(count)
 

@@ -21,9 +21,6 @@ from saga.messages import Replayed
 
 Row = dict[str, Any]
 
-#: When a delivery is due at home that is being forwarded, and that was.
-FORWARDING, FORWARDED = 9001, 9002
-
 
 class Loaf(BaseModel):
     n: int
@@ -154,13 +151,12 @@ class Mill:
     def end_leases(self) -> None:
         """What somebody was forwarding, or was handling outside, is anyone's again."""
         self._here.execute(
-            "UPDATE inbox SET ring_at = now() WHERE state = 'pending' "
-            "AND extract(year FROM due_at AT TIME ZONE 'UTC') = %s",
-            [FORWARDING],
+            "UPDATE inbox SET ring_at = now() "
+            "WHERE state = 'pending' AND wait_reason = 'forwarding'"
         )
         for books in (self._here, self._there):
             books.execute(
-                "UPDATE inbox SET due_at = now() WHERE state = 'pending' AND due_at < '9000-01-01'"
+                "UPDATE inbox SET due_at = now() WHERE state = 'pending' AND due_at IS NOT NULL"
             )
 
     def back_up(self) -> None:

@@ -9,7 +9,7 @@ _ACTING = "tests/boundary/orchestration/test_operator_actions.py"
 _DECIDE = "tests/saga/decide/test"
 
 _DROP = """UPDATE {schema}.inbox
-SET state = 'revoked', done_at = clock_timestamp(),
+SET state = 'revoked', outcome = %(outcome)s, done_at = clock_timestamp(),
     last_error = concat_ws('; ', last_error, %(why)s::text)
 """
 

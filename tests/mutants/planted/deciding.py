@@ -150,7 +150,7 @@ SAGAS = (
         "never-taken-back",
         "the trip is undone while the order to charge it waits for the bank to open",
         _STATEMENTS,
-        "SET state = 'revoked', done_at = clock_timestamp(),\n"
+        "SET state = 'revoked', outcome = 'given_up', done_at = clock_timestamp(),\n"
         "    last_error = concat_ws('; ', i.last_error,",
         "SET done_at = clock_timestamp(),\n    last_error = concat_ws('; ', i.last_error,",
         f"{_CONSEQUENCES}::TestRevocation::test_what_nobody_started_is_taken_back_and_never_done",
