@@ -137,7 +137,7 @@ class MessageDelivery:
     attempts: int
     rings: int
     last_error: str | None
-    due_at: datetime
+    due_at: datetime | None
     done_at: datetime | None
     #: Runs in a row that gave way to the database, the last ones.
     yields: int

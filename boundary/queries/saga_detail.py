@@ -18,7 +18,6 @@ from boundary.queries.reference import find_saga
 from boundary.queries.running import Running, running
 from boundary.queries.saga_list import SUMMARY_COLUMNS, SagaSummary, summary
 from internals.database.unit_of_work import Row, UnitOfWork
-from internals.store.causal_undo import STANDS
 from internals.store.delivery import DeliveryState
 from saga.definition import Saga
 from saga.state import IN_FLIGHT, Phase, SagaState
@@ -40,8 +39,8 @@ WHERE message_id = ANY (%(ids)s) AND state = 'pending'
 _STANDING = """
 SELECT i.consumer, o.payload ->> 'message_kind', (o.payload ->> 'message_id')::uuid, i.last_error
 FROM {schema}.outbox AS o JOIN {schema}.inbox AS i ON i.message_id = o.id
-WHERE o.saga_id = %(id)s AND o.kind = 'saga.undo' AND i.state IN ('done', 'revoked')
-  AND i.last_error IS NOT NULL
+WHERE o.saga_id = %(id)s AND o.kind = 'saga.undo'
+  AND (i.outcome = 'no_undo' OR i.state = 'revoked')
 ORDER BY o.seq
 LIMIT 100
 """
@@ -144,7 +143,7 @@ def show_saga(
         commands=commands,
         running=() if saga.status.final else running(unit, schema, saga_id=id),
         standing=tuple(
-            Standing(consumer, kind, message, why.removeprefix(STANDS))
+            Standing(consumer, kind, message, why.removeprefix("stands: "))  # the list says so
             for consumer, kind, message, why in query(unit, schema, _STANDING, id=id)
         ),
         audit=saga_audit(unit, schema, id),

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, create_engine
 from sqlalchemy.engine import make_url
 
 from boundary import Runtime, Settings
@@ -19,6 +19,7 @@ from tests.chaos.ledger import create_tables
 from tests.chaos.subjects import Evidence
 from tests.chaos.tally import Tally
 from tests.chaos.trips import make_trips
+from tests.schemas import drop_schema
 
 #: Enough that every way to be refused is among them.
 TRIPS = 80
@@ -58,7 +59,7 @@ def finished(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         serving.join()
         gateway.server_close()
         with engine.begin() as connection:
-            connection.execute(text(f"DROP SCHEMA IF EXISTS {name} CASCADE"))
+            drop_schema(connection, name)
         keys = list(runtime._wiring.broker.client.scan_iter(f"{name}:*"))
         if keys:
             runtime._wiring.broker.client.delete(*keys)

@@ -232,7 +232,7 @@ def is_seen(path: Path, change: Change, tests: Sequence[str]) -> bool:
 
 def _tests_of(path: Path) -> list[str]:
     """The tests, those of this module first; random ones last, since they take longest."""
-    files = sorted(str(f.relative_to(ROOT)) for f in (ROOT / TESTS).glob("test_*.py"))
+    files = sorted(str(f.relative_to(ROOT)) for f in (ROOT / TESTS).rglob("test_*.py"))
     files = [f for f in files if "test_diagram" not in f]  # it starts processes of its own
     return sorted(files, key=lambda f: ("properties" in f, f"test_{path.stem}" not in f, f))
 

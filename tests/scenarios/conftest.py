@@ -4,17 +4,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
-import app
-import clinic_sagas
 import pytest
-from app import STOCK, Order
-from clinic import Visit
-from house import House
 
 from boundary import Settings
 from boundary.embedded import EmbeddedServers
 from internals.database.commit_points import Boundary, transaction
 from saga import Message, Saga
+from tests.scenarios import app, clinic_sagas
+from tests.scenarios.app import STOCK, Order
+from tests.scenarios.clinic import Visit
+from tests.scenarios.running_application import House
 
 
 class Shop(House):

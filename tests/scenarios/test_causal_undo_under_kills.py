@@ -7,17 +7,17 @@ from itertools import groupby
 from typing import Any
 from uuid import UUID
 
-import carnival
 import pytest
 import redis
-from carnival import CARNIVAL, CONTEXTS, EARLY, STAYS, Parade
-from house import House
 
 from boundary import Settings
 from boundary.queries.saga_detail import show_saga
 from internals.database.unit_of_work import joined
-from internals.store.delivery import DELIVERY_COLUMNS, delivery
+from internals.store.message_columns import SELECTED, from_row
 from internals.store.outbox import Outbox
+from tests.scenarios import causal_undo_app
+from tests.scenarios.causal_undo_app import CARNIVAL, CONTEXTS, EARLY, STAYS, Parade
+from tests.scenarios.running_application import House
 
 #: Whoever died three times with its worker runs under a lease of half a minute.
 pytestmark = pytest.mark.timeout(300)
@@ -35,10 +35,8 @@ ALL = {
     *("engaged", "escorted", "sang", "printed", "fed"),
 }
 
-_SENT = """
-SELECT o.id, o.kind, o.category, o.payload::text, o.saga_id, o.saga, o.causation_id, o.root_id,
-       o.recipient, o.sender, o.awaits, o.retry::text, o.intent_id, o.undoes, o.depth, 0, 0, NULL,
-       0, NULL
+_SENT = f"""
+SELECT {SELECTED}
 FROM outbox AS o
 WHERE o.kind NOT IN ('saga.started', 'saga.revoked')  -- what a saga tells itself
 ORDER BY o.seq DESC
@@ -53,14 +51,14 @@ _IS_PHOTO = "act LIKE 'photo%%'"
 
 
 class Carnival(House):
-    """The carnival of `carnival`."""
+    """The carnival of `causal_undo_app`."""
 
-    application = carnival
-    worker = "carnival_worker"
+    application = causal_undo_app
+    worker = "causal_undo_worker"
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        early = carnival.make_runtime(self.settings, EARLY)
+        early = causal_undo_app.make_runtime(self.settings, EARLY)
         early.subscribe()
         early.close()
         self._rng = random.Random(1)
@@ -106,7 +104,7 @@ class Carnival(House):
         """Send messages once more that were sent before, and ring for everybody."""
         rows = self.query(_SENT)
         chosen = self._rng.sample(rows, int(len(rows) * share))
-        messages = [delivery(row[:DELIVERY_COLUMNS]).message for row in chosen]
+        messages = [from_row(row) for row in chosen]
         outbox = Outbox(self.runtime._wiring.statements, grace=1.0)
         with self.runtime.engine.begin() as connection:
             outbox.send(joined(connection), messages)

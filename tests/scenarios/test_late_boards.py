@@ -6,12 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-import station
-from house import House
-from station import Left
 
 from boundary import Runtime, Settings
 from boundary.operations.backfill import backfill
+from tests.scenarios import station
+from tests.scenarios.running_application import House
+from tests.scenarios.station import Left
 
 #: Booting processes takes its time on a busy machine.
 pytestmark = pytest.mark.timeout(300)

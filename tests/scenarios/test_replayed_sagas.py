@@ -5,11 +5,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from clinic_sagas import CHECKUP, VISIT
 from sqlalchemy import Connection, text
 
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from saga import ActRefused, Replayed
+from tests.scenarios.clinic_sagas import CHECKUP, VISIT
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -4,10 +4,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from clinic import Booked
-from clinic_sagas import ENDLESS, PATIENT, VISIT
 
 from internals.database.commit_points import Boundary, transaction
+from tests.scenarios.clinic import Booked
+from tests.scenarios.clinic_sagas import ENDLESS, PATIENT, VISIT
 
 pytestmark = pytest.mark.timeout(300)
 

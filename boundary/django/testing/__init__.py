@@ -28,9 +28,8 @@ WHERE state = 'pending' AND due_at > now() AND due_at <= clock_timestamp()
 """
 
 _ADVANCE = """
-UPDATE {schema}.inbox SET ring_at = ring_at - %(by)s::interval,
-    due_at = CASE WHEN due_at < timestamptz '9000-01-01' THEN due_at - %(by)s::interval
-                  ELSE due_at END -- what waits for no time goes on waiting
+UPDATE {schema}.inbox
+SET ring_at = ring_at - %(by)s::interval, due_at = due_at - %(by)s::interval
 WHERE state = 'pending'
 """
 

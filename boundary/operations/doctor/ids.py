@@ -33,7 +33,7 @@ ORDER BY o.seq
 _REFUSED = """
 SELECT i.consumer, coalesce(s.name || ':' || s.key, s.id::text), i.message_id, i.last_error
 FROM {schema}.inbox AS i LEFT JOIN {schema}.saga AS s ON s.id = i.saga_id
-WHERE i.state = 'parked' AND i.last_error LIKE 'IdConflict: %%'
+WHERE i.state = 'parked' AND i.outcome = 'id_conflict'
 ORDER BY i.due_at
 """
 

@@ -5,11 +5,11 @@ from tests.mutants.plant import Plant
 _STATEMENTS = "internals/store/sql/operator_actions.py"
 _ACTS = "boundary/orchestration/operator_actions.py"
 _MIGRATION = "migrations/versions/0001_message_store.py"
-_ACTING = "tests/boundary/test_acts.py"
-_DECIDE = "tests/saga/test_decide"
+_ACTING = "tests/boundary/orchestration/test_operator_actions.py"
+_DECIDE = "tests/saga/decide/test"
 
 _DROP = """UPDATE {schema}.inbox
-SET state = 'revoked', done_at = clock_timestamp(),
+SET state = 'revoked', outcome = %(outcome)s, done_at = clock_timestamp(),
     last_error = concat_ws('; ', last_error, %(why)s::text)
 """
 
@@ -21,7 +21,7 @@ ACTS = (
         '    if pivot_passed(saga, state):\n        return f"it has passed',
         "    if pivot_passed(saga, state) and state.status is Status.STUCK:\n"
         '        return f"it has passed',
-        f"{_DECIDE}_acts.py::test_after_the_pivot_it_is_refused",
+        "tests/saga/decide/test_cancel.py::test_after_the_pivot_it_is_refused",
     ),
     Plant(
         "replay-of-the-same",
@@ -29,7 +29,7 @@ ACTS = (
         "saga/decide/operator_actions.py",
         "        generation=known.generation + 1,\n",
         "        generation=known.generation,\n",
-        f"{_DECIDE}_acts.py::test_the_steps_own_command_is_sent_anew",
+        f"{_DECIDE}_operator_actions.py::test_the_steps_own_command_is_sent_anew",
     ),
     Plant(
         "replay-is-a-second-order",

@@ -4,9 +4,9 @@ from tests.mutants.plant import Plant
 
 _CONSUMER = "internals/hop/context_consumer.py"
 _LEASED = "internals/hop/lease.py"
-_BLAMES = "tests/internals/test_blame.py"
-_SETTINGS = "tests/internals/test_local_settings.py"
-_EXTERNAL = "tests/boundary/django/test_django_external.py"
+_BLAMES = "tests/internals/hop/test_failure_isolation.py"
+_SETTINGS = "tests/internals/database/test_local_settings.py"
+_EXTERNAL = "tests/boundary/django/test_external.py"
 
 BLAMES = (
     Plant(
@@ -66,7 +66,7 @@ BLAMES = (
         "internals/hop/failure_isolation.py",
         "        if isinstance(error, GaveWay):\n            return self._among(hop.settled)\n",
         "        if isinstance(error, GaveWay):\n            return False, None\n",
-        "tests/boundary/test_lock_waits.py"
+        "tests/boundary/runtime/test_lock_waits.py"
         "::test_a_hop_gives_way_to_a_key_that_is_held_and_others_do_not_wait_for_it",
     ),
     Plant(
@@ -91,7 +91,7 @@ BLAMES = (
         "boundary/django/db/unit_of_work.py",
         "        with self.savepoint(), writing_in_one():\n",
         "        with self.savepoint():\n",
-        "tests/boundary/django/test_django_hops.py"
+        "tests/boundary/django/test_hop_connections.py"
         "::test_a_write_on_another_connection_is_refused[event loop]",
     ),
     Plant(
@@ -108,7 +108,7 @@ BLAMES = (
         "internals/database/local_settings.py",
         '_WORDS = ("set", "discard", "temp", "listen", "prepare", "load", "cursor", "advisory_lock")',
         '_WORDS = ("set", "discard", "temp", "listen", "prepare", "load", "cursor")',
-        "tests/internals/test_local_settings.py::TestBatch"
+        "tests/internals/database/test_local_settings.py::TestBatch"
         "::test_a_lock_of_the_session_ends_with_the_delivery[pg_advisory_lock]",
     ),
     Plant(
@@ -117,7 +117,7 @@ BLAMES = (
         "internals/hop/failure_isolation.py",
         "    return altered and is_read_only(error)\n",
         "    return altered and False\n",
-        "tests/internals/test_local_settings.py::TestTheFrameworksOwnStatements"
+        "tests/internals/database/test_local_settings.py::TestTheFrameworksOwnStatements"
         "::test_what_it_may_not_write_itself_is_its_own_failure_too",
     ),
     Plant(
@@ -126,8 +126,8 @@ BLAMES = (
         "internals/handler_transaction.py",
         "            self._closed = True\n",
         "            self._closed = self._session is not None\n",
-        "tests/internals/test_work.py::TestClosed"
-        "::test_it_is_refused_from_a_stored_reference[returned-publish]",
+        "tests/internals/test_work_ids.py"
+        "::TestClosed::test_it_is_refused_from_a_stored_reference[returned-publish]",
     ),
     Plant(
         "flush-leaves-sagas",
@@ -135,7 +135,7 @@ BLAMES = (
         "boundary/django/db/flush.py",
         '_EMPTIED = ("saga", "inbox", "outbox", "settling", "audit")',
         '_EMPTIED = ("inbox", "outbox", "settling", "audit")',
-        "tests/boundary/django/test_django_testing.py"
+        "tests/boundary/django/test_testing.py"
         "::test_a_transaction_test_case_leaves_no_saga_to_the_next",
     ),
 )

@@ -13,7 +13,8 @@ BRIDGES = (
         "boundary/bridges/redis_stream.py",
         "            return {place: StreamTrouble(str(error)) for place in range(len(events))}",
         "            return {}",
-        f"{_TESTS}::TestOutInTrouble::test_redis_is_down_and_nothing_is_lost_or_blamed",
+        "tests/boundary/bridges/test_outgoing.py"
+        "::TestOutInTrouble::test_redis_is_down_and_nothing_is_lost_or_blamed",
     ),
     Plant(
         "stream-is-asked-all-the-time",
@@ -21,7 +22,8 @@ BRIDGES = (
         _OUT,
         "        if time.monotonic() < self._next:\n",
         "        if False:\n",
-        f"{_TESTS}::TestOutInTrouble::test_nothing_is_claimed_while_the_stream_is_known_to_be_away",
+        "tests/boundary/bridges/test_outgoing.py"
+        "::TestOutInTrouble::test_nothing_is_claimed_while_the_stream_is_known_to_be_away",
     ),
     Plant(
         "refused-for-ever",
@@ -29,8 +31,8 @@ BRIDGES = (
         _OUT,
         "        elif isinstance(error, EventRefused):\n",
         "        elif isinstance(error, ZeroDivisionError):\n",
-        f"{_TESTS}::TestOutInTrouble::"
-        "test_what_kafka_will_never_take_is_parked_and_holds_up_its_key_alone",
+        "tests/boundary/bridges/test_outgoing.py"
+        "::TestOutInTrouble::test_what_kafka_will_never_take_is_parked_and_holds_up_its_key_alone",
     ),
     Plant(
         "confirmed-before-it-is-stored",
@@ -54,7 +56,8 @@ BRIDGES = (
         _IN,
         "            bridges = self.answered if self.bridge.joins_sagas else None\n",
         "            bridges = self.answered\n",
-        f"{_TESTS}::TestSagas::test_nobody_answers_for_a_step_where_that_is_not_asked_for",
+        "tests/boundary/bridges/test_answers.py"
+        "::TestSagas::test_nobody_answers_for_a_step_where_that_is_not_asked_for",
     ),
     Plant(
         "outside-id-is-ours",
@@ -80,7 +83,7 @@ BRIDGES = (
         "internals/hop/finish.py",
         "    outbox.refuse_others(unit, rows, batch.messages)\n",
         "",
-        "tests/boundary/test_foreign_rows.py::TestSaga"
+        "tests/boundary/orchestration/test_foreign_rows.py::TestSaga"
         "::test_it_is_stuck_with_the_reason_and_the_others_go_on[apart]",
     ),
     Plant(
@@ -98,7 +101,7 @@ BRIDGES = (
         "internals/store/outbox.py",
         "        if depth > self._max_depth:\n",
         "        if depth > 10 * self._max_depth:\n",
-        "tests/boundary/test_depth.py"
+        "tests/boundary/orchestration/test_depth.py"
         "::test_a_circle_of_events_ends_with_a_parked_delivery_that_says_why[False]",
     ),
     Plant(

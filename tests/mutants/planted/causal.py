@@ -4,9 +4,9 @@ from tests.mutants.plant import Plant
 
 _SQL = "internals/store/sql/causal.py"
 _BATCH = "internals/hop/batch.py"
-_SETTLING = "tests/boundary/test_settling.py"
-_ORDERING = "tests/boundary/test_ordering.py"
-_BACKFILL = "tests/boundary/test_backfill.py"
+_SETTLING = "tests/boundary/orchestration/test_settling.py"
+_ORDERING = "tests/boundary/runtime/test_ordering.py"
+_BACKFILL = "tests/boundary/operations/test_backfill.py"
 
 CAUSAL = (
     Plant(
@@ -77,7 +77,7 @@ CAUSAL = (
         "undone-without-having-run",
         "what was refused, and so never done, is undone",
         _SQL,
-        "      AND (i.state = 'done' AND (i.last_error IS NULL OR i.last_error LIKE '{OVERRAN}%%')\n",
+        "      AND (i.state = 'done' AND i.outcome IN ('handled', 'overran')\n",
         "      AND (i.state = 'done'\n",
         f"{_SETTLING}::TestUndo::test_a_no_from_further_down_undoes_what_was_done",
     ),
@@ -87,7 +87,7 @@ CAUSAL = (
         _SQL,
         "           OR i.state = 'revoked' AND i.started_at IS NOT NULL)\n",
         "           )\n",
-        "tests/boundary/test_undone_calls.py"
+        "tests/boundary/orchestration/test_undone_calls.py"
         "::test_one_that_is_parked_is_undone_when_its_saga_is_cancelled",
     ),
     Plant(
@@ -102,8 +102,8 @@ CAUSAL = (
         "not-taken-back",
         "what was not begun when the step was given up is done and undone",
         _SQL,
-        "(i.started_at IS NULL OR i.state = 'parked' OR i.lease IS NULL OR i.due_at <= now())",
-        "i.state = 'parked'",
+        "      AND {IDLE}\n",
+        "      AND i.state = 'parked'\n",
         f"{_SETTLING}::TestUndo::test_a_handler_that_never_ran_is_not_undone",
     ),
     Plant(
@@ -142,8 +142,8 @@ CAUSAL = (
         "batch-of-one-key-stands-still",
         "of sixty events of one key that one batch publishes each waits longer than the one before",
         "internals/store/sql/hop.py",
-        "addressed.held OR o.behind OR o.key IS NOT NULL",
-        "addressed.held OR o.key IS NOT NULL",
+        "WHEN o.behind OR o.key IS NOT NULL AND EXISTS (",
+        "WHEN o.key IS NOT NULL AND EXISTS (",
         f"{_ORDERING}::test_those_of_one_batch_go_on_one_after_the_other_at_once[True]",
     ),
     Plant(
@@ -200,6 +200,6 @@ CAUSAL = (
         "internals/store/sql/hop.py",
         "       CASE WHEN heard THEN m.position END,",
         "       NULL::int,",
-        "tests/boundary/test_colocation.py::test_what_is_stored_is_the_same_either_way",
+        "tests/boundary/runtime/test_colocation.py::test_what_is_stored_is_the_same_either_way",
     ),
 )

@@ -5,7 +5,7 @@ from tests.mutants.plant import Plant
 _HOP_SQL = "internals/store/sql/hop.py"
 _CONSUMER = "internals/hop/context_consumer.py"
 _MIGRATION = "migrations/versions/0001_message_store.py"
-_HOP = "tests/internals/test_hop.py"
+_HOP = "tests/internals/hop/test_hop.py"
 
 CLAIMS = (
     Plant(
@@ -30,7 +30,8 @@ CLAIMS = (
         _HOP_SQL,
         "state = 'pending' AND due_at <= now() AND {FIRST",
         "state = 'pending' AND {FIRST",
-        f"{_HOP}::TestRetries::test_what_waits_is_not_run_before_it_is_due",
+        "tests/internals/hop/test_retries.py"
+        "::TestRetries::test_what_waits_is_not_run_before_it_is_due",
     ),
     Plant(
         "saga-without-lock",
@@ -38,7 +39,7 @@ CLAIMS = (
         _HOP_SQL,
         "WHERE id = d.saga_id FOR UPDATE SKIP LOCKED\n",
         "WHERE id = d.saga_id\n",
-        "tests/internals/test_claim_sagas.py"
+        "tests/internals/store/test_claim_sagas.py"
         "::test_a_saga_that_another_transaction_has_comes_without_its_state",
     ),
     Plant(
@@ -47,7 +48,7 @@ CLAIMS = (
         _HOP_SQL,
         "WHERE id = i.message_id OFFSET 0)",
         "WHERE id = i.message_id)",
-        "tests/boundary/test_plans.py::test_no_statement_of_a_hop_reads_a_table_or_all_that_is_due",
+        "tests/boundary/runtime/test_plans.py::test_no_statement_of_a_hop_reads_a_table_or_all_that_is_due",
     ),
     Plant(
         "settle-overwrites",
@@ -55,7 +56,7 @@ CLAIMS = (
         _HOP_SQL,
         "  AND coalesce(i.state = 'pending', false)\n",
         "",
-        "tests/internals/test_inbox.py::TestSettle"
+        "tests/internals/store/test_inbox.py::TestSettle"
         "::test_a_late_worker_does_not_overwrite_what_is_settled",
     ),
     Plant(
@@ -86,7 +87,7 @@ CLAIMS = (
         "internals/store/outbox.py",
         "once = by_id(messages).values()",
         "once = [replace(message, id=uuid7()) for message in messages]",
-        "tests/internals/test_outbox.py::TestOnce"
+        "tests/internals/store/test_outbox.py::TestOnce"
         "::test_an_id_sent_before_is_dropped_with_its_deliveries",
         "from dataclasses import replace\nfrom internals.ids import uuid7",
     ),

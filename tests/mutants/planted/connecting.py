@@ -2,7 +2,7 @@
 
 from tests.mutants.plant import Plant
 
-_CONNECTIONS = "tests/boundary/test_connections.py"
+_CONNECTIONS = "tests/boundary/runtime/test_connections.py"
 
 CONNECTIONS = (
     Plant(
@@ -19,7 +19,7 @@ CONNECTIONS = (
         "internals/database/lock_waits.py",
         "AND was::interval <= interval '{milliseconds} ms' THEN was ELSE '{milliseconds}' END, true) ",
         "OR true THEN was ELSE '{milliseconds}' END, true) ",
-        "tests/internals/test_unit_of_work.py::TestWaitingAtMost::test_it_is_as_before_afterwards[0]",
+        "tests/internals/database/test_unit_of_work.py::TestWaitingAtMost::test_it_is_as_before_afterwards[0]",
     ),
     Plant(
         "host-s-wait-is-changed",
@@ -27,7 +27,7 @@ CONNECTIONS = (
         "internals/database/unit_of_work.py",
         'self._control(f"{as_before(was)}; RELEASE SAVEPOINT saga_wait".encode())',
         'self._control(b"RELEASE SAVEPOINT saga_wait")',
-        "tests/internals/test_unit_of_work.py::TestWaitingAtMost::test_it_is_as_before_afterwards[0]",
+        "tests/internals/database/test_unit_of_work.py::TestWaitingAtMost::test_it_is_as_before_afterwards[0]",
     ),
     Plant(
         "hop-never-gives-way",
@@ -35,7 +35,8 @@ CONNECTIONS = (
         "internals/hop/__init__.py",
         "            gave_way()\n            return draining.settled\n",
         "            return draining.settled\n",
-        "tests/internals/test_hop.py::TestConflicts::test_a_hop_that_waited_in_vain_ends_the_turn_and_says_so",
+        "tests/internals/hop/test_drain.py"
+        "::TestConflicts::test_a_hop_that_waited_in_vain_ends_the_turn_and_says_so",
     ),
     Plant(
         "read-only-for-ever",
@@ -60,6 +61,6 @@ CONNECTIONS = (
         "boundary/doorbell/orphans.py",
         "    while os.getppid() in expected:\n",
         "    while expected:\n",
-        "tests/boundary/test_orphans.py::test_they_end_when_their_parent_is_killed[forked]",
+        "tests/boundary/doorbell/test_orphans.py::test_they_end_when_their_parent_is_killed[forked]",
     ),
 )

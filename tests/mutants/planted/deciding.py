@@ -7,8 +7,8 @@ _COURSE = "saga/decide/next_steps.py"
 _REWINDING = "saga/decide/rewinding.py"
 _OUTCOMES = "saga/decide/outcomes.py"
 _ORCHESTRATOR = "boundary/orchestration/orchestrator.py"
-_CONSEQUENCES = "tests/boundary/test_consequences.py"
-_DECIDE = "tests/saga/test_decide"
+_CONSEQUENCES = "tests/boundary/orchestration/test_delivery_changes.py"
+_DECIDE = "tests/saga/decide/test"
 
 SAGAS = (
     Plant(
@@ -93,7 +93,7 @@ SAGAS = (
         "internals/hop/lease.py",
         "            if ours is None and leased.handler.external and",
         "            if ours is None and not leased.handler.external and",
-        "tests/boundary/test_given_up.py"
+        "tests/boundary/orchestration/test_given_up.py"
         "::test_a_call_that_outlives_its_undoing_is_undone_once_more[None]",
     ),
     Plant(
@@ -102,7 +102,7 @@ SAGAS = (
         _OUTCOMES,
         "        return message.id if told.revoked and told.started else None\n",
         "        return None\n",
-        f"{_DECIDE}_late.py"
+        f"{_DECIDE}_late_outcomes.py"
         "::test_a_call_that_was_under_way_and_failed_after_it_was_undone_undoes_it_again",
     ),
     Plant(
@@ -111,7 +111,7 @@ SAGAS = (
         _OUTCOMES,
         "        if failure is None or failure in known.failures or step",
         "        if failure is None or step",
-        f"{_DECIDE}_late.py::test_also_where_the_step_was_given_up_because_of_it[how1]",
+        f"{_DECIDE}_late_outcomes.py::test_also_where_the_step_was_given_up_because_of_it[how1]",
     ),
     Plant(
         "done-again-beside-itself",
@@ -150,7 +150,7 @@ SAGAS = (
         "never-taken-back",
         "the trip is undone while the order to charge it waits for the bank to open",
         _STATEMENTS,
-        "SET state = 'revoked', done_at = clock_timestamp(),\n"
+        "SET state = 'revoked', outcome = 'given_up', done_at = clock_timestamp(),\n"
         "    last_error = concat_ws('; ', i.last_error,",
         "SET done_at = clock_timestamp(),\n    last_error = concat_ws('; ', i.last_error,",
         f"{_CONSEQUENCES}::TestRevocation::test_what_nobody_started_is_taken_back_and_never_done",
@@ -201,7 +201,7 @@ SAGAS = (
         "saga/decide/__init__.py",
         "        if failed and moved.direction is Direction.BACKWARD:\n",
         "        if failed and moved.direction is Direction.FORWARD:\n",
-        f"{_DECIDE}_acts.py::test_one_that_left_nothing_is_as_good_as_taken_back",
+        f"{_DECIDE}_operator_actions.py::test_one_that_left_nothing_is_as_good_as_taken_back",
     ),
     Plant(
         "stuck-is-not-given-up",
@@ -209,7 +209,7 @@ SAGAS = (
         _COURSE,
         "                state = self.give_up_failed(state, name, overdue=overdue)\n",
         "                continue\n",
-        f"{_DECIDE}_acts.py::test_a_stuck_saga_turns_back_at_once",
+        "tests/saga/decide/test_cancel.py::test_a_stuck_saga_turns_back_at_once",
     ),
     Plant(
         "history-never-looked-at",

@@ -6,7 +6,14 @@ _SQL = "internals/remote/sql.py"
 _FORWARDING = "internals/remote/forwarding.py"
 _RETURNING = "internals/remote/returning.py"
 _ARRIVAL = "internals/remote/arrival.py"
-_TESTS = "tests/boundary/test_own_database.py"
+_TESTS = "tests/boundary/runtime/test_own_databases.py"
+_LAPSED = "tests/boundary/runtime/test_lapsed_forwards.py"
+
+#: The end of the statement that says that deliveries arrived.
+_CONFIRMED = """    ring_at = clock_timestamp() + %(again)s * interval '1 second'
+WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
+  AND wait_reason = 'forwarding' AND lease = %(lease)s
+"""
 
 FORWARDS = (
     Plant(
@@ -16,15 +23,17 @@ FORWARDS = (
         "    ON CONFLICT (message_id, consumer) DO NOTHING\n",
         "    ON CONFLICT (message_id, consumer)"
         " DO UPDATE SET state = 'pending', due_at = now(), done_at = NULL\n",
-        f"{_TESTS}::TestCut::test_what_was_handled_there_meanwhile_is_not_handled_again",
+        "tests/boundary/runtime/test_own_databases_cut_off.py"
+        "::TestCut::test_what_was_handled_there_meanwhile_is_not_handled_again",
     ),
     Plant(
         "forwarded-before-it-is-said",
         "a booking is said not to have been made, and is made",
         _SQL,
-        "    lease = coalesce(lease, %(lease)s), started_at = coalesce(started_at, clock_timestamp())",
-        "    lease = coalesce(lease, %(lease)s)",
-        f"{_TESTS}::TestCut::test_what_may_have_arrived_is_not_taken_for_unstarted",
+        "    lease = %(lease)s, started_at = coalesce(started_at, clock_timestamp())",
+        "    lease = %(lease)s",
+        "tests/boundary/runtime/test_own_databases_cut_off.py"
+        "::TestCut::test_what_may_have_arrived_is_not_taken_for_unstarted",
     ),
     Plant(
         "lost-answer-is-a-no",
@@ -32,37 +41,57 @@ FORWARDS = (
         _FORWARDING,
         "            told = True\n            opened.commit()\n",
         "            opened.commit()\n            told = True\n",
-        f"{_TESTS}::TestCut::test_what_may_have_arrived_is_not_taken_for_unstarted",
+        "tests/boundary/runtime/test_own_databases_cut_off.py"
+        "::TestCut::test_what_may_have_arrived_is_not_taken_for_unstarted",
     ),
     Plant(
         "unforwarded-counts-as-started",
         "while a hotel's database is down no deadline can take a booking back",
         _SQL,
-        "SET due_at = again.at, ring_at = again.at, started_at = NULL, lease",
-        "SET due_at = again.at, ring_at = again.at, lease",
-        f"{_TESTS}::TestAway::test_a_command_that_could_not_go_there_is_taken_back_at_its_deadline",
+        "due_at = again.at, ring_at = again.at, started_at = NULL, lease",
+        "due_at = again.at, ring_at = again.at, lease",
+        "tests/boundary/runtime/test_own_databases_cut_off.py"
+        "::TestAway::test_a_command_that_could_not_go_there_is_taken_back_at_its_deadline",
     ),
     Plant(
         "cut-off-for-ever",
         "what a worker was forwarding when it died is forwarded by nobody",
         _SQL,
-        "FROM (SELECT * FROM due UNION ALL SELECT * FROM cut) AS i",
-        "FROM (SELECT * FROM due) AS i",
-        f"{_TESTS}::TestCut::test_whatever_is_cut_everything_happens_once",
+        "due_at <= now() AND {FIRST_OF_ITS_KEY}\n",
+        "due_at <= now() AND wait_reason IS NULL AND {FIRST_OF_ITS_KEY}\n",
+        "tests/boundary/runtime/test_own_databases_cut_off.py"
+        "::TestCut::test_whatever_is_cut_everything_happens_once",
     ),
     Plant(
         "nobody-rings-for-the-cut-off",
         "it is forwarded when the next booking happens to come along",
-        "internals/remote/stale_forwards.py",
-        "        return {name for (name,) in unit.run(self._statements.cut_off, asked)}\n",
-        "        return set()\n",
-        f"{_TESTS}::TestRelays::test_it_rings_for_what_somebody_did_not_end_forwarding",
+        "internals/store/sql/relay.py",
+        "        WHERE state = 'pending' AND due_at <= now() AND ring_at <= now()\n",
+        "        WHERE state = 'pending' AND due_at <= now() AND ring_at <= now() AND wait_reason IS NULL\n",
+        "tests/boundary/runtime/test_own_databases_relays.py"
+        "::TestRelays::test_it_rings_for_what_somebody_did_not_end_forwarding",
+    ),
+    Plant(
+        "cut-off-is-not-undone",
+        "a hotel keeps a booking of a trip that was undone: who forwarded it died, and it had arrived",
+        "internals/store/sql/causal.py",
+        "    OR i.due_at <= now() AND i.wait_reason IS NULL)",
+        "    OR i.due_at <= now())",
+        f"{_LAPSED}::test_a_reaction_is_not_taken_back_when_its_step_is_undone",
+    ),
+    Plant(
+        "frozen-forwarder-is-heard",
+        "a forwarder that wakes after its lease says that a booking arrived that another one forwards",
+        _SQL,
+        _CONFIRMED,
+        _CONFIRMED.replace(" AND lease = %(lease)s", ""),
+        f"{_LAPSED}::test_who_lost_the_lease_says_nothing_any_more[after]",
     ),
     Plant(
         "parcel-without-contents",
         "the room is booked, and nobody hears of it",
         "internals/remote/results.py",
-        '            tuple(_read(envelope) for envelope in stored["sent"]),\n',
+        '            tuple(from_json_object(envelope) for envelope in stored["sent"]),\n',
         "            (),\n",
         f"{_TESTS}::TestBothWays::test_a_command_goes_there_and_what_came_of_it_comes_home",
     ),
@@ -73,7 +102,8 @@ FORWARDS = (
         "            if applied == each.id:\n"
         "                continue  # it did too, and an operator has had it delivered again since\n",
         "",
-        f"{_TESTS}::TestParked::test_a_parcel_that_comes_twice_does_not_park_it_again",
+        "tests/boundary/runtime/test_own_databases_parked.py"
+        "::TestParked::test_a_parcel_that_comes_twice_does_not_park_it_again",
     ),
     Plant(
         "retried-without-a-run",
@@ -81,7 +111,8 @@ FORWARDS = (
         _SQL,
         "      AND over.known AND over.done\n",
         "      AND over.known AND NOT over.done\n",
-        f"{_TESTS}::TestParked::test_retried_at_home_it_is_run_there_again",
+        "tests/boundary/runtime/test_own_databases_parked.py"
+        "::TestParked::test_retried_at_home_it_is_run_there_again",
     ),
     Plant(
         "parked-counts-as-done",
@@ -89,7 +120,8 @@ FORWARDS = (
         _ARRIVAL,
         "        self._tell_untouched(unit, [*(e for e in parked if not e.started), *untouched])\n",
         "",
-        f"{_TESTS}::TestParked::test_what_left_nothing_there_may_be_taken_back",
+        "tests/boundary/runtime/test_own_databases_parked.py"
+        "::TestParked::test_what_left_nothing_there_may_be_taken_back",
     ),
     Plant(
         "order-lost-on-the-way",
@@ -97,7 +129,8 @@ FORWARDS = (
         _ARRIVAL,
         "                batch.keys.add(key)\n",
         "                batch.keys.discard(key)\n",
-        f"{_TESTS}::TestOrder::test_of_one_key_they_go_there_one_by_one",
+        "tests/boundary/runtime/test_own_databases_parked.py"
+        "::TestOrder::test_of_one_key_they_go_there_one_by_one",
     ),
     Plant(
         "poison-parcel",
@@ -105,15 +138,17 @@ FORWARDS = (
         _RETURNING,
         "            if _stops(error):\n                raise\n            woken, settled =",
         "            if True:\n                raise\n            woken, settled =",
-        f"{_TESTS}::TestPoison::test_a_parcel_that_home_cannot_take_holds_up_no_other",
+        "tests/boundary/runtime/test_own_databases_parked.py"
+        "::TestPoison::test_a_parcel_that_home_cannot_take_holds_up_no_other",
     ),
     Plant(
         "hammering-what-is-down",
         "all threads of a worker wait for the one server that is down",
         "internals/database/circuit_breaker.py",
-        "        return bool(self._pause) and (self._trying or time.monotonic() < self._next)\n",
+        "        return self._failures > 0 and (self._trying or time.monotonic() < self._next)\n",
         "        return False\n",
-        f"{_TESTS}::TestAway::test_it_is_left_alone_for_a_while_then",
+        "tests/boundary/runtime/test_own_databases_cut_off.py"
+        "::TestAway::test_it_is_left_alone_for_a_while_then",
     ),
     Plant(
         "idle-when-home-is-down",
@@ -121,7 +156,8 @@ FORWARDS = (
         "internals/remote/context.py",
         "            self._failed.append(error)\n            return 0\n",
         "            raise error\n",
-        f"{_TESTS}::TestAway::test_while_home_is_down_the_mill_goes_on_with_what_it_has",
+        "tests/boundary/runtime/test_own_databases_cut_off.py"
+        "::TestAway::test_while_home_is_down_the_mill_goes_on_with_what_it_has",
     ),
     Plant(
         "restored-and-forgotten",
@@ -129,7 +165,8 @@ FORWARDS = (
         _SQL,
         "      AND NOT over.known\n",
         "      AND over.known\n",
-        f"{_TESTS}::TestRelays::test_what_home_has_lost_comes_home_anew",
+        "tests/boundary/runtime/test_own_databases_relays.py"
+        "::TestRelays::test_what_home_has_lost_comes_home_anew",
     ),
     Plant(
         "a-no-from-elsewhere-is-overtaken",
@@ -137,7 +174,7 @@ FORWARDS = (
         _ARRIVAL,
         "closes=not each.parked, quiet=quiet",
         "closes=not each.parked, quiet=quiet and False",
-        "tests/boundary/test_settling.py"
+        "tests/boundary/orchestration/test_settling.py"
         "::test_a_no_from_further_down_is_not_overtaken_by_all_being_settled",
     ),
     Plant(
@@ -146,7 +183,8 @@ FORWARDS = (
         "internals/remote/results.py",
         "            inbox.take_turn(unit)\n",
         "            pass\n",
-        f"{_TESTS}::TestOrder::test_who_publishes_there_keeps_others_from_it_until_its_commit",
+        "tests/boundary/runtime/test_own_databases_parked.py"
+        "::TestOrder::test_who_publishes_there_keeps_others_from_it_until_its_commit",
     ),
     Plant(
         "parcels-as-they-began",
@@ -154,7 +192,8 @@ FORWARDS = (
         "internals/store/sql/hop.py",
         "THEN (SELECT clock_timestamp())\n",
         "THEN now()\n",
-        f"{_TESTS}::TestOrder::test_what_is_published_there_comes_home_as_it_was_committed",
+        "tests/boundary/runtime/test_own_databases_parked.py"
+        "::TestOrder::test_what_is_published_there_comes_home_as_it_was_committed",
     ),
     Plant(
         "begun-elsewhere",
@@ -162,6 +201,7 @@ FORWARDS = (
         "boundary/runtime/own_databases.py",
         "            if url == engine.url != home().url:\n",
         "            if url == home().url != engine.url:\n",
-        f"{_TESTS}::TestProcesses::test_sagas_and_events_begin_at_home",
+        "tests/boundary/runtime/test_own_databases_relays.py"
+        "::TestProcesses::test_sagas_and_events_begin_at_home",
     ),
 )

@@ -4,7 +4,7 @@ from tests.mutants.plant import Plant
 
 _CONSUMER = "internals/hop/context_consumer.py"
 _ORCHESTRATOR = "boundary/orchestration/orchestrator.py"
-_HOP = "tests/internals/test_hop.py"
+_HOP = "tests/internals/hop/test_hop.py"
 
 HANDLERS = (
     Plant(
@@ -13,7 +13,8 @@ HANDLERS = (
         "internals/hop/batched_run.py",
         "                if work.touched:\n",
         "                if not work.touched:\n",
-        f"{_HOP}::TestBatch::test_a_failing_handler_is_undone_alone",
+        "tests/internals/hop/test_batched_run.py"
+        "::TestBatch::test_a_failing_handler_is_undone_alone",
     ),
     Plant(
         "conflict-is-counted",
@@ -21,7 +22,8 @@ HANDLERS = (
         "internals/database/errors.py",
         '_CONFLICTS = frozenset({"40001", "40P01", "55P03"})',
         '_CONFLICTS = frozenset({"40P01", "55P03"})',
-        f"{_HOP}::TestConflicts::test_after_a_transient_error_the_batch_is_run_one_by_one",
+        "tests/internals/hop/test_drain.py"
+        "::TestConflicts::test_after_a_transient_error_the_batch_is_run_one_by_one",
     ),
     Plant(
         "conflict-alone-is-counted",
@@ -29,8 +31,8 @@ HANDLERS = (
         _CONSUMER,
         "        elif is_server_trouble(error) and not is_too_slow(error):\n",
         "        elif is_server_trouble(error) and delivery.attempts:\n",
-        f"{_HOP}::TestConflicts"
-        "::test_one_that_gives_way_alone_is_run_again_and_no_failure_is_counted",
+        "tests/internals/hop/test_drain.py"
+        "::TestConflicts::test_one_that_gives_way_alone_is_run_again_and_no_failure_is_counted",
     ),
     Plant(
         "corrupted-body",
@@ -38,33 +40,35 @@ HANDLERS = (
         "internals/hop/batched_run.py",
         "        protected, careful",
         "        handler.message.from_json(delivery.message.payload)\n        protected, careful",
-        f"{_HOP}::TestBatch::"
-        "test_a_payload_that_does_not_fit_its_message_is_left_for_a_worker_that_can_read_it",
+        "tests/internals/hop/test_batched_run.py"
+        "::TestBatch::test_a_payload_that_does_not_fit_its_message_is_left_for_a_worker_that_can_read_it",
     ),
     Plant(
         "unknown-kind-discarded",
         "during a deploy the old workers throw away what only the new ones know",
         "internals/hop/dispatch.py",
-        "batch.leave(delivery, reason, delay=left.delay(kind, reason))",
+        "batch.leave_to_others(delivery, reason, delay=left.delay(kind, reason))",
         "batch.succeed(delivery, [])",
-        f"{_HOP}::TestUnknown::test_a_kind_that_this_worker_does_not_know_is_left_where_it_is",
+        "tests/internals/hop/test_unhandled.py"
+        "::TestUnknown::test_a_kind_that_this_worker_does_not_know_is_left_where_it_is",
     ),
     Plant(
         "unknown-version-parked",
         "during a deploy the old workers park the outcomes of the new sagas",
         _ORCHESTRATOR,
-        "            batch.leave(delivery, str(error), delay=self._left.delay(message.kind, str(error)))\n",
+        "            why = str(error)\n"
+        "            batch.leave_to_others(delivery, why, delay=self._left.delay(message.kind, why))\n",
         "            batch.park(delivery, str(error), attempts=delivery.attempts)\n",
-        "tests/boundary/test_orchestrator.py::TestUnknownVersion"
-        "::test_it_is_left_where_it_is_visibly_until_a_worker_knows_it",
+        "tests/boundary/orchestration/test_other_releases.py"
+        "::TestUnknownVersion::test_it_is_left_where_it_is_visibly_until_a_worker_knows_it",
     ),
     Plant(
         "unexpected-discarded",
         "an outcome that belongs to nothing vanishes instead of being shown to somebody",
         _ORCHESTRATOR,
-        "Settlement(message.id, DeliveryState.PARKED, error=why)",
-        "Settlement(message.id, DeliveryState.DONE, error=why)",
-        "tests/boundary/test_orchestrator.py::TestNotItsOwn"
+        "            batch.settlements.append(_unexpected(message.id, why))\n",
+        "            batch.settlements.append(Settlement(message.id, error=why))\n",
+        "tests/boundary/orchestration/test_orchestrator.py::TestNotItsOwn"
         "::test_what_nothing_it_sent_can_have_caused_is_parked",
     ),
     Plant(
@@ -73,7 +77,8 @@ HANDLERS = (
         "internals/hop/batch.py",
         "if message.saga is not None and not own_fault:",
         "if message.saga is not None and own_fault:",
-        f"{_HOP}::TestRetries::test_after_its_attempts_it_is_parked_and_the_saga_is_told",
+        "tests/internals/hop/test_retries.py"
+        "::TestRetries::test_after_its_attempts_it_is_parked_and_the_saga_is_told",
     ),
     Plant(
         "handler-commits",
@@ -82,8 +87,8 @@ HANDLERS = (
         "            connection.commit = connection.rollback = connection.get_transaction = _refuse\n",
         "            connection.commit = connection.rollback = _refuse\n"
         "            connection.get_transaction = connection.get_transaction\n",
-        f"{_HOP}::TestCommitInAHandler"
-        "::test_it_is_refused_and_nothing_is_lost[_commit_transaction]",
+        "tests/internals/hop/test_retries.py"
+        "::TestCommitInAHandler::test_it_is_refused_and_nothing_is_lost[_commit_transaction]",
     ),
     Plant(
         "handler-rolls-back",
@@ -91,7 +96,7 @@ HANDLERS = (
         "internals/database/connections.py",
         "        forbid_commit_in_handlers(engine)\n",
         "",
-        "tests/boundary/test_runtime_engine.py"
+        "tests/boundary/runtime/test_engine.py"
         "::test_a_session_of_the_handler_s_own_cannot_end_the_transaction_of_its_batch",
     ),
     Plant(
@@ -100,7 +105,8 @@ HANDLERS = (
         "internals/hop/batch.py",
         "        if message.saga is not None:\n            self.messages.append(self._reply(message, Ref",
         "        if message.saga is None:\n            self.messages.append(self._reply(message, Ref",
-        f"{_HOP}::TestAnswers::test_a_rejection_undoes_the_handler_and_tells_the_saga",
+        "tests/internals/hop/test_drain.py"
+        "::TestAnswers::test_a_rejection_undoes_the_handler_and_tells_the_saga",
     ),
     Plant(
         "own-fault-is-free",
@@ -108,7 +114,7 @@ HANDLERS = (
         "internals/database/errors.py",
         "return is_transient(error) and not is_of_its_statement(error)",
         "return is_transient(error)",
-        "tests/internals/test_giving_way.py::TestOwnFault"
+        "tests/internals/hop/test_uncounted_retries.py::TestOwnFault"
         "::test_what_a_statement_brings_upon_itself_is_counted",
     ),
     Plant(
@@ -117,16 +123,16 @@ HANDLERS = (
         "internals/hop/batch.py",
         "        if is_over(yields, error, self.yields):\n",
         "        if is_over(0, error, self.yields):\n",
-        "tests/internals/test_giving_way.py::TestTrouble"
+        "tests/internals/hop/test_uncounted_retries.py::TestTrouble"
         "::test_it_ends_with_the_database_s_own_words",
     ),
     Plant(
         "refused-saga-is-left",
         "what the database refuses of one saga is tried for ever, and nobody is told",
         _ORCHESTRATOR,
-        "folding.batch.park(each, describe(error), attempts=each.attempts + 1)",
+        "folding.batch.park(each, describe(error), outcome=outcome, attempts=attempts)",
         "folding.batch.leave(each, describe(error))",
-        "tests/boundary/test_refused_sagas.py"
+        "tests/boundary/orchestration/test_refused_sagas.py"
         "::test_its_delivery_is_parked_with_the_database_s_words_and_the_others_go_on",
     ),
     Plant(
@@ -135,7 +141,7 @@ HANDLERS = (
         "internals/hop/batched_run.py",
         "        return limit if alone else min(limit, self._watch.batch_limit), limit\n",
         "        return limit, limit\n",
-        "tests/internals/test_watch.py::TestBatch"
+        "tests/internals/hop/test_time_limits.py::TestBatch"
         "::test_a_slow_handler_within_its_limit_is_run_again_alone_and_not_counted",
     ),
     Plant(
@@ -144,16 +150,25 @@ HANDLERS = (
         "internals/hop/time_limits.py",
         "        if run.late:\n            close_session(run)\n            raise run.error\n",
         "        if run.late:\n            return\n",
-        "tests/internals/test_watch.py::TestLimit::test_one_that_swallows_its_end_has_failed",
+        "tests/internals/hop/test_time_limits.py::TestLimit::test_one_that_swallows_its_end_has_failed",
     ),
     Plant(
         "lock-wait-is-counted",
         "one who waits for a row that a frozen worker has locked is blamed for the waiting",
         "internals/hop/interruption.py",
-        "            run.blocked = waits_for_lock(session)\n",
+        "            blocked = waits_for_lock(session)\n",
         "            waits_for_lock(session)\n",
-        "tests/internals/test_watch.py::TestLockWaits"
-        "::test_one_that_is_ended_in_it_gives_way_uncounted",
+        "tests/internals/hop/test_time_limits_of_waits.py"
+        "::TestLockWaits::test_one_that_is_ended_in_it_gives_way_uncounted",
+    ),
+    Plant(
+        "lock-wait-before-the-limit-is-counted",
+        "one who got the lock that it waited for, just before its limit, is blamed for the waiting",
+        "internals/hop/time_limits.py",
+        "            if run.blocked or ran - sampling.waited >= run.limit:\n",
+        "            if run.blocked or ran >= run.limit:\n",
+        "tests/internals/hop/test_time_limits_of_waits.py::TestLockWaits"
+        "::test_what_one_waited_before_it_got_the_lock_is_not_its_own_time",
     ),
     Plant(
         "suspect-lease-outlasts-the-bound",
@@ -161,6 +176,6 @@ HANDLERS = (
         _CONSUMER,
         "    return min(SUSPECT_LEASE, max(frozen_after, _SHORTEST_LEASE))\n",
         "    return SUSPECT_LEASE\n",
-        "tests/boundary/test_runtime.py::test_a_suspect_is_leased_no_longer_than_the_bound",
+        "tests/boundary/runtime/test_runtime.py::test_a_suspect_is_leased_no_longer_than_the_bound",
     ),
 )

@@ -5,7 +5,7 @@ from tests.mutants.plant import Plant
 _HOP_SQL = "internals/store/sql/hop.py"
 _STATEMENTS = "internals/store/sql/leases.py"
 _CONSUMER = "internals/hop/context_consumer.py"
-_LEASED = "tests/internals/test_leased.py"
+_LEASED = "tests/internals/hop/test_lease.py"
 
 LEASES = (
     Plant(
@@ -50,7 +50,7 @@ LEASES = (
         "internals/work.py",
         "                id=id,\n",
         "                id=uuid7(),\n",
-        "tests/internals/test_work.py::TestIds::test_a_run_that_is_repeated_sends_the_same",
+        "tests/internals/test_work_ids.py::TestIds::test_a_run_that_is_repeated_sends_the_same",
         "from internals.ids import uuid7",
     ),
     Plant(
@@ -59,7 +59,7 @@ LEASES = (
         "internals/hop/dispatch.py",
         "    elif delivery.given_up:\n",
         "    elif delivery.given_up and delivery.rings > 99:\n",
-        "tests/boundary/test_given_up.py"
+        "tests/boundary/orchestration/test_given_up.py"
         "::test_one_whose_worker_died_under_a_lease_is_not_started_again",
     ),
     Plant(
@@ -68,7 +68,7 @@ LEASES = (
         "internals/hop/finish.py",
         "        if started is None:\n",
         "        if started is not True or failed.external:\n",
-        "tests/boundary/test_given_up.py"
+        "tests/boundary/orchestration/test_given_up.py"
         "::TestARunThatFails::test_it_is_not_started_again_after_the_deadline",
     ),
     Plant(
@@ -103,7 +103,7 @@ LEASES = (
         "internals/hop/lease_heartbeat.py",
         '                unit.run(self._statements.renew, {"leases": records(leases)})\n',
         "                pass\n",
-        "tests/internals/test_heartbeat.py::test_a_renewal_that_fails_is_tried_again",
+        "tests/internals/hop/test_lease_heartbeat.py::test_a_renewal_that_fails_is_tried_again",
     ),
     Plant(
         "late-result-is-nothing",
@@ -117,9 +117,9 @@ LEASES = (
         "slow-is-not-undone",
         "a refund is not made for a charge that took long",
         "internals/store/sql/causal.py",
-        "(i.last_error IS NULL OR i.last_error LIKE '{OVERRAN}%%')",
-        "i.last_error IS NULL",
-        "tests/internals/test_heartbeat.py"
+        "i.outcome IN ('handled', 'overran')",
+        "i.outcome = 'handled'",
+        "tests/internals/hop/test_lease_heartbeat.py"
         "::test_what_took_longer_than_its_lease_is_undone_as_all_else",
     ),
     Plant(
@@ -128,6 +128,6 @@ LEASES = (
         _STATEMENTS,
         "    claimed_at = now(), ready_at = due_at,\n",
         "    claimed_at = now(),\n",
-        "tests/internals/test_trace.py::test_what_acts_outside_was_due_before_its_lease",
+        "tests/internals/store/test_trace.py::test_what_acts_outside_was_due_before_its_lease",
     ),
 )

@@ -3,10 +3,10 @@
 from tests.mutants.plant import Plant
 
 _JSON = "tests/saga/test_json_text.py"
-_FUNCTIONS = "tests/saga/test_functions.py"
-_HOP = "tests/internals/test_hop.py"
-_ORCHESTRATOR = "tests/boundary/test_orchestrator.py"
-_UNSUBSCRIBING = "tests/boundary/test_unsubscribing.py"
+_FUNCTIONS = "tests/saga/validation/test_functions.py"
+_HOP = "tests/internals/hop/test_hop.py"
+_ORCHESTRATOR = "tests/boundary/orchestration/test_orchestrator.py"
+_UNSUBSCRIBING = "tests/boundary/operations/test_unsubscribe.py"
 
 READING = (
     Plant(
@@ -23,7 +23,8 @@ READING = (
         "internals/handler.py",
         "        if returned is not None:\n",
         "        if returned is None:\n",
-        f"{_HOP}::TestUnread::test_a_body_that_did_not_run_is_a_failure_in_words",
+        "tests/internals/hop/test_unhandled.py"
+        "::TestUnread::test_a_body_that_did_not_run_is_a_failure_in_words",
     ),
     Plant(
         "far-deadline",
@@ -56,7 +57,8 @@ READING = (
         "internals/hop/context_consumer.py",
         "        elif isinstance(error, Unreadable):\n",
         "        elif isinstance(error, ZeroDivisionError):\n",
-        f"{_HOP}::TestUnread::test_what_cannot_be_read_is_left_for_a_worker_that_can",
+        "tests/internals/hop/test_unhandled.py"
+        "::TestUnread::test_what_cannot_be_read_is_left_for_a_worker_that_can",
     ),
     Plant(
         "outcome-unread-is-parked",
@@ -64,8 +66,8 @@ READING = (
         "boundary/orchestration/orchestrator.py",
         "        except UnreadableMessage as error:\n",
         "        except ZeroDivisionError as error:\n",
-        f"{_ORCHESTRATOR}::TestAnotherRelease::"
-        "test_an_outcome_that_cannot_be_read_waits_for_a_worker_that_can",
+        "tests/boundary/orchestration/test_other_releases.py"
+        "::TestAnotherRelease::test_an_outcome_that_cannot_be_read_waits_for_a_worker_that_can",
     ),
     Plant(
         "newer-data-lost",
@@ -73,7 +75,8 @@ READING = (
         "boundary/orchestration/saga_rows.py",
         "    if state.unknown is None:\n",
         "    if state.unknown is None or state.consumed:\n",
-        f"{_ORCHESTRATOR}::TestAnotherRelease::test_data_that_a_newer_release_added_is_never_lost",
+        "tests/boundary/orchestration/test_other_releases.py"
+        "::TestAnotherRelease::test_data_that_a_newer_release_added_is_never_lost",
     ),
     Plant(
         "renamed-step",
@@ -81,7 +84,8 @@ READING = (
         "boundary/orchestration/saga_rows.py",
         "        self._check_steps(saga, state)\n",
         "",
-        f"{_ORCHESTRATOR}::TestAnotherRelease::test_a_step_that_was_renamed_without_a_new_version",
+        "tests/boundary/orchestration/test_other_releases.py"
+        "::TestAnotherRelease::test_a_step_that_was_renamed_without_a_new_version",
     ),
     Plant(
         "sets-in-any-order",
@@ -97,8 +101,8 @@ READING = (
         "boundary/orchestration/start.py",
         "same = same or _same_data(saga, text, payload)",
         "same = same and _same_data(saga, text, payload)",
-        "tests/boundary/test_starting.py::TestKey::"
-        "test_data_that_is_the_same_to_the_class_of_today_is_no_conflict",
+        "tests/boundary/orchestration/test_start_keys.py"
+        "::TestKey::test_data_that_is_the_same_to_the_class_of_today_is_no_conflict",
     ),
     Plant(
         "data-without-a-limit",
@@ -106,7 +110,8 @@ READING = (
         "boundary/orchestration/folding.py",
         '        self._outbox.check_size(data, f"{self._saga}: the data after {message.kind}")\n',
         "",
-        f"{_ORCHESTRATOR}::TestFault::test_data_that_grows_too_large_is_that_saga_s_trouble_alone",
+        "tests/boundary/orchestration/test_faults.py"
+        "::TestFault::test_data_that_grows_too_large_is_that_saga_s_trouble_alone",
     ),
     Plant(
         "phase-without-a-style",
@@ -114,7 +119,7 @@ READING = (
         "boundary/rendering/words.py",
         '    Phase.WAITING: "cyan",\n',
         "",
-        "tests/boundary/test_totality.py::test_every_phase_is_shown",
+        "tests/boundary/rendering/test_totality.py::test_every_phase_is_shown",
     ),
     Plant(
         "retired-and-counted",

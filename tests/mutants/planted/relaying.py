@@ -5,8 +5,8 @@ from internals.store.sql.relay import RING
 from tests.mutants.plant import Plant
 
 _STATEMENTS = "internals/store/sql/relay.py"
-_RELAY = "tests/internals/test_relay.py"
-_BROKER = "tests/boundary/test_broker.py"
+_RELAY = "tests/internals/hop/test_relay.py"
+_BROKER = "tests/boundary/doorbell/test_redis_broker.py"
 
 #: The relay's statement as it stands there.
 _RING = RING.replace(FIRST_OF_ITS_KEY, "{first_of_its_key}")
@@ -66,7 +66,7 @@ RELAY = (
         "boundary/doorbell/redis_broker.py",
         "            if isinstance(answer, Exception):\n",
         "            if answer is None:\n",
-        "tests/boundary/test_troubled_redis.py"
+        "tests/boundary/doorbell/test_troubled_redis.py"
         "::test_the_trouble_of_one_list_is_that_of_one_consumer",
     ),
     Plant(
@@ -75,7 +75,7 @@ RELAY = (
         "boundary/runtime/worker_loop.py",
         "            self.answering.ask(unrung & self._wiring.consumers.keys())\n",
         "            pass\n",
-        "tests/boundary/test_answering.py"
+        "tests/boundary/runtime/test_answering.py"
         "::test_what_cannot_be_rung_is_answered_by_the_worker_that_sent_it",
     ),
     Plant(
@@ -84,7 +84,7 @@ RELAY = (
         "boundary/doorbell/redis_clients.py",
         "PATIENCE = 0.5\n",
         "PATIENCE = 60.0\n",
-        "tests/boundary/test_troubled_redis.py::test_nobody_waits_for_one_that_hangs",
+        "tests/boundary/doorbell/test_troubled_redis.py::test_nobody_waits_for_one_that_hangs",
     ),
     Plant(
         "relay-rings-before-commit",

@@ -4,8 +4,8 @@ from tests.mutants.plant import Plant
 
 _HOP_SQL = "internals/store/sql/hop.py"
 _CONSUMER = "internals/hop/context_consumer.py"
-_HOP = "tests/internals/test_hop.py"
-_STARTING = "tests/boundary/test_starting.py"
+_HOP = "tests/internals/hop/test_hop.py"
+_STARTING = "tests/boundary/orchestration/test_start.py"
 
 SENDS = (
     Plant(
@@ -14,7 +14,7 @@ SENDS = (
         "internals/database/after_commit.py",
         "    calls.append(call)\n",
         '    event.listen(connection, "commit", lambda _: call())\n',
-        "tests/internals/test_unit_of_work.py::TestOnCommit"
+        "tests/internals/database/test_unit_of_work.py::TestOnCommit"
         "::test_it_is_called_when_everyone_can_see_the_work",
     ),
     Plant(
@@ -35,7 +35,7 @@ SENDS = (
         _HOP_SQL,
         "    SELECT sent.id, sent.seq, sent.saga_id, s.consumer, s.held\n",
         "    SELECT DISTINCT ON (sent.id) sent.id, sent.seq, sent.saga_id, s.consumer, s.held\n",
-        "tests/internals/test_outbox.py::TestRouting"
+        "tests/internals/store/test_outbox.py::TestRouting"
         "::test_an_event_goes_to_everyone_who_subscribed_and_nobody_else",
     ),
     Plant(
@@ -44,7 +44,7 @@ SENDS = (
         _HOP_SQL,
         "AND saga IS NOT NULL AND kind = ANY (awaits)",
         "AND saga IS NOT NULL AND recipient = ANY (awaits)",
-        "tests/internals/test_outbox.py::TestRouting"
+        "tests/internals/store/test_outbox.py::TestRouting"
         "::test_what_a_step_awaits_finds_its_saga_from_far_down",
     ),
     Plant(
@@ -53,7 +53,7 @@ SENDS = (
         "internals/store/outbox.py",
         "        repeats = Counter(message.id for message in messages) - Counter(new)\n",
         "        repeats = Counter(message.id for message in messages) & Counter()\n",
-        "tests/internals/test_trace.py::test_what_is_sent_again_is_dropped_and_says_so",
+        "tests/internals/store/test_trace.py::test_what_is_sent_again_is_dropped_and_says_so",
     ),
     Plant(
         "began-by-itself",
@@ -69,7 +69,8 @@ SENDS = (
         "boundary/orchestration/start.py",
         "    if key is None and saga.key is not None:\n        key = saga.key(data)\n",
         "    if key is None and saga.key is None:\n",
-        f"{_STARTING}::TestKey::test_the_same_key_with_the_same_data_is_the_same_saga",
+        "tests/boundary/orchestration/test_start_keys.py"
+        "::TestKey::test_the_same_key_with_the_same_data_is_the_same_saga",
     ),
     Plant(
         "key-conflict-ignored",
@@ -77,7 +78,8 @@ SENDS = (
         "boundary/orchestration/start.py",
         "            if not same:\n",
         "            if not same and key is None:\n",
-        f"{_STARTING}::TestKey::test_with_other_data_it_is_a_conflict",
+        "tests/boundary/orchestration/test_start_keys.py"
+        "::TestKey::test_with_other_data_it_is_a_conflict",
     ),
     Plant(
         "redis-is-needed",
@@ -87,7 +89,7 @@ SENDS = (
         '                    "Redis cannot be used (%s); workers find what is due by themselves", said(error)\n'
         "                )\n",
         "                raise ConnectionError(said(error)) from error\n",
-        "tests/boundary/test_broker.py::TestRing"
+        "tests/boundary/doorbell/test_redis_broker.py::TestRing"
         "::test_a_redis_that_is_away_is_not_the_caller_s_trouble",
     ),
     Plant(
@@ -96,7 +98,7 @@ SENDS = (
         "internals/database/unit_of_work.py",
         "    if connection.connection.driver_connection.autocommit:",
         "    if not connection.connection.driver_connection:",
-        "tests/internals/test_unit_of_work.py::TestJoined::test_autocommit_is_refused",
+        "tests/internals/database/test_unit_of_work.py::TestJoined::test_autocommit_is_refused",
     ),
     Plant(
         "subscribed-too-late",
@@ -104,7 +106,7 @@ SENDS = (
         "boundary/runtime/worker_loop.py",
         "            self._wiring.prepare()\n        while next_",
         "            pass\n        while next_",
-        "tests/boundary/test_runtime.py::TestAnswer"
+        "tests/boundary/runtime/test_runtime.py::TestAnswer"
         "::test_subscriptions_are_recorded_before_anything_is_handled",
     ),
 )
