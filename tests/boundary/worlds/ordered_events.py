@@ -83,7 +83,7 @@ class Board:
 
     def send(self, connection: Connection, *events: Moved) -> None:
         """Publish all of them by one statement."""
-        self.runtime._wiring.outbox(1000).send(
+        self.runtime._wiring.outbox_of(1000).send(
             joined(connection), [envelope(event) for event in events]
         )
 
