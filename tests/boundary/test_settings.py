@@ -1,6 +1,7 @@
 """Settings: read from the environment, refused in words, and silent about passwords."""
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -120,8 +121,9 @@ def test_redis_urls_are_kept_as_they_are(url: str) -> None:
 @pytest.mark.parametrize("field", ["database_url", "redis_url"])
 def test_a_port_that_is_no_number_is_refused(field: str) -> None:
     scheme = "postgresql" if field == "database_url" else "redis"
+    given: dict[str, Any] = {field: f"{scheme}://ann:secret@db:port/0"}
     with pytest.raises(ValidationError, match="the port of the URL must be a number") as raised:
-        Settings(**{field: f"{scheme}://ann:secret@db:port/0"})
+        Settings(**given)
     assert "secret" not in str(raised.value)
 
 
@@ -138,8 +140,9 @@ def test_passwords_are_not_printed() -> None:
     [("batch", 0), ("budget", 0), ("grace", 0), ("max_payload", 0), ("pool_size", 0)],
 )
 def test_numbers_that_cannot_work_are_refused(field: str, value: int) -> None:
+    given: dict[str, Any] = {field: value}
     with pytest.raises(ValidationError, match=field):
-        Settings(**{field: value})
+        Settings(**given)
 
 
 def test_they_do_not_change() -> None:

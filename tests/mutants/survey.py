@@ -166,7 +166,7 @@ def _replaced(tree: ast.Module, before: ast.AST, after: ast.AST | None) -> ast.M
                 if isinstance(value, list):
                     fields[name] = [self.visit(v) if isinstance(v, ast.AST) else v for v in value]
                 elif isinstance(value, ast.AST):
-                    fields[name] = self.visit(value)
+                    fields[name] = self.visit(value)  # type: ignore[assignment]
                 else:
                     fields[name] = value
             return ast.copy_location(type(node)(**fields), node)  # the tree itself stays as it is

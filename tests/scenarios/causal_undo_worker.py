@@ -18,7 +18,7 @@ def ring_twice(consumers: Iterable[str]) -> frozenset[str]:
     named = list(consumers)
     unrung = ring(named)
     for name in named:
-        runtime.broker.client.rpush(f"{runtime.settings.namespace}:doorbell:{name}", b"")
+        runtime.broker.client.rpush(f"{runtime.settings.namespace}:doorbell:{name}", b"")  # type: ignore[union-attr]
     return unrung
 
 

@@ -176,7 +176,7 @@ class Mill:
 
     def silence(self) -> None:
         """Take the doorbells that wait away."""
-        client = self.runtime.broker.client
+        client = self.runtime.broker.client  # type: ignore[union-attr]
         for key in client.scan_iter(f"{self.runtime.settings.namespace}:*"):
             client.delete(key)
 

@@ -1,6 +1,7 @@
 """Records: rows as one JSON text."""
 
 import json
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -13,7 +14,14 @@ ID = UUID(int=7)
 
 
 def test_each_value_reads_as_what_it_was() -> None:
-    row = {"id": ID, "n": -3, "wait": 0.5, "final": True, "text": 'a "b"\\\n', "none": None}
+    row: dict[str, Any] = {
+        "id": ID,
+        "n": -3,
+        "wait": 0.5,
+        "final": True,
+        "text": 'a "b"\\\n',
+        "none": None,
+    }
     assert json.loads(records([row, {"id": ID}])) == [
         {"id": ID.hex, "n": -3, "wait": 0.5, "final": True, "text": 'a "b"\\\n'},
         {"id": ID.hex},
