@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from saga.backoff import Backoff
 from saga.errors import DefinitionError
 from saga.validation.durations import check_not_too_long
 
@@ -62,8 +63,8 @@ class Retry:
         nearest = next((name for name in named if name in (*self.never, *self.always)), None)
         if nearest in self.never or (attempt >= self.attempts and nearest not in self.always):
             return None
-        doubled: float = self.backoff.total_seconds() * 2.0 ** min(attempt - 1, 32)
-        return min(doubled, self.cap.total_seconds()) * jitter
+        waits = Backoff(self.backoff.total_seconds(), self.cap.total_seconds(), jitter=1.0)
+        return waits.wait(attempt, jitter)
 
 
 def _names(field: str, classes: object) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import json
 from typing import Any
 from uuid import UUID
 
-from boundary.django.admin.html import pill, timeline, trace_html
+from boundary.django.html import pill, timeline, trace_html
 from boundary.django.project import runtime
 from boundary.operations import show_message, show_saga
 from boundary.operations.queries.time_format import clock, duration

@@ -38,13 +38,13 @@ from internals.store.inbox import Inbox
 from internals.store.outbox import Outbox
 from internals.store.sql.causal import OVERRAN
 from internals.work import Around, Work, nothing_around
+from saga.backoff import Backoff
 from saga.errors import Rejected
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two tries to settle what could not be done; it doubles up to the second.
-_SHORTEST_PAUSE = 0.05
-_LONGEST_PAUSE = 2.0
+#: Between two tries to settle what could not be done.
+_BACKOFF = Backoff(0.05, cap=2.0, jitter=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,7 @@ class LeasedRunner:
 
         The start is counted by now, and would look like a death if this were lost in a conflict.
         """
-        until, pause = time.monotonic() + leased.seconds, _SHORTEST_PAUSE
+        until, failures = time.monotonic() + leased.seconds, 0
         while True:
             opened = OpenTransaction(self._database, Boundary.LEASED)
             try:
@@ -217,8 +217,8 @@ class LeasedRunner:
             except Exception as error:
                 if not is_transient(error) or time.monotonic() > until:
                     raise
-            time.sleep(random.uniform(0, pause))
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            failures += 1
+            time.sleep(_BACKOFF.wait(failures, random.random()))
 
     def _settle(self, opened: OpenTransaction, leased: Leased, batch: Batch) -> frozenset[str]:
         unit = opened.begin()

@@ -31,8 +31,9 @@ from internals.remote.sql import NOT_YET
 from internals.remote.statements import RemoteStatements
 from internals.store.delivery import DELIVERY_COLUMNS, delivery, shortened
 from internals.store.inbox import Inbox
-from internals.store.json_rows import Raw, Value, records
-from internals.store.outbox import Outbox, retry_to_json
+from internals.store.json_rows import Value, records
+from internals.store.message_columns import to_record
+from internals.store.outbox import Outbox
 from saga.envelope import Envelope
 from saga.errors import DefinitionError
 
@@ -245,24 +246,4 @@ def _not_yet(why: str) -> str | None:
 
 
 def _record(going: _Going) -> dict[str, Value]:
-    message = going.message
-    retry = retry_to_json(message.retry)
-    return {
-        "id": message.id,
-        "kind": message.kind,
-        "category": message.category.value,
-        "payload": Raw(message.payload),
-        "saga_id": message.saga_id,
-        "saga": message.saga,
-        "causation_id": message.causation_id,
-        "root_id": message.root_id,
-        "recipient": message.recipient,
-        "sender": message.sender,
-        "awaits": ",".join(message.awaits) or None,
-        "retry": None if retry is None else Raw(retry),
-        "intent_id": message.intent,
-        "undoes": message.undoes,
-        "given_up": going.given_up or None,
-        "applied": going.applied,
-        "depth": message.depth or None,
-    }
+    return {**to_record(going.message), "given_up": going.given_up, "applied": going.applied}

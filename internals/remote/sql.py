@@ -5,6 +5,7 @@ times that never come, is marked as started, since it may have been, and has a l
 or the last parcel that was applied to it, for one that an operator had delivered again.
 """
 
+from internals.store.message_columns import BATCH_COLUMNS, FROM_BATCH, insert_messages
 from internals.store.sql.causal import FIRST_OF_ITS_KEY
 from internals.store.sql.sentinels import FORWARDED, FORWARDING, PARCEL
 
@@ -44,6 +45,11 @@ WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce
 RETURNING ring_at
 """
 
+# In order, so that two who forward the same cannot wait for each other.
+_INSERT = insert_messages(
+    {**FROM_BATCH, "given_up": "given_up"}, "FROM m ORDER BY id ON CONFLICT (id) DO NOTHING"
+)
+
 # In the other database.  What is there stays as it is, with two exceptions.  What was parked, and was
 # delivered again at home since its last parcel arrived, is run again, once that parcel is done with.
 # And of what is over there and not at home, which was restored from a backup then, the parcel is
@@ -51,18 +57,9 @@ RETURNING ring_at
 FORWARD = f"""
 WITH m AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(messages)s::json)
-        AS m (id uuid, kind text, category text, payload jsonb, saga_id uuid, saga text,
-              causation_id uuid, root_id uuid, recipient text, sender text, awaits text,
-              retry jsonb, intent_id uuid, undoes text, given_up bool, applied uuid, depth int)
+        AS m ({BATCH_COLUMNS}, given_up bool, applied uuid)
 ), sent AS (
-    INSERT INTO {{schema}}.outbox (id, kind, category, payload, saga_id, saga, causation_id,
-                                   root_id, recipient, sender, awaits, retry, intent_id, undoes,
-                                   given_up, depth)
-    SELECT id, kind, category, payload, saga_id, saga, causation_id, root_id,
-           recipient, sender, string_to_array(coalesce(awaits, ''), ','), retry, intent_id, undoes,
-           coalesce(given_up, false), coalesce(depth, 0)
-    FROM m ORDER BY id  -- so that two who forward the same cannot wait for each other
-    ON CONFLICT (id) DO NOTHING
+    {_INSERT}
 ), delivered AS (
     INSERT INTO {{schema}}.inbox (message_id, consumer, saga_id, due_at, ring_at)
     SELECT id, %(consumer)s, saga_id, now(), clock_timestamp() + %(grace)s * interval '1 second'

@@ -7,11 +7,11 @@ from uuid import UUID
 from internals.database.errors import storable
 from internals.database.unit_of_work import Row
 from internals.store.json_rows import Value
-from internals.store.outbox import retry_from_json
-from saga.envelope import Category, Envelope
+from internals.store.message_columns import SELECTED_COUNT, from_row
+from saga.envelope import Envelope
 
 #: Columns of a claim that make up the delivery; a saga's state comes after them.
-DELIVERY_COLUMNS = 20
+DELIVERY_COLUMNS = SELECTED_COUNT + 5
 
 #: So many rings of the relay for one delivery say that whoever claimed it did not live to settle
 #: it.  It is then started alone, and each start is counted before it is run.
@@ -73,47 +73,9 @@ class Settlement:
 
 def delivery(row: Row) -> Delivery:
     """Read the first columns of a claimed row."""
-    (
-        id,
-        kind,
-        category,
-        payload,
-        saga_id,
-        saga,
-        causation_id,
-        root_id,
-        recipient,
-        sender,
-        awaits,
-        retry,
-        intent,
-        undoes,
-        depth,
-        attempts,
-        rings,
-        ordering_key,
-        yields,
-        given_up,
-    ) = row[:DELIVERY_COLUMNS]
-    envelope = Envelope(
-        id=id,
-        kind=kind,
-        category=Category(category),
-        payload=payload,
-        saga_id=saga_id,
-        saga=saga,
-        causation_id=causation_id,
-        root_id=root_id,
-        recipient=recipient,
-        sender=sender,
-        awaits=tuple(awaits),
-        retry=retry_from_json(retry),
-        intent=intent,
-        undoes=undoes,
-        depth=depth,
-    )
+    attempts, rings, ordering_key, yields, given_up = row[SELECTED_COUNT:DELIVERY_COLUMNS]
     return Delivery(
-        envelope,
+        from_row(row[:SELECTED_COUNT]),
         attempts,
         rings,
         ordering_key,

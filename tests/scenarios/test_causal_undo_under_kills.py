@@ -13,7 +13,7 @@ import redis
 from boundary import Settings
 from boundary.operations.queries.saga_detail import show_saga
 from internals.database.unit_of_work import joined
-from internals.store.delivery import DELIVERY_COLUMNS, delivery
+from internals.store.message_columns import SELECTED, from_row
 from internals.store.outbox import Outbox
 from tests.scenarios import causal_undo_app
 from tests.scenarios.causal_undo_app import CARNIVAL, CONTEXTS, EARLY, STAYS, Parade
@@ -35,10 +35,8 @@ ALL = {
     *("engaged", "escorted", "sang", "printed", "fed"),
 }
 
-_SENT = """
-SELECT o.id, o.kind, o.category, o.payload::text, o.saga_id, o.saga, o.causation_id, o.root_id,
-       o.recipient, o.sender, o.awaits, o.retry::text, o.intent_id, o.undoes, o.depth, 0, 0, NULL,
-       0, NULL
+_SENT = f"""
+SELECT {SELECTED}
 FROM outbox AS o
 WHERE o.kind NOT IN ('saga.started', 'saga.revoked')  -- what a saga tells itself
 ORDER BY o.seq DESC
@@ -106,7 +104,7 @@ class Carnival(House):
         """Send messages once more that were sent before, and ring for everybody."""
         rows = self.query(_SENT)
         chosen = self._rng.sample(rows, int(len(rows) * share))
-        messages = [delivery(row[:DELIVERY_COLUMNS]).message for row in chosen]
+        messages = [from_row(row) for row in chosen]
         outbox = Outbox(self.runtime.statements, grace=1.0)
         with self.runtime.engine.begin() as connection:
             outbox.send(joined(connection), messages)

@@ -3,14 +3,15 @@
 Placeholders are those of `internals.store.sql`.
 """
 
+from internals.store.message_columns import BATCH_COLUMNS, FROM_BATCH, SELECTED, insert_messages
 from internals.store.sql.causal import FIRST_OF_ITS_KEY
 from internals.store.sql.ordering import LOCKED, LOCKING
 from internals.store.sql.sentinels import NEVER, PARCEL
 
-CLAIMED = """
-    o.id, o.kind, o.category, o.payload::text, o.saga_id, o.saga, o.causation_id, o.root_id,
-    o.recipient, o.sender, o.awaits, o.retry::text, o.intent_id, o.undoes, o.depth, i.attempts,
-    i.rings, i.ordering_key, i.yields, CASE WHEN o.given_up THEN i.started_at IS NOT NULL END"""
+CLAIMED = f"""
+    {SELECTED},
+    i.attempts, i.rings, i.ordering_key, i.yields,
+    CASE WHEN o.given_up THEN i.started_at IS NOT NULL END"""
 
 # A subquery that is not flattened is run once for each row, by primary key: of a table that has just
 # begun to grow Postgres would read all, and go on to do so.
@@ -97,30 +98,21 @@ FROM json_to_recordset(%(sagas)s::json) AS m (id uuid, name text, status text, d
 WHERE s.id = m.id AND m.name = %(saga)s
 """
 
-# A parcel's time is not that of the transaction's begin, since parcels are ordered by it (see
-# `internals.remote.results`), and no two have the same.
-_SENDING = """
+_INSERT = insert_messages(FROM_BATCH, f"FROM m WHERE {LOCKED} ON CONFLICT (id) DO NOTHING")
+
+_SENDING = f"""
 m AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(messages)s::json)
-        AS m (id uuid, kind text, category text, payload jsonb, saga_id uuid, saga text,
-              causation_id uuid, root_id uuid, recipient text, sender text, awaits text,
-              retry jsonb, delay float8, position int, note text, intent_id uuid, undoes text,
-              depth int, origin text)
-), {locking}, sent AS (
-    INSERT INTO {schema}.outbox (id, kind, category, payload, saga_id, saga, causation_id, root_id,
-                                 recipient, sender, awaits, retry, intent_id, undoes, depth, origin)
-    SELECT id, kind, category, payload, saga_id, saga, causation_id, root_id,
-           recipient, sender, string_to_array(coalesce(awaits, ''), ','), retry, intent_id, undoes,
-           coalesce(depth, 0), origin
-    FROM m WHERE {locked}
-    ON CONFLICT (id) DO NOTHING
+        AS m ({BATCH_COLUMNS}, delay float8, position int, note text)
+), {LOCKING}, sent AS (
+    {_INSERT}
     RETURNING id, seq, kind, category, saga_id, saga, recipient, awaits
 ), addressed AS (
     SELECT id, seq, saga_id, recipient AS consumer, false AS held
     FROM sent WHERE recipient IS NOT NULL
     UNION
     SELECT sent.id, sent.seq, sent.saga_id, s.consumer, s.held
-    FROM sent JOIN {schema}.subscription AS s ON s.kind = sent.kind
+    FROM sent JOIN {{schema}}.subscription AS s ON s.kind = sent.kind
     WHERE sent.category = 'event'
     UNION
     SELECT id, seq, saga_id, 'saga.' || saga, false FROM sent
@@ -129,10 +121,13 @@ m AS MATERIALIZED (
     SELECT id, consumer, key, seq > min(seq) OVER (PARTITION BY key) AS behind
     FROM ordered JOIN sent USING (id) WHERE key IS NOT NULL
 )
-""".replace("{locking}", LOCKING).replace("{locked}", LOCKED)
+"""
 
 # Of the messages of one statement only the first of each key is due: of the others it could not see
 # that there is one before them.
+#
+# A parcel's time is not that of the transaction's begin, since parcels are ordered by it (see
+# `internals.remote.results`), and no two have the same.
 _DELIVERING = """
 INSERT INTO {schema}.inbox
     (message_id, consumer, saga_id, state, position, last_error, done_at, due_at, ring_at,

@@ -1,5 +1,7 @@
 """SQL of what operators do with sagas and parked deliveries, and of the audit that it leaves."""
 
+from internals.store.message_columns import insert_messages
+
 # The lease stays: of what is handled in another database it tells the parcel that parked it.
 RETRY_PARKED = """
 UPDATE {schema}.inbox
@@ -28,14 +30,24 @@ FROM {schema}.saga WHERE id = %(id)s FOR UPDATE
 """
 
 # What an operator did is consumed in the transaction that records it, as a start is.
-RECORD_ACT = """
-WITH sent AS (
-    INSERT INTO {schema}.outbox (id, kind, category, payload, saga_id, saga, root_id,
-                                 recipient, awaits)
-    VALUES (%(id)s, %(kind)s, 'act', %(payload)s::jsonb, %(saga_id)s, %(saga)s, %(id)s,
-            %(consumer)s, '{{}}')
+_ACT = insert_messages(
+    {
+        "id": "%(id)s",
+        "kind": "%(kind)s",
+        "category": "'act'",
+        "payload": "%(payload)s::jsonb",
+        "saga_id": "%(saga_id)s",
+        "saga": "%(saga)s",
+        "root_id": "%(id)s",
+        "recipient": "%(consumer)s",
+        "awaits": "'{{}}'",
+    },
+    "",
 )
-INSERT INTO {schema}.inbox
+RECORD_ACT = f"""
+WITH sent AS (
+    {_ACT})
+INSERT INTO {{schema}}.inbox
     (message_id, consumer, saga_id, state, due_at, ring_at, position, done_at)
 VALUES (%(id)s, %(consumer)s, %(saga_id)s, 'done', now(), now(), %(position)s, clock_timestamp())
 """

@@ -18,6 +18,7 @@ from boundary.bridges.stream import StreamTrouble
 from internals.database.commit_points import Boundary, watch
 from internals.database.unit_of_work import joined
 from internals.hop import hop
+from saga.backoff import Backoff
 from tests.boundary.bridges.bridged_systems import Docked, Harbour, Station
 
 WHY = "looked into it"
@@ -174,7 +175,7 @@ class TestReceiver:
         self, station: Station, stream: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is tried for a while: what has no room now may have some later."""
-        monkeypatch.setattr("boundary.bridges.receiver._SHORTEST_PAUSE", 0.01)
+        monkeypatch.setattr("boundary.bridges.receiver._BACKOFF", Backoff(0.01, 15.0, 0.5))
         put(stream, docked("Ann", 1), docked("Big", 2), docked("Ann", 3))
         send = station.runtime._outbox.send
         tried: list[int] = []

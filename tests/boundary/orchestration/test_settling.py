@@ -6,17 +6,14 @@ import pytest
 
 from boundary.operations.consistency import differences
 from internals.database.unit_of_work import joined
-from internals.store.delivery import delivery
+from internals.store.message_columns import SELECTED, from_row
 from internals.store.outbox import Outbox
 from saga.messages import Skipped
 from tests.boundary.worlds.causal_trees import Node, Wood
 
 WHY = "the gale is over"
 
-_SENT = """
-SELECT id, kind, category, payload::text, saga_id, saga, causation_id, root_id, recipient, sender,
-       awaits, retry::text, intent_id, undoes, depth, 0, 0, NULL, 0, NULL FROM outbox WHERE kind = %(kind)s
-"""
+_SENT = f"SELECT {SELECTED} FROM outbox AS o WHERE o.kind = %(kind)s"
 
 
 def node(name: str, *branches: Node, context: str = "ash", does: str = "grow") -> Node:
@@ -66,7 +63,7 @@ def test_a_message_that_is_sent_again_is_not_counted_again(wood: Wood) -> None:
     with wood.runtime.engine.begin() as connection:
         unit, known = joined(connection), wood.runtime
         rows = unit.run(_SENT, {"kind": "beech.branched"})
-        again = [delivery(row).message for row in rows]
+        again = [from_row(row) for row in rows]
         assert len(again) == 1
         Outbox(known.statements, grace=1.0).send(unit, again)
     assert wood.open() == before

@@ -11,6 +11,7 @@ from boundary.doorbell.circuit_breaker import Breaker
 from boundary.runtime.answering import Answering
 from internals import Context, Work
 from saga import Command, Saga, Step
+from saga.backoff import Backoff
 
 
 class Answers:
@@ -75,7 +76,7 @@ def test_one_that_takes_long_keeps_nobody_else_waiting(eventually: Any) -> None:
 def test_one_whose_answer_raises_is_left_alone_for_a_while(
     answers: Answers, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("boundary.runtime.answering._SHORTEST_PAUSE", 3600.0)
+    monkeypatch.setattr("boundary.runtime.answering._BACKOFF", Backoff(3600.0, cap=3600.0))
     answers.broken = {"mill"}
     answers.answering.start(1)
     answers.answering.ask(["mill"])

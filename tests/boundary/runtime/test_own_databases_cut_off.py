@@ -10,6 +10,7 @@ from psycopg import OperationalError
 from sqlalchemy import create_engine
 
 from internals.database.commit_points import Boundary, watch
+from saga.backoff import Backoff
 from tests.boundary.worlds.own_database_app import FORWARDED, FORWARDING, Mill, bread
 from tests.boundary.worlds.own_database_faults import COMMITS, GROUND, SPILT, Gone, Once, gone
 
@@ -90,8 +91,7 @@ class TestAway:
     def away(self, mill: Mill, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         """Open the mill with a database that nobody listens for."""
         # Longer than any of these tests: it is tried once.
-        monkeypatch.setattr("internals.database.circuit_breaker._SHORTEST", 60.0)
-        monkeypatch.setattr("internals.database.circuit_breaker._LONGEST", 60.0)
+        monkeypatch.setattr("internals.database.circuit_breaker._BACKOFF", Backoff(60.0, 60.0))
 
         def open(**options: Any) -> None:
             nowhere = create_engine("postgresql+psycopg://nobody@127.0.0.1:1/nothing")

@@ -10,7 +10,8 @@ from sqlalchemy import text
 
 from internals import Context, Work
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
-from internals.store.outbox import Outbox, retry_from_json, retry_to_json
+from internals.store.message_columns import retry_from_json, retry_to_json
+from internals.store.outbox import Outbox
 from saga import Category, Command, Event, PayloadError, Retry, UndeclaredEmission
 
 

@@ -63,7 +63,7 @@ FORWARDS = (
         "parcel-without-contents",
         "the room is booked, and nobody hears of it",
         "internals:Parcel.from_json",
-        'tuple(_read(envelope) for envelope in stored["sent"]),',
+        'tuple(from_json_object(envelope) for envelope in stored["sent"]),',
         "(),",
         f"{_TESTS}::TestBothWays::test_a_command_goes_there_and_what_came_of_it_comes_home",
     ),
@@ -117,7 +117,7 @@ FORWARDS = (
         "hammering-what-is-down",
         "all threads of a worker wait for the one server that is down",
         "internals:Reach.away",
-        "return bool(self._pause) and (self._trying or time.monotonic() < self._next)",
+        "return self._failures > 0 and (self._trying or time.monotonic() < self._next)",
         "return False",
         "tests/boundary/runtime/test_own_databases_cut_off.py"
         "::TestAway::test_it_is_left_alone_for_a_while_then",
