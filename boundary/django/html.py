@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from boundary.operations.queries.time_format import duration
+from boundary.queries.time_format import duration
 from boundary.rendering import TraceText
 from internals.store.trace import Trace
 

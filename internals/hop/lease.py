@@ -34,9 +34,8 @@ from internals.hop.outcome import Failed
 from internals.hop.time_limits import Watch
 from internals.hop.uncounted_retries import YIELDS
 from internals.store.delivery import Delivery
-from internals.store.inbox import Inbox
+from internals.store.inbox import OVERRAN, Inbox
 from internals.store.outbox import Outbox
-from internals.store.sql.causal import OVERRAN
 from internals.work import Around, Work, nothing_around
 from saga.backoff import Backoff
 from saga.errors import Rejected
@@ -139,7 +138,7 @@ class LeasedRunner:
             no_database = lost or work_of.no_connection(error)
             self._note(batch, leased, run, error, no_database=no_database or work_of.passes(error))
             return self._settle_failed(opened, leased, batch)
-        batch.succeed(leased.delivery, work.sent, took=run.took, note=_overran(leased, run.took))
+        batch.succeed(leased.delivery, work.sent, took=run.took, overran=_overran(leased, run.took))
         return self._settle_returned(opened, leased, batch, run)
 
     def _batch(self, leased: Leased) -> Batch:
@@ -243,7 +242,7 @@ class LeasedRunner:
 
 
 def _overran(leased: Leased, took: float) -> str | None:
-    """Return what is to be noted of a run that took this long, if anything is."""
+    """Return how a run is told that took longer than its lease; None of one that did not."""
     if took <= leased.seconds:
         return None
     note = f"{OVERRAN}: {took:.1f} s, and the lease is of {leased.seconds:g} s"

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from boundary import Settings
 from boundary.flask import Saga
-from saga import DefinitionError, NoTransaction
+from saga import DefinitionError, NoTransaction, Status, UnknownSaga
 from tests.boundary.worlds import flask_shop
 from tests.boundary.worlds.flask_shop import SALE, Charges, Sale, create_app, db, sagas
 from tests.conftest import ROOT, connect, worker_environment
@@ -61,7 +61,7 @@ def app(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterato
 def settle() -> None:
     """Let everyone work until nobody has anything due."""
     runtime = sagas.runtime
-    while sum(runtime.answer(consumer) for consumer in runtime.consumers):
+    while sum(runtime.answer(consumer) for consumer in runtime._wiring.consumers):
         pass
 
 
@@ -123,6 +123,17 @@ class TestStarting:
         assert sagas.start(SALE, Sale(number=1), key="S-1") == id
         db.session.rollback()
         assert numbers(outside) == [0]
+
+    def test_its_id_can_be_asked(self, app: Flask) -> None:
+        handle = sagas.start(SALE, Sale(number=1))
+        db.session.commit()
+        settle()
+        assert handle.status() is Status.COMPLETED
+        assert sagas.runtime.sagas.get(str(handle)) == handle
+        [other] = sagas.start_many(SALE, [Sale(number=2)])
+        db.session.rollback()
+        with pytest.raises(UnknownSaga):
+            other.status()
 
     def test_a_rollback_takes_it_back(self, app: Flask, outside: Any) -> None:
         sagas.start_many(SALE, [Sale(number=1), Sale(number=2)])

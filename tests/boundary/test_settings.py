@@ -1,5 +1,9 @@
 """Settings: read from the environment, refused in words, and silent about passwords."""
 
+import ast
+import inspect
+import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -143,6 +147,54 @@ def test_numbers_that_cannot_work_are_refused(field: str, value: int) -> None:
     given: dict[str, Any] = {field: value}
     with pytest.raises(ValidationError, match=field):
         Settings(**given)
+
+
+DURATIONS = ("budget", "handler_limit", "batch_limit", "grace", "frozen_after")
+
+
+@pytest.mark.parametrize("field", DURATIONS)
+@pytest.mark.parametrize(
+    "value", [90, 90.0, timedelta(minutes=1.5), "90", "90.0", "PT90S", "PT1M30S", "00:01:30"]
+)
+def test_a_duration_is_a_timedelta_or_seconds(field: str, value: Any) -> None:
+    kept = getattr(Settings(**{field: value}), field)
+    assert kept == 90.0
+    assert type(kept) is float
+
+
+@pytest.mark.parametrize("field", DURATIONS)
+@pytest.mark.parametrize(
+    "value", [timedelta(0), timedelta(seconds=-1), "PT0S", "soon", "", "nan", "inf", None, [1]]
+)
+def test_a_duration_that_cannot_work_is_refused(field: str, value: Any) -> None:
+    with pytest.raises(ValidationError, match=field):
+        Settings(**{field: value})
+
+
+def test_a_duration_comes_from_the_environment_in_seconds_or_in_iso_8601(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SAGA_GRACE", "2.5")
+    monkeypatch.setenv("SAGA_HANDLER_LIMIT", "PT2M")
+    settings = Settings()
+    assert (settings.grace, settings.handler_limit) == (2.5, 120.0)
+    monkeypatch.setenv("SAGA_GRACE", "soon")
+    with pytest.raises(ValidationError, match=r"give seconds, such as 2\.5, or a duration such as"):
+        Settings()
+
+
+def test_its_constructor_names_every_setting() -> None:
+    """What a type checker knows of it is written by hand."""
+    tree = ast.parse(inspect.getsource(Settings))
+    [init] = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
+    assert [argument.arg for argument in init.args.kwonlyargs] == list(Settings.model_fields)
+
+
+def test_every_setting_is_documented() -> None:
+    documented = re.findall(r"^ {4}(\w+): ", inspect.getdoc(Settings) or "", re.MULTILINE)
+    assert [name for name in documented if name in Settings.model_fields] == list(
+        Settings.model_fields
+    )
 
 
 def test_they_do_not_change() -> None:

@@ -60,9 +60,9 @@ def finished(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         gateway.server_close()
         with engine.begin() as connection:
             drop_schema(connection, name)
-        keys = list(runtime.broker.client.scan_iter(f"{name}:*"))  # type: ignore[union-attr]
+        keys = list(runtime._wiring.broker.client.scan_iter(f"{name}:*"))  # type: ignore[union-attr]
         if keys:
-            runtime.broker.client.delete(*keys)  # type: ignore[union-attr]
+            runtime._wiring.broker.client.delete(*keys)  # type: ignore[union-attr]
         runtime.close()
         engine.dispose()
 
@@ -81,7 +81,7 @@ def _finish(runtime: Runtime, log: Path) -> Evidence:
     with runtime.engine.begin() as connection:
         create_tables(connection)
         ids = runtime.start_many(connection, CHAOS_TRIP, trips)
-    while sum([runtime.answer(consumer) for consumer in runtime.consumers]):
+    while sum([runtime.answer(consumer) for consumer in runtime._wiring.consumers]):
         pass
     acknowledged = {trip.reference: id for trip, id in zip(trips, ids, strict=True)}
     return Evidence(trips, acknowledged, calls=tuple(read_calls(log)))

@@ -103,6 +103,17 @@ def test_a_definition_is_a_value() -> None:
         booking.version = 2  # type: ignore[misc]
 
 
+def test_parallel_steps_are_a_value() -> None:
+    group = Parallel(step("hotel"), step("car"))
+    assert group.steps == (step("hotel"), step("car"))
+    assert group == Parallel(step("hotel"), step("car")) != Parallel(step("car"), step("hotel"))
+    assert hash(group) == hash(Parallel(step("hotel"), step("car")))
+    assert saga(group) == saga(Parallel(step("hotel"), step("car")))
+    assert repr(group).startswith("Parallel(steps=(Step(name='hotel'")
+    with pytest.raises(FrozenInstanceError):
+        group.steps = ()  # type: ignore[misc]
+
+
 # What is wrong with a step
 
 BAD_NAMES = ["", "Flight", "book flight", "2nd", "_x", "book-trip", "flight\n", 7, None, ["flight"]]

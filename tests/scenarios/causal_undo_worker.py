@@ -10,7 +10,7 @@ from tests.scenarios.causal_undo_app import CONTEXTS, make_runtime
 served = os.environ["CARNIVAL_SERVES"].split()
 
 runtime = make_runtime(Settings(), tuple(c for c in CONTEXTS if c.name in served))
-ring = runtime.broker.ring
+ring = runtime._wiring.broker.ring
 
 
 def ring_twice(consumers: Iterable[str]) -> frozenset[str]:
@@ -18,9 +18,9 @@ def ring_twice(consumers: Iterable[str]) -> frozenset[str]:
     named = list(consumers)
     unrung = ring(named)
     for name in named:
-        runtime.broker.client.rpush(f"{runtime.settings.namespace}:doorbell:{name}", b"")  # type: ignore[union-attr]
+        runtime._wiring.broker.client.rpush(f"{runtime.settings.namespace}:doorbell:{name}", b"")  # type: ignore[union-attr]
     return unrung
 
 
-runtime.broker.ring = ring_twice  # type: ignore[method-assign]
+runtime._wiring.broker.ring = ring_twice  # type: ignore[method-assign]
 broker = runtime.worker()

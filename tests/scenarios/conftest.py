@@ -92,9 +92,9 @@ class Clinic(House):
 
     def act(self, id: UUID, act: Message, actor: str = "ann") -> Any:
         """Cancel, replay or skip, as the command line does."""
-        with transaction(self.runtime.database, Boundary.ACT) as unit:
-            acted = self.runtime.acts.act(unit, id, act, actor=actor)
-        self.runtime.broker.ring(acted.woken)
+        with transaction(self.runtime._wiring.database, Boundary.ACT) as unit:
+            acted = self.runtime._administration.acts.act(unit, id, act, actor=actor)
+        self.runtime._wiring.broker.ring(acted.woken)
         return acted
 
     # What there is to see

@@ -42,7 +42,7 @@ class House:
     def start(self, saga: Saga[Any], *items: Any) -> list[UUID]:
         """Start a saga for each item, as a web request would."""
         with self.runtime.engine.begin() as connection:
-            return self.runtime.start_many(connection, saga, items)
+            return list(self.runtime.start_many(connection, saga, items))
 
     def start_worker(
         self,
@@ -108,4 +108,7 @@ class House:
         self.runtime.engine.dispose()  # Postgres may be another one than before
         with self.runtime.engine.begin() as connection:
             unit = SqlAlchemyUnitOfWork(connection)
-            assert list(differences(unit, self.runtime.statements, self.runtime.sagas)) == []
+            assert (
+                list(differences(unit, self.runtime._wiring.statements, self.runtime._wiring.sagas))
+                == []
+            )

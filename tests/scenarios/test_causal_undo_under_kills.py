@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from boundary import Settings
-from boundary.operations.queries.saga_detail import show_saga
+from boundary.queries.saga_detail import show_saga
 from internals.database.unit_of_work import joined
 from internals.store.message_columns import SELECTED, from_row
 from internals.store.outbox import Outbox
@@ -105,7 +105,7 @@ class Carnival(House):
         rows = self.query(_SENT)
         chosen = self._rng.sample(rows, int(len(rows) * share))
         messages = [from_row(row) for row in chosen]
-        outbox = Outbox(self.runtime.statements, grace=1.0)
+        outbox = Outbox(self.runtime._wiring.statements, grace=1.0)
         with self.runtime.engine.begin() as connection:
             outbox.send(joined(connection), messages)
         for name in ("saga.carnival", *(context.name for context in CONTEXTS)):

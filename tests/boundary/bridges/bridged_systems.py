@@ -123,7 +123,7 @@ class Station:
             settings=settings,
             engine=make_engine(settings),
         )
-        self.receiver: Receiver = self.runtime.receiver("sea")
+        self.receiver: Receiver = self.runtime._administration.receiver("sea")
         self.source: Source = stream.source("sea")
 
     def close(self) -> None:

@@ -85,7 +85,7 @@ class Port:
             settings=settings,
             engine=make_engine(settings),
         )
-        self.receiver = self.runtime.receiver("sea")
+        self.receiver = self.runtime._administration.receiver("sea")
         self.source = stream.source("sea")
 
     def start(self) -> UUID:
@@ -100,7 +100,7 @@ class Port:
             heard += self.receiver.receive(self.source)
 
     def work(self) -> None:
-        while sum(self.runtime.answer(name) for name in self.runtime.consumers):
+        while sum(self.runtime.answer(name) for name in self.runtime._wiring.consumers):
             pass
 
     def status(self, id: UUID) -> tuple[str, str | None]:

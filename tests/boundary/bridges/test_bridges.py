@@ -225,7 +225,9 @@ class TestIn:
         later = lambda _: Docked(ship="Bo", berth=0)  # noqa: E731 - of a later release
         monkeypatch.setattr(station.bridge, "read", later)
         with station.runtime.engine.begin() as connection:
-            station.runtime.acts.retry_parked(joined(connection), [id], actor="ann", reason=WHY)
+            station.runtime._administration.acts.retry_parked(
+                joined(connection), [id], actor="ann", reason=WHY
+            )
         station.work()
         assert station.noted() == [("Bo", 0)]
         assert station.parked() == []

@@ -157,7 +157,9 @@ class TestOutInTrouble:
         Harbour(runtime, outside, narrow).send()
         mended = Harbour(runtime, outside, KafkaTopic("wide", kafka.servers))
         with mended.runtime.engine.begin() as connection:
-            mended.runtime.acts.retry_parked(joined(connection), [id], actor="ann", reason=WHY)
+            mended.runtime._administration.acts.retry_parked(
+                joined(connection), [id], actor="ann", reason=WHY
+            )
         mended.send()
         assert [state for state, *_ in mended.deliveries()] == ["done"]
 

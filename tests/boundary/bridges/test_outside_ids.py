@@ -14,7 +14,7 @@ from boundary import Runtime, Settings
 from boundary.bridges import IncomingBridge, OutgoingBridge, RedisStream
 from boundary.bridges.cloud_event import CloudEvent
 from boundary.operations.export import export
-from boundary.operations.queries.parked import show_message
+from boundary.queries.parked import show_message
 from boundary.rendering.trace_tree import render_trace
 from internals import Context, Work
 from internals.database.unit_of_work import joined
@@ -86,7 +86,7 @@ class TestComputed:
         for name, at in (("sea", stream), ("lake", other)):
             put(at, event)
             source = at.source(name)
-            both.receiver(name).receive(source)
+            both._administration.receiver(name).receive(source)
             source.close()
         both.close()
         both.engine.dispose()
@@ -129,7 +129,9 @@ class TestAgain:
         [(id,)] = port.rows("SELECT message_id FROM inbox WHERE state = 'parked'")
         port.sea.read = lambda _: Docked(ship="Bo", berth=0)  # type: ignore[method-assign, assignment]
         with port.runtime.engine.begin() as connection:
-            port.runtime.acts.retry_parked(joined(connection), [id], actor="ann", reason=WHY)
+            port.runtime._administration.acts.retry_parked(
+                joined(connection), [id], actor="ann", reason=WHY
+            )
         port.work()
         port.hear(docked("7"))
         assert port.rows("SELECT repeats FROM outbox WHERE kind = 'harbour.docked'") == [(1,)]
@@ -150,7 +152,7 @@ class TestBackAgain:
             id = port.publish(connection, Docked(ship="Ellen", berth=4))
         port.answer("out")
         source = stream.source("sea")
-        while not port.receiver("sea").receive(source):
+        while not port._administration.receiver("sea").receive(source):
             pass
         source.close()
         port.close()
@@ -182,13 +184,13 @@ class TestBackAgain:
         other.subscribe()
         port.sea.events[Left.kind] = Left
         port.sea.joins_sagas = True
-        receiver = port.runtime.receiver("sea")
+        receiver = port.runtime._administration.receiver("sea")
         id = port.start()
         for name in ("saga.visit", "berths", "out"):
             port.runtime.answer(name)
         [(called,)] = port.rows("SELECT id FROM outbox WHERE kind = 'harbour.left'")
         source = port.calls.source("heard")
-        while not other.receiver("heard").receive(source):
+        while not other._administration.receiver("heard").receive(source):
             pass
         source.close()
         while other.answer("pilots") + other.answer("back"):

@@ -23,8 +23,8 @@ def test_a_message_that_is_parked_twice_is_acted_on_at_the_consumer_that_is_name
     with orders.runtime.engine.begin() as connection:
         connection.execute(
             text(
-                "INSERT INTO inbox (message_id, consumer, state, due_at, ring_at, done_at) "
-                "SELECT message_id, 'ledger', state, due_at, ring_at, done_at FROM inbox "
+                "INSERT INTO inbox (message_id, consumer, state, outcome, due_at, ring_at, done_at) "
+                "SELECT message_id, 'ledger', state, outcome, due_at, ring_at, done_at FROM inbox "
                 "WHERE state = 'parked'"
             )
         )
@@ -108,8 +108,8 @@ def also_at(
         connection.execute(
             text(
                 "INSERT INTO inbox "
-                "(message_id, consumer, state, due_at, ring_at, done_at, last_error) "
-                "SELECT message_id, :consumer, :state, due_at, ring_at, "
+                "(message_id, consumer, state, outcome, due_at, ring_at, done_at, last_error) "
+                "SELECT message_id, :consumer, :state, 'failed', due_at, ring_at, "
                 "done_at - CAST(:since AS interval), 'no ink' FROM inbox WHERE state = 'parked'"
             ),
             {"consumer": consumer, "state": state, "since": since},
@@ -210,8 +210,8 @@ def test_a_canary_of_a_saga_is_looked_at_too(
         with orders.runtime.engine.begin() as connection:
             connection.execute(
                 text(
-                    "UPDATE inbox SET state = 'parked', last_error = 'KeyError: no course', "
-                    "done_at = now() WHERE consumer = 'saga.checkout' AND message_id IN "
+                    "UPDATE inbox SET state = 'parked', outcome = 'failed', "
+                    "last_error = 'KeyError: no course', done_at = now() WHERE consumer = 'saga.checkout' AND message_id IN "
                     "(SELECT id FROM outbox WHERE kind = 'packing.packed')"
                 )
             )

@@ -259,8 +259,8 @@ def test_a_message_that_is_parked_twice_is_acted_on_in_the_row_that_is_selected(
     client = login(*EVERY)
     id = parked(outside)
     outside(
-        "INSERT INTO saga.inbox (message_id, consumer, state, due_at, ring_at, done_at) "
-        "SELECT message_id, 'post', state, due_at, ring_at, done_at FROM saga.inbox "
+        "INSERT INTO saga.inbox (message_id, consumer, state, outcome, due_at, ring_at, done_at) "
+        "SELECT message_id, 'post', state, outcome, due_at, ring_at, done_at FROM saga.inbox "
         "WHERE state = 'parked' RETURNING 1"
     )
     listed = page(client, "delivery/")

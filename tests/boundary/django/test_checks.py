@@ -106,8 +106,8 @@ def test_definitions_that_collide_are_told(project: None, monkeypatch: pytest.Mo
 def test_sagas_and_contexts_are_found_in_every_app(project: None) -> None:
     from boundary.django import runtime
 
-    assert sorted(runtime().sagas) == ["ask", "keep"]
-    assert [context.name for context in runtime().contexts] == ["ledger", "gossip"]
+    assert sorted(runtime()._wiring.sagas) == ["ask", "keep"]
+    assert [context.name for context in runtime()._wiring.contexts] == ["ledger", "gossip"]
 
 
 def test_the_environment_has_no_say(project: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,5 +136,5 @@ def test_the_global_broker_is_the_hosts(project: None) -> None:
 
     from boundary.django import runtime
 
-    assert dramatiq.get_broker() is not runtime().broker
+    assert dramatiq.get_broker() is not runtime()._wiring.broker
     assert "django_dramatiq" in str(dramatiq.get_broker().middleware[0].__class__.__module__)

@@ -306,3 +306,21 @@ def test_other_connections_may_be_read(hop: Callable[..., Any], trick: Callable[
     trick("one", read)
     assert hop("one") == ("done", None, ["one"])
     assert seen == [0, 0]
+
+
+def test_a_saga_that_it_starts_commits_with_the_delivery(
+    trick: Callable[..., None], outside: Query
+) -> None:
+    from django.db import transaction
+    from ledger.sagas import ASK, KEEP, Text
+
+    from boundary.django import runtime, start
+
+    ids = []
+    for text in ("more", "no more"):
+        trick(text, lambda work: ids.append(work.start(ASK, Text(text="a question"))))
+        with transaction.atomic():
+            start(KEEP, Text(text=text))
+    runtime().answer("ledger")
+    assert len(ids) == 2, "both were started, and one handler said no"
+    assert outside("SELECT id FROM saga.saga WHERE name = 'ask'") == [(ids[0],)]

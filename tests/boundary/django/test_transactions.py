@@ -178,7 +178,9 @@ def test_doorbells_ring_after_the_commit_in_order(
     from boundary.django import runtime
 
     said: list[str] = []
-    monkeypatch.setattr(runtime().broker, "ring", lambda _: said.append(f"ring {sends.sent()}"))
+    monkeypatch.setattr(
+        runtime()._wiring.broker, "ring", lambda _: said.append(f"ring {sends.sent()}")
+    )
     with transaction.atomic():
         transaction.on_commit(lambda: said.append("before"))
         sends.send()
@@ -199,7 +201,7 @@ def test_a_doorbell_that_fails_fails_nothing(
     def fail(_: object) -> None:
         raise ConnectionError("no Redis")
 
-    monkeypatch.setattr(runtime().broker, "ring", fail)
+    monkeypatch.setattr(runtime()._wiring.broker, "ring", fail)
     with transaction.atomic():
         sends.send()
         transaction.on_commit(lambda: said.append("after"))

@@ -140,8 +140,8 @@ class Yard:
 
     def wipe(self) -> None:
         """Lose every doorbell that waits."""
-        broker = self.runtime.broker
-        for name in self.runtime.consumers:
+        broker = self.runtime._wiring.broker
+        for name in self.runtime._wiring.consumers:
             queue = broker.declare_doorbell(name)
             if broker.carrier is broker:
                 broker.client.delete(f"{self.runtime.settings.namespace}:doorbell:{queue}")
@@ -164,8 +164,8 @@ def yard(
     yard = Yard(made, outside)
     yield yard
     yard.stop_worker()
-    for name in made.consumers if broker is not None else ():
-        broker.flush(made.broker.declare_doorbell(name))
+    for name in made._wiring.consumers if broker is not None else ():
+        broker.flush(made._wiring.broker.declare_doorbell(name))
     made.close()
     if broker is not None:
         broker.close()
@@ -187,10 +187,10 @@ def test_doorbells_that_come_again_do_nothing_again(
     yard.start_worker()
     yard.ship(1)
     for _ in range(20):
-        yard.runtime.broker.ring(yard.runtime.consumers)
+        yard.runtime._wiring.broker.ring(yard.runtime._wiring.consumers)
     eventually(lambda: yard.statuses() == ["completed"])
     for _ in range(20):
-        yard.runtime.broker.ring(yard.runtime.consumers)
+        yard.runtime._wiring.broker.ring(yard.runtime._wiring.consumers)
     yard.ship(2)
     eventually(lambda: yard.statuses() == ["completed", "completed"])
     assert len(yard.carried()) == 4
@@ -221,7 +221,7 @@ def test_what_a_worker_left_the_next_one_does(yard: Yard, eventually: Callable[.
 
 def test_the_hosts_own_actors_run_beside_it(yard: Yard, eventually: Callable[..., Any]) -> None:
     done: list[int] = []
-    carrier = yard.runtime.broker.carrier
+    carrier = yard.runtime._wiring.broker.carrier
 
     @dramatiq.actor(broker=carrier, actor_name="hosts", queue_name="hosts_own")
     def hosts(number: int) -> None:

@@ -163,7 +163,7 @@ def test_the_trouble_of_one_list_is_that_of_one_consumer(
 ) -> None:
     admin.set(f"{settings.namespace}:doorbell:crane", "not a list")
     site = yard(own_valkey.redis_url)
-    broker = site.host.broker
+    broker = site.host._wiring.broker
     assert broker.ring(["crane", "train", "saga.freight"]) == {"crane"}
     assert broker.waiting(["crane", "train"]).keys() == {"train"}  # type: ignore[union-attr]
     for _ in range(3):
@@ -273,7 +273,7 @@ def test_it_is_of_use_again_when_it_has_recovered(
 ) -> None:
     monkeypatch.setattr(boundary.doorbell.redis_broker, "_PAUSE", 0.2)
     site = yard(own_valkey.redis_url)
-    broker = site.runtime.broker
+    broker = site.runtime._wiring.broker
     recover = fill(admin)
     site.start()
     eventually(site.done, SOON)

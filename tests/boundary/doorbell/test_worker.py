@@ -81,7 +81,7 @@ class TestInstall:
     def test_twice_is_once(self, runtime: Any) -> None:
         one = runtime([WALK], [park()])
         assert one.worker() is one.worker()
-        relays = [m for m in one.broker.middleware if isinstance(m, RelayThread)]
+        relays = [m for m in one._wiring.broker.middleware if isinstance(m, RelayThread)]
         assert len(relays) == 1
 
     def test_no_middleware_lets_a_message_name_actors_or_decides_in_memory(
@@ -123,14 +123,14 @@ class TestRelayThread:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         one = runtime([WALK], [park()], grace=0.05)
-        ring = one.broker.ring
+        ring = one._wiring.broker.ring
 
         def lose_those_of_commits(consumers: frozenset[str]) -> frozenset[str]:
             if threading.current_thread().name == "saga-relay":
                 return ring(consumers)  # type: ignore[no-any-return]
             return frozenset()
 
-        monkeypatch.setattr(one.broker, "ring", lose_those_of_commits)
+        monkeypatch.setattr(one._wiring.broker, "ring", lose_those_of_commits)
         start(one, "Rex", "Ada")
         run_worker(one)
         eventually(lambda: statuses() == {"completed"})

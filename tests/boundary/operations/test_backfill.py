@@ -11,7 +11,7 @@ from boundary.operations.backfill import Stage, backfill, preview_backfill
 from boundary.operations.doctor import diagnose
 from internals.database.unit_of_work import joined
 from internals.store.backfill import Backfill
-from internals.store.sql import sentinels
+from internals.store.sql.ordering import HELD_UP_BY
 from saga import ActRefused
 from tests.boundary.operations.backfill_steps import DAY, begin, finish, handing
 from tests.boundary.worlds.late_subscriber_app import Paper, Printed
@@ -59,6 +59,22 @@ def test_live_events_wait_until_it_is_finished(paper: Paper) -> None:
     finish(steps)
     paper.answer()
     assert paper.read() == [1, 2, 3]
+
+
+def test_each_says_what_it_waits_for(paper: Paper) -> None:
+    def waits() -> list[str | None]:
+        rows = paper.outside.execute(
+            "SELECT i.wait_reason FROM inbox i JOIN outbox o ON o.id = i.message_id ORDER BY o.seq"
+        )
+        return [reason for (reason,) in rows]
+
+    paper.publish(1, 2)
+    steps = begin(paper)
+    handing(steps)
+    paper.publish(3)
+    assert waits() == [None, "ordering", "backfill"]
+    finish(steps)
+    assert waits() == [None, "ordering", "ordering"]
 
 
 def test_what_was_handled_live_before_is_not_handed_over_again(paper: Paper) -> None:
@@ -169,8 +185,8 @@ def test_no_gap_and_no_repeat_under_concurrent_publishers(paper: Paper) -> None:
         stop.set()
         for publisher in publishers:
             publisher.result()
-    relay = paper.runtime.relay()
-    held = f"SELECT count(*) FROM inbox WHERE state = 'pending' AND due_at = {sentinels.NEVER}"
+    relay = paper.runtime._worker_loop.relay()
+    held = f"SELECT count(*) FROM inbox WHERE state = 'pending' AND wait_reason IN {HELD_UP_BY}"
     paper.answer()
     while paper.outside.execute(held).fetchone() != (0,):
         relay.look()

@@ -79,28 +79,30 @@ class TestTrace:
         ("columns", "said", "noted"),
         [
             (
-                "state = 'done', done_at = now()",
+                "state = 'done', outcome = 'handled', done_at = now()",
                 r"readers ✓ \S+ m?s backfill",
                 r"\S+ m?s, backfill",
             ),
             (
-                "state = 'done', done_at = now(), last_error = 'rejected: too old'",
+                "state = 'done', outcome = 'rejected', done_at = now(), "
+                "last_error = 'rejected: too old'",
                 r"readers ✗ rejected: too old \S+ m?s backfill",
                 r"\S+ m?s, backfill",
             ),
             ("due_at = now()", r"readers … pending for \S+ m?s backfill", "pending, backfill"),
             (
-                "due_at = '9999-01-01'",
+                "due_at = NULL, wait_reason = 'ordering'",
                 r"readers … pending for \S+ m?s backfill, behind another one of its key",
                 "pending, backfill",
             ),
             (
-                "state = 'parked', done_at = now(), attempts = 2, last_error = 'no ink'",
+                "state = 'parked', outcome = 'failed', done_at = now(), attempts = 2, "
+                "last_error = 'no ink'",
                 "readers ✗ parked backfill after 2 attempts: no ink",
                 "parked, backfill",
             ),
             (
-                "state = 'revoked', done_at = now()",
+                "state = 'revoked', outcome = 'not_needed', done_at = now()",
                 "readers ∅ revoked backfill",
                 "revoked, backfill",
             ),

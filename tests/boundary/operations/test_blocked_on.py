@@ -213,7 +213,7 @@ class TestOrder:
     def test_the_first_of_its_key_is_about_to_have_its_turn(self, board: Board) -> None:
         id = self.start(board, "red", 1)
         board.outside.execute(
-            "UPDATE inbox SET due_at = '9000-01-01 00:00:00+00' WHERE consumer = 'board'"
+            "UPDATE inbox SET due_at = NULL, wait_reason = 'ordering' WHERE consumer = 'board'"
         )
         assert sentence(board.runtime, id).endswith("fleet.moved is with board since TIME")
 
@@ -244,7 +244,8 @@ def test_a_deadline_is_nothing_that_is_under_way(wood: Wood) -> None:
     wood.outside.execute("DELETE FROM inbox WHERE consumer = 'ash'")
     assert "nothing that is under way can bring it" in sentence(wood.runtime, id)
     wood.outside.execute(
-        "UPDATE inbox SET state = 'parked', last_error = 'KeyError: 1' WHERE state = 'pending'"
+        "UPDATE inbox SET state = 'parked', outcome = 'failed', last_error = 'KeyError: 1' "
+        "WHERE state = 'pending'"
     )
     assert sentence(wood.runtime, id).endswith(
         "; nothing is open any more; saga.timed_out is parked at saga.wood: KeyError: 1"

@@ -19,8 +19,8 @@ from boundary import Runtime, Settings
 from boundary.embedded import EmbeddedServers, EmbeddedServersError
 from boundary.operations.doctor import Finding, Verdict, diagnose, shown_url
 from boundary.operations.doctor.store import check_running
-from boundary.operations.queries.running import running
-from boundary.operations.queries.time_format import duration
+from boundary.queries.running import running
+from boundary.queries.time_format import duration
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from internals.store.inbox import Inbox
 from saga import Saga, Step
@@ -67,7 +67,7 @@ def place(system: Runtime, number: str, **order: Any) -> None:
 
 
 def handle(system: Runtime) -> None:
-    while sum(system.answer(name) for name in system.consumers):
+    while sum(system.answer(name) for name in system._wiring.consumers):
         pass
 
 
@@ -246,7 +246,7 @@ def test_a_handler_that_runs_for_long_is_named_with_its_session(
     schema, none = system.settings.db_schema, dt.timedelta(0)
     with engine.connect() as worker, engine.connect() as reader, worker.begin():
         unit, read = SqlAlchemyUnitOfWork(worker), SqlAlchemyUnitOfWork(reader)
-        [claimed], _ = Inbox("stock", schema, system.statements).claim(unit, 64)
+        [claimed], _ = Inbox("stock", schema, system._wiring.statements).claim(unit, 64)
         [(backend,)] = unit.run("SELECT pg_backend_pid()", {})
         [found] = running(read, schema, longer=none)
         assert (found.consumer, found.kind) == ("stock", claimed.message.kind)

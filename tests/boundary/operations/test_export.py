@@ -45,7 +45,7 @@ def crossed(runtime: Callable[..., Runtime]) -> Runtime:
     with one.engine.begin() as connection:
         one.start(connection, LAKE, Row(n=1))
         one.start(connection, RIVER, Row(n=2))
-    while sum(one.answer(name) for name in one.consumers):
+    while sum(one.answer(name) for name in one._wiring.consumers):
         pass
     return one
 

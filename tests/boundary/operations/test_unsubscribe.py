@@ -101,12 +101,12 @@ class Post:
             return runtime.start(connection, saga, Order(number=number))
 
     def settle(self, runtime: Runtime) -> None:
-        while sum(runtime.answer(name) for name in runtime.consumers):
+        while sum(runtime.answer(name) for name in runtime._wiring.consumers):
             pass
 
     def make_due(self) -> None:
         self.outside.execute(
-            "UPDATE inbox SET due_at = now() WHERE state = 'pending' AND due_at < '9000-01-01'"
+            "UPDATE inbox SET due_at = now() WHERE state = 'pending' AND wait_reason IS NULL"
         )
 
     def status(self, id: UUID) -> str:

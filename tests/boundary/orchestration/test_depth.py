@@ -51,7 +51,7 @@ def open_(few: Settings, request: pytest.FixtureRequest) -> Callable[..., Runtim
 
 
 def work(runtime: Runtime) -> None:
-    while sum(runtime.answer(name) for name in runtime.consumers):
+    while sum(runtime.answer(name) for name in runtime._wiring.consumers):
         pass
 
 
@@ -119,7 +119,9 @@ def test_to_retry_it_does_not_make_it_deeper(open_: Any, outside: Any) -> None:
         work(runtime)
         [(id, _)] = parked(outside)
         with runtime.engine.begin() as connection:
-            runtime.acts.retry_parked(joined(connection), [id], actor="ann", reason=WHY)
+            runtime._administration.acts.retry_parked(
+                joined(connection), [id], actor="ann", reason=WHY
+            )
     work(runtime)
     assert outside.execute("SELECT count(*), max(depth) FROM outbox").fetchone() == (
         LIMIT + 1,
@@ -128,7 +130,7 @@ def test_to_retry_it_does_not_make_it_deeper(open_: Any, outside: Any) -> None:
     wider = open_([], circle(), runtime.settings.model_copy(update={"max_depth": LIMIT + 5}))
     [(id, _)] = parked(outside)
     with wider.engine.begin() as connection:
-        wider.acts.retry_parked(joined(connection), [id], actor="ann", reason=WHY)
+        wider._administration.acts.retry_parked(joined(connection), [id], actor="ann", reason=WHY)
     work(wider)
     assert outside.execute("SELECT max(depth) FROM outbox").fetchone() == (LIMIT + 5,)
 
@@ -191,7 +193,7 @@ def test_a_saga_stays_as_deep_as_its_start_and_its_history_agrees(open_: Any, ou
     rows = outside.execute("SELECT depth FROM outbox WHERE kind = 'wheel.spin'").fetchall()
     assert rows == [(1,), (1,)]
     with made[0].engine.begin() as connection:
-        found = differences(joined(connection), made[0].statements, made[0].sagas)
+        found = differences(joined(connection), made[0]._wiring.statements, made[0]._wiring.sagas)
         assert list(found) == []
 
 
@@ -235,7 +237,7 @@ class TestBridges:
         while not (parked(outside) or parked(apart)):
             for runtime, source in sources:
                 work(runtime)
-                runtime.receiver("in").receive(source)
+                runtime._administration.receiver("in").receive(source)
         for _, source in sources:
             source.close()
         [(_, error)] = [*parked(outside), *parked(apart)]
@@ -270,7 +272,7 @@ class TestBridges:
         )
         sink, source = back.sink(), back.source("in")
         assert sink.send([event]) == {}
-        runtime.receiver("in").receive(source)
+        runtime._administration.receiver("in").receive(source)
         sink.close()
         source.close()
         rows = outside.execute("SELECT depth FROM outbox WHERE kind = %s", [Pong.kind]).fetchall()

@@ -103,7 +103,7 @@ class TestFault:
             busy.runtime.engine.begin() as connection,
             pytest.raises(PayloadError, match=r"has 300,.* bytes and the limit is 262,144"),
         ):
-            busy.runtime.acts.act(joined(connection), bad, act, actor="ann")
+            busy.runtime._administration.acts.act(joined(connection), bad, act, actor="ann")
         assert busy.saga(bad) == before
 
     def test_what_comes_early_is_kept_up_to_the_same_limit(self, office: Any) -> None:
@@ -144,7 +144,7 @@ class TestFault:
         old.runtime.answer("van")
         before = len(old.rows("SELECT id FROM outbox"))
         for _ in range(3):
-            hop(new.runtime.database, new.runtime.consumers[CONSUMER])
+            hop(new.runtime._wiring.database, new.runtime._wiring.consumers[CONSUMER])
             new.make_due()
         assert len(old.rows("SELECT id FROM outbox")) == before  # it talks to nobody about it
         (row,) = old.deliveries()
@@ -176,11 +176,11 @@ class TestHeld:
     ) -> None:
         one, two = busy.start(1, 2)
         busy.runtime.answer("van")
-        orchestrator = busy.runtime.consumers[CONSUMER]
+        orchestrator = busy.runtime._wiring.consumers[CONSUMER]
         with held(busy, one):
-            handled = hop(busy.runtime.database, orchestrator)
+            handled = hop(busy.runtime._wiring.database, orchestrator)
             assert (handled.claimed, handled.settled, handled.more) == (2, 1, True)
-            handled = hop(busy.runtime.database, orchestrator)
+            handled = hop(busy.runtime._wiring.database, orchestrator)
             assert (handled.claimed, handled.settled, handled.more) == (1, 0, True)
         assert list(busy.saga(two)["steps"]) == ["load", "call", "drive"]
         assert list(busy.saga(one)["steps"]) == ["load"]
@@ -193,7 +193,7 @@ class TestHeld:
     ) -> None:
         (id,) = busy.start(1)
         busy.runtime.answer("van")
-        orchestrator = busy.runtime.consumers[CONSUMER]
+        orchestrator = busy.runtime._wiring.consumers[CONSUMER]
         looks: list[Any] = []
         handle = orchestrator.handle
 

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from boundary import Runtime
 from boundary.operations.doctor import Verdict, diagnose
-from boundary.operations.queries.saga_detail import show_saga
+from boundary.queries.saga_detail import show_saga
 from internals import Context, Work
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from internals.ids import uuid7
@@ -68,14 +68,16 @@ class Shop:
     def start(self, *numbers: int) -> list[UUID]:
         with self.runtime.engine.begin() as connection:
             orders = [Order(n=n) for n in numbers]
-            return self.runtime.start_many(connection, PURCHASE, orders)
+            return list(self.runtime.start_many(connection, PURCHASE, orders))
 
     def plant(self, id: UUID) -> None:
         """Let something else have this id."""
         self.outside.execute(FOREIGN, [id, id])
 
     def work(self, *, follow: bool) -> None:
-        while sum(self.runtime.answer(name, follow=follow) for name in self.runtime.consumers):
+        while sum(
+            self.runtime.answer(name, follow=follow) for name in self.runtime._wiring.consumers
+        ):
             pass
 
     def saga(self, id: UUID) -> tuple[str, str | None]:
@@ -135,7 +137,9 @@ class TestSaga:
         ).fetchall()
         with shop.runtime.engine.begin() as connection:
             unit = SqlAlchemyUnitOfWork(connection)
-            shop.runtime.acts.retry_parked(unit, [parked], actor="ann", reason="it is gone")
+            shop.runtime._administration.acts.retry_parked(
+                unit, [parked], actor="ann", reason="it is gone"
+            )
         shop.work(follow=follow)
         assert shop.saga(bad) == ("running", None)
 
@@ -241,7 +245,7 @@ def _command(runtime: Runtime, connection: Any, command: Command) -> None:
     from saga import Category, Envelope
 
     id = uuid7()
-    runtime._outbox.send(
+    runtime._wiring.outbox.send(
         SqlAlchemyUnitOfWork(connection),
         [
             Envelope(

@@ -42,7 +42,9 @@ class Bank:
 def cancel(port: Port, id: UUID, *, patience: str = "20s") -> None:
     with port.runtime.engine.begin() as connection:
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{patience}'")
-        port.runtime.acts.act(joined(connection), id, Cancelled(reason="ill"), actor="ann")
+        port.runtime._administration.acts.act(
+            joined(connection), id, Cancelled(reason="ill"), actor="ann"
+        )
 
 
 @pytest.mark.parametrize("external", [False, True])
@@ -92,7 +94,7 @@ class TestARunThatFails:
             pytest.raises(ActRefused, match="its saga gave the step up"),
             port.runtime.engine.begin() as connection,
         ):
-            port.runtime.acts.retry_parked(
+            port.runtime._administration.acts.retry_parked(
                 joined(connection), [row["message_id"]], actor="ann", reason="again"
             )
         assert port.status(id) == "compensated"
@@ -145,7 +147,7 @@ class TestTwoAtOnce:
         (row,) = port.deliveries("bank.charge")
         with port.runtime.engine.begin() as failing:
             unit = joined(failing)
-            bank = Inbox("bank", port.runtime.settings.db_schema, port.runtime.statements)
+            bank = Inbox("bank", port.runtime.settings.db_schema, port.runtime._wiring.statements)
             assert bank.given_up(unit, [row["message_id"]]) == {}
             with pytest.raises(Exception, match="lock timeout"):
                 cancel(port, id, patience="200ms")

@@ -34,7 +34,7 @@ def stuck(port: Port) -> UUID:
 
 def act(port: Port, id: UUID, message: Message) -> Acted:
     with port.runtime.engine.begin() as connection:
-        return port.runtime.acts.act(joined(connection), id, message, actor="ann")
+        return port.runtime._administration.acts.act(joined(connection), id, message, actor="ann")
 
 
 def parked(port: Port) -> list[UUID]:
@@ -71,7 +71,9 @@ class TestAudit:
     ) -> None:
         ids = parked(port)
         with port.runtime.engine.begin() as connection:
-            getattr(port.runtime.acts, method)(joined(connection), ids, actor="ann", reason=WHY)
+            getattr(port.runtime._administration.acts, method)(
+                joined(connection), ids, actor="ann", reason=WHY
+            )
         (row,) = port.audit()
         assert (row["actor"], row["act"], row["reason"]) == ("ann", act_name, WHY)
         assert [row["message_id"]] == ids
@@ -90,7 +92,7 @@ class TestAudit:
     ) -> None:
         before = port.rows("SELECT * FROM saga"), port.rows("SELECT * FROM outbox")
         with port.runtime.engine.begin() as connection, pytest.raises(PayloadError, match=words):
-            port.runtime.acts.act(joined(connection), stuck, message, actor=actor)
+            port.runtime._administration.acts.act(joined(connection), stuck, message, actor=actor)
         assert (port.rows("SELECT * FROM saga"), port.rows("SELECT * FROM outbox")) == before
         assert port.audit() == []
 
@@ -99,7 +101,7 @@ class TestAudit:
         self, port: Port, stuck: UUID, method: str
     ) -> None:
         ids, before = parked(port), port.rows("SELECT * FROM inbox ORDER BY message_id")
-        do = getattr(port.runtime.acts, method)
+        do = getattr(port.runtime._administration.acts, method)
         for actor, reason in (("ann", "x" * 2001), ("a" * 201, WHY), ("ann", "")):
             with port.runtime.engine.begin() as connection, pytest.raises(PayloadError):
                 do(joined(connection), ids, actor=actor, reason=reason)
@@ -216,7 +218,7 @@ class TestTwoOperators:
         self, port: Port, stuck: UUID
     ) -> None:
         with port.runtime.engine.begin() as connection:
-            port.runtime.acts.retry_parked(
+            port.runtime._administration.acts.retry_parked(
                 joined(connection), parked(port), actor="bob", reason=WHY
             )
         with pytest.raises(ActRefused, match="is not parked any more: it was retried"):
@@ -235,7 +237,9 @@ class TestTwoOperators:
         self, port: Port, stuck: UUID, message: Message, charges: int
     ) -> None:
         with port.runtime.engine.begin() as connection:
-            port.runtime.acts.drop_parked(joined(connection), parked(port), actor="bob", reason=WHY)
+            port.runtime._administration.acts.drop_parked(
+                joined(connection), parked(port), actor="bob", reason=WHY
+            )
         act(port, stuck, message)
         port.settle()
         assert port.done.count("bank.charge") == charges
@@ -250,13 +254,15 @@ class TestTwoOperators:
             pytest.raises(ActRefused, match="1 of 1 deliveries are not parked"),
             port.runtime.engine.begin() as connection,
         ):
-            port.runtime.acts.retry_parked(joined(connection), ids, actor="bob", reason=WHY)
+            port.runtime._administration.acts.retry_parked(
+                joined(connection), ids, actor="bob", reason=WHY
+            )
 
 
 class TestParked:
     def test_one_that_is_retried_is_delivered_as_it_is(self, port: Port, stuck: UUID) -> None:
         with port.runtime.engine.begin() as connection:
-            woken = port.runtime.acts.retry_parked(
+            woken = port.runtime._administration.acts.retry_parked(
                 joined(connection), parked(port), actor="ann", reason=WHY
             )
         assert woken == {"bank"}
@@ -267,7 +273,9 @@ class TestParked:
     def test_one_that_is_dropped_stays_with_the_reason(self, port: Port, stuck: UUID) -> None:
         ids = parked(port)
         with port.runtime.engine.begin() as connection:
-            port.runtime.acts.drop_parked(joined(connection), ids, actor="ann", reason=WHY)
+            port.runtime._administration.acts.drop_parked(
+                joined(connection), ids, actor="ann", reason=WHY
+            )
         (row,) = port.deliveries("bank.charge")
         assert (row["message_id"], row["state"]) == (ids[0], "revoked")
         assert row["last_error"] == f"ValueError: the bank is closed; dropped: {WHY}"
@@ -282,6 +290,8 @@ class TestParked:
             pytest.raises(ActRefused, match="1 of 2 deliveries are not parked"),
             port.runtime.engine.begin() as connection,
         ):
-            getattr(port.runtime.acts, method)(joined(connection), ids, actor="ann", reason=WHY)
+            getattr(port.runtime._administration.acts, method)(
+                joined(connection), ids, actor="ann", reason=WHY
+            )
         assert parked(port) == ids[:1]
         assert port.audit() == []

@@ -24,12 +24,14 @@ def lodge(runtime: Any, outside: Any) -> Lodge:
 
 def act(lodge: Lodge, id: UUID, message: Message) -> Acted:
     with lodge.runtime.engine.begin() as connection:
-        return lodge.runtime.acts.act(joined(connection), id, message, actor="ann")
+        return lodge.runtime._administration.acts.act(joined(connection), id, message, actor="ann")
 
 
 def on_parked(lodge: Lodge, method: str, ids: Sequence[UUID]) -> None:
     with lodge.runtime.engine.begin() as connection:
-        getattr(lodge.runtime.acts, method)(joined(connection), ids, actor="bob", reason=WHY)
+        getattr(lodge.runtime._administration.acts, method)(
+            joined(connection), ids, actor="bob", reason=WHY
+        )
 
 
 class TestReplay:
@@ -45,7 +47,7 @@ class TestReplay:
         assert lodge.status(id) == "completed"
         with lodge.runtime.engine.begin() as connection:
             unit, known = joined(connection), lodge.runtime
-            assert list(differences(unit, known.statements, known.sagas)) == []
+            assert list(differences(unit, known._wiring.statements, known._wiring.sagas)) == []
 
     def test_what_was_dropped_is_not_awaited_and_the_step_is_skipped(self, lodge: Lodge) -> None:
         lodge.open("maids")

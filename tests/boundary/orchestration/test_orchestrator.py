@@ -70,7 +70,7 @@ class TestFlow:
             busy.runtime.answer("van")
             with monkeypatch.context() as patched:
                 patched.setattr(SqlAlchemyUnitOfWork, "run", counted)
-                hop(busy.runtime.database, busy.runtime.consumers[CONSUMER])
+                hop(busy.runtime._wiring.database, busy.runtime._wiring.consumers[CONSUMER])
             spent = len(statements)
             statements.clear()
             return spent
@@ -141,9 +141,11 @@ def test_after_a_random_run_with_duplicates_the_history_is_the_state(office: Any
     refused = {n for n in range(40) if dice.random() < 0.3}
     busy: Office = office(contexts=contexts(refuse=lambda n: n in refused))
     ids = busy.start(*range(40))
-    consumers = list(busy.runtime.consumers)
+    consumers = list(busy.runtime._wiring.consumers)
     for _ in range(60):
-        hop(busy.runtime.database, busy.runtime.consumers[dice.choice(consumers)], 7)
+        hop(
+            busy.runtime._wiring.database, busy.runtime._wiring.consumers[dice.choice(consumers)], 7
+        )
         sent = busy.rows(
             "SELECT saga_id, root_id, causation_id, kind, payload FROM outbox "
             "WHERE recipient IS NOT DISTINCT FROM 'saga.moving' OR kind = 'van.loaded' "

@@ -144,7 +144,9 @@ class TestHeld:
             mine,
         )
         with held(busy, mine):
-            handled = hop(busy.runtime.database, busy.runtime.consumers[CONSUMER], 1)
+            handled = hop(
+                busy.runtime._wiring.database, busy.runtime._wiring.consumers[CONSUMER], 1
+            )
             assert (handled.claimed, handled.settled, handled.more) == (2, 1, True)
         assert list(busy.saga(other)["steps"]) == ["load", "call", "drive"]
         assert list(busy.saga(mine)["steps"]) == ["load"]
@@ -162,10 +164,14 @@ class TestHeld:
         busy.send(*astray)
         busy.rows("UPDATE inbox SET due_at = now() - interval '1 hour' RETURNING 1 AS one")
         with held(busy, mine):
-            handled = hop(busy.runtime.database, busy.runtime.consumers[CONSUMER], 3)
+            handled = hop(
+                busy.runtime._wiring.database, busy.runtime._wiring.consumers[CONSUMER], 3
+            )
             assert handled.claimed == 3
             assert [busy.delivery(message)["state"] for message in astray] == ["parked"] * 2
-            handled = hop(busy.runtime.database, busy.runtime.consumers[CONSUMER], 1)
+            handled = hop(
+                busy.runtime._wiring.database, busy.runtime._wiring.consumers[CONSUMER], 1
+            )
             assert (handled.claimed, handled.settled) == (1, 0)
 
     def test_nothing_but_what_belongs_to_no_saga_is_no_endless_search(self, office: Any) -> None:
@@ -173,7 +179,7 @@ class TestHeld:
         (mine,) = busy.start(1)
         astray = replace(reply(mine, Done(), root=uuid4()), saga_id=None)
         busy.send(astray)
-        handled = hop(busy.runtime.database, busy.runtime.consumers[CONSUMER], 1)
+        handled = hop(busy.runtime._wiring.database, busy.runtime._wiring.consumers[CONSUMER], 1)
         assert (handled.claimed, handled.settled) == (1, 1)
         assert busy.delivery(astray)["state"] == "parked"
 
@@ -182,5 +188,7 @@ class TestHeld:
         (id,) = busy.start(1)
         busy.runtime.answer("van")
         with held(busy, id):
-            handled = hop(busy.runtime.database, busy.runtime.consumers[CONSUMER], 1)
+            handled = hop(
+                busy.runtime._wiring.database, busy.runtime._wiring.consumers[CONSUMER], 1
+            )
         assert (handled.claimed, handled.settled, handled.more) == (1, 0, True)

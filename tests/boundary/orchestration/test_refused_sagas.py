@@ -38,7 +38,7 @@ REFUSALS = {
 
 def everyone(office: Office, *, follow: bool) -> None:
     """Let everyone work until nobody has anything due, though a doorbell may fail."""
-    names = list(office.runtime.consumers)
+    names = list(office.runtime._wiring.consumers)
     while sum(office.runtime.answer(name, follow=follow) for name in names):
         pass
 

@@ -38,7 +38,7 @@ def test_the_step_is_over_when_all_below_it_is_done_at_any_depth(wood: Wood) -> 
     assert set(wood.open().values()) == {0}
     with wood.runtime.engine.begin() as connection:
         unit, known = joined(connection), wood.runtime
-        assert list(differences(unit, known.statements, known.sagas)) == []
+        assert list(differences(unit, known._wiring.statements, known._wiring.sagas)) == []
 
 
 def test_a_command_without_reactions_is_over_with_its_handler(wood: Wood) -> None:
@@ -65,14 +65,14 @@ def test_a_message_that_is_sent_again_is_not_counted_again(wood: Wood) -> None:
         rows = unit.run(_SENT, {"kind": "beech.branched"})
         again = [from_row(row) for row in rows]
         assert len(again) == 1
-        Outbox(known.statements, grace=1.0).send(unit, again)
+        Outbox(known._wiring.statements, grace=1.0).send(unit, again)
     assert wood.open() == before
     wood.settle()
     assert wood.status(id) == "completed"
 
 
 def test_a_subscriber_that_came_later_is_waited_for(wood: Wood) -> None:
-    wood.runtime.subscribe_once()
+    wood.runtime._administration.subscribe_once()
     wood.outside.execute("DELETE FROM subscription WHERE consumer = 'cedar'")
     id = wood.plant(DEEP)
     wood.settle(["ash"])
@@ -91,7 +91,9 @@ def test_what_is_parked_below_keeps_it_waiting_until_it_is_retried(wood: Wood) -
     assert wood.status(id) == "stuck"
     wood.broken = set()
     with wood.runtime.engine.begin() as connection:
-        wood.runtime.acts.retry_parked(joined(connection), wood.parked(), actor="a", reason=WHY)
+        wood.runtime._administration.acts.retry_parked(
+            joined(connection), wood.parked(), actor="a", reason=WHY
+        )
     wood.settle()
     assert wood.status(id) == "completed"
     assert "leaf" in wood.ran()
@@ -102,7 +104,9 @@ def test_what_is_dropped_is_not_waited_for(wood: Wood) -> None:
     id = wood.plant(DEEP)
     wood.settle()
     with wood.runtime.engine.begin() as connection:
-        wood.runtime.acts.drop_parked(joined(connection), wood.parked(), actor="a", reason=WHY)
+        wood.runtime._administration.acts.drop_parked(
+            joined(connection), wood.parked(), actor="a", reason=WHY
+        )
     wood.settle()
     assert wood.status(id) == "completed"
     assert sorted(wood.ran()) == ["bough", "limb", "trunk"]
@@ -114,7 +118,7 @@ def test_a_skipped_step_is_not_waited_for(wood: Wood) -> None:
     wood.settle()
     with wood.runtime.engine.begin() as connection:
         skip = Skipped(step="plant", reason=WHY)
-        wood.runtime.acts.act(joined(connection), id, skip, actor="a")
+        wood.runtime._administration.acts.act(joined(connection), id, skip, actor="a")
     wood.settle()
     assert wood.status(id) == "completed"
     assert set(wood.open().values()) == {0}
@@ -154,11 +158,13 @@ def test_what_the_saga_itself_was_to_consume_is_not_counted(wood: Wood) -> None:
             SELECT gen_random_uuid(), 'saga.faulted', 'reply', '{}', saga_id, saga, root_id,
                    'saga.wood', awaits FROM outbox WHERE kind = 'ash.plant'
             RETURNING id, saga_id)
-        INSERT INTO inbox (message_id, consumer, saga_id, state, due_at, ring_at)
-        SELECT id, 'saga.wood', saga_id, 'parked', now(), now() FROM sent"""
+        INSERT INTO inbox (message_id, consumer, saga_id, state, outcome, due_at, ring_at)
+        SELECT id, 'saga.wood', saga_id, 'parked', 'failed', now(), now() FROM sent"""
     )
     with wood.runtime.engine.begin() as connection:
-        wood.runtime.acts.drop_parked(joined(connection), wood.parked(), actor="a", reason=WHY)
+        wood.runtime._administration.acts.drop_parked(
+            joined(connection), wood.parked(), actor="a", reason=WHY
+        )
     assert wood.open() == before
     wood.settle()
     assert wood.status(id) == "completed"
@@ -177,7 +183,9 @@ class TestUndo:
         ).fetchall()
         assert error == "rejected below an undo: no refuses"
         with wood.runtime.engine.begin() as connection:
-            wood.runtime.acts.drop_parked(joined(connection), wood.parked(), actor="a", reason=WHY)
+            wood.runtime._administration.acts.drop_parked(
+                joined(connection), wood.parked(), actor="a", reason=WHY
+            )
         wood.settle()
         assert wood.status(id) == "compensated"
 
@@ -201,7 +209,7 @@ class TestUndo:
         wood.settle()
         told = wood.outside.execute(
             "SELECT i.consumer, i.last_error FROM inbox i JOIN outbox o ON o.id = i.message_id "
-            "WHERE o.kind = 'saga.undo' AND i.last_error IS NOT NULL"
+            "WHERE o.kind = 'saga.undo' AND i.outcome = 'no_undo'"
         ).fetchall()
         assert told == [("dogwood", "stands: it is written in stone")]
 
@@ -246,7 +254,9 @@ class TestUndo:
         assert "trunk" not in wood.undone()
         wood.stubborn = set()
         with wood.runtime.engine.begin() as connection:
-            wood.runtime.acts.retry_parked(joined(connection), wood.parked(), actor="a", reason=WHY)
+            wood.runtime._administration.acts.retry_parked(
+                joined(connection), wood.parked(), actor="a", reason=WHY
+            )
         wood.settle()
         assert wood.status(id) == "compensated"
         assert wood.undone()[-1] == "trunk"
@@ -256,7 +266,9 @@ class TestUndo:
         id = wood.plant(DEEP, fell=True)
         wood.settle()
         with wood.runtime.engine.begin() as connection:
-            wood.runtime.acts.drop_parked(joined(connection), wood.parked(), actor="a", reason=WHY)
+            wood.runtime._administration.acts.drop_parked(
+                joined(connection), wood.parked(), actor="a", reason=WHY
+            )
         wood.settle()
         assert wood.status(id) == "compensated"
         assert sorted(wood.undone()) == ["bough", "limb", "trunk"]

@@ -132,7 +132,7 @@ def _hold(
         _check(wood, id, root, fell=fell, fallen=falling if drops else set())
     with wood.runtime.engine.begin() as connection:
         unit, known = joined(connection), wood.runtime
-        assert list(differences(unit, known.statements, known.sagas)) == []
+        assert list(differences(unit, known._wiring.statements, known._wiring.sagas)) == []
     assert set(wood.open().values()) <= {0}
     late = sum(name.endswith(beside("")) for name in wood.ran())
     wood.leave()
@@ -168,7 +168,7 @@ def _drive(wood: Wood, rng: random.Random, crashes: float) -> None:
 
 
 def _operate(wood: Wood, parked: list[UUID], *, drops: bool) -> None:
-    acts = wood.runtime.acts
+    acts = wood.runtime._administration.acts
     with wood.runtime.engine.begin() as connection:
         if drops:
             acts.drop_parked(joined(connection), parked, actor="ann", reason=WHY)
@@ -254,7 +254,7 @@ def _late(wood: Wood, id: UUID) -> set[str]:
 def _stands(wood: Wood, id: UUID) -> int:
     [(count_,)] = wood.outside.execute(
         "SELECT count(*) FROM outbox o JOIN inbox i ON i.message_id = o.id "
-        "WHERE o.saga_id = %s AND o.kind = 'saga.undo' AND i.last_error LIKE 'stands: %%'",
+        "WHERE o.saga_id = %s AND o.kind = 'saga.undo' AND i.outcome = 'no_undo'",
         [id],
     ).fetchall()
     return int(count_)

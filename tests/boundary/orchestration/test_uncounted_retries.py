@@ -37,7 +37,7 @@ def test_it_is_stuck_after_the_attempts_that_its_policy_allows(
     with made.engine.begin() as connection:
         made.start(connection, JOB, Order())
     for _ in range(12):
-        for name in made.consumers:
+        for name in made._wiring.consumers:
             made.answer(name, follow=True)
         outside.execute("UPDATE inbox SET due_at = now() WHERE state = 'pending'")
     [(status, reason)] = outside.execute("SELECT status, reason FROM saga").fetchall()

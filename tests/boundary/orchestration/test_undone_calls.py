@@ -24,7 +24,7 @@ def tree() -> Node:
 
 def act(wood: Wood, id: UUID, message: Any) -> None:
     with wood.runtime.engine.begin() as connection:
-        wood.runtime.acts.act(joined(connection), id, message, actor="ann")
+        wood.runtime._administration.acts.act(joined(connection), id, message, actor="ann")
 
 
 def calls(wood: Wood) -> list[tuple[str, str | None]]:

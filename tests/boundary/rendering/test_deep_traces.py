@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from boundary.operations.queries.time_format import duration
+from boundary.queries.time_format import duration
 from boundary.rendering import render_trace, trace_json
-from internals.store.delivery import DeliveryState
+from internals.store.delivery import DeliveryOutcome, DeliveryState
 from internals.store.trace import Node, Trace, TracedAct, TracedDelivery
 from saga.envelope import Category
 
@@ -47,8 +47,12 @@ def test_every_state_of_a_delivery_has_its_words() -> None:
     cases = {
         "hotels ✓ 0 ms": done,
         "hotels ✓ 0 ms after 1 attempt that failed": replace(done, attempts=1),
-        "hotels ✓ 0 ms no effect: came late or twice": replace(done, last_error="stale"),
-        "hotels ✗ rejected: full 0 ms": replace(done, last_error="rejected: full"),
+        "hotels ✓ 0 ms no effect: came late or twice": replace(
+            done, outcome=DeliveryOutcome.STALE, last_error="stale"
+        ),
+        "hotels ✗ rejected: full 0 ms": replace(
+            done, outcome=DeliveryOutcome.REJECTED, last_error="rejected: full"
+        ),
         "hotels ✓ 0 ms (rung 2 more times)": replace(done, rings=2),
         "hotels ∅ revoked": (revoked := replace(done, state=DeliveryState.REVOKED)),
         "hotels ∅ revoked: its step was undone": replace(

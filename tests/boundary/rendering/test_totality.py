@@ -15,11 +15,12 @@ from rich.console import Console, RenderableType
 
 import boundary.cli
 import boundary.operations
+import boundary.queries
 import boundary.rendering
 import saga as core
 from boundary import Runtime
 from boundary.operations import SagaDetail, list_parked, list_sagas, show_message, show_saga
-from boundary.operations.queries.parked import ParkedFilter
+from boundary.queries.parked import ParkedFilter
 from boundary.rendering import (
     detail_document,
     message_document,
@@ -39,7 +40,7 @@ from internals.store.trace import trace
 from saga import Category, Direction, Event, Phase, Saga, Status, Step, Wait
 from tests.boundary.worlds.parallel_steps import Load, Loaded, Move
 
-PACKAGES = (boundary.cli, boundary.operations, boundary.rendering, core)
+PACKAGES = (boundary.cli, boundary.operations, boundary.queries, boundary.rendering, core)
 
 
 def tables() -> dict[str, Mapping[Enum, Any]]:
@@ -149,10 +150,14 @@ def test_every_phase_is_shown(signing: Runtime, begun: UUID, outside: Any) -> No
 
 
 def test_every_state_of_a_delivery_is_shown(signing: Runtime, begun: UUID, outside: Any) -> None:
+    outcomes = {"pending": None, "done": "handled", "revoked": "dropped", "parked": "failed"}
     for state in DeliveryState:
         for category in Category:
             done = "NULL" if state is DeliveryState.PENDING else "now()"
-            outside.execute(f"UPDATE inbox SET state = %s, done_at = {done}", (state.value,))
+            outside.execute(
+                f"UPDATE inbox SET state = %s, outcome = %s, done_at = {done}",
+                (state.value, outcomes[state]),
+            )
             outside.execute("UPDATE outbox SET category = %s", (category.value,))
             assert state.value in shown(signing, begun)[1]
 
@@ -166,7 +171,7 @@ class TestWait:
             "sign": {"phase": "waiting", "generation": 1, **changes},
         }
         outside.execute("UPDATE saga SET steps = %s", (json.dumps(steps),))
-        outside.execute("UPDATE inbox SET state = 'done', done_at = now()")
+        outside.execute("UPDATE inbox SET state = 'done', outcome = 'handled', done_at = now()")
 
     def test_it_is_said_with_the_kinds_that_it_takes(
         self, signing: Runtime, begun: UUID, outside: Any

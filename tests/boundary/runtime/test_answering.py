@@ -120,11 +120,11 @@ def test_what_cannot_be_rung_is_answered_by_the_worker_that_sent_it(
 
     saga = Saga("grist", Grist, steps=(Step("grind", lambda _: Grind()),))
     one = runtime([saga], [mill], redis_url=SecretStr("redis://127.0.0.1:1/0"))
-    one.answering.start(1)
+    one._worker_loop.answering.start(1)
     with one.engine.begin() as connection:
         one.start(connection, saga, Grist())
     try:
         eventually(lambda: outside.execute("SELECT status FROM saga").fetchone() == ("completed",))
     finally:
-        one.answering.stop()
-        one.answering.join()
+        one._worker_loop.answering.stop()
+        one._worker_loop.answering.join()

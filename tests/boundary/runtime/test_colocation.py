@@ -24,7 +24,7 @@ WHERE o.saga_id = %s ORDER BY o.kind, o.sender, i.consumer
 def office(runtime: Any, outside: Any) -> Callable[..., Office]:
     def make(saga: Saga[Any] = MOVING, *, colocate: bool = True, **others: Any) -> Office:
         made = runtime([saga], contexts(**others), colocate=colocate)
-        made.broker.ring = lambda _: frozenset()  # into the void: nobody else works here
+        made._wiring.broker.ring = lambda _: frozenset()  # into the void: nobody else works here
         return Office(made, outside)
 
     return make
@@ -60,7 +60,7 @@ def test_a_step_and_what_its_saga_makes_of_it_are_one_commit(
     busy = office(colocate=colocate)
     busy.start(1)
     commits: list[str] = []
-    busy.runtime.subscribe_once()
+    busy.runtime._administration.subscribe_once()
     watch(lambda _, moment: commits.append(moment))
     try:
         hop_once(busy, "van")
@@ -105,9 +105,12 @@ def test_a_saga_that_another_transaction_holds_hears_of_it_later(office: Any) ->
 
 def hop_once(office: Office, consumer: str) -> frozenset[str]:
     runtime = office.runtime
-    runtime.subscribe_once()
+    runtime._administration.subscribe_once()
     return hop(
-        runtime.database, runtime.consumers[consumer], 2, runtime._worker_loop.colocated
+        runtime._wiring.database,
+        runtime._wiring.consumers[consumer],
+        2,
+        runtime._worker_loop.colocated,
     ).woken
 
 
@@ -115,8 +118,8 @@ def test_a_worker_that_is_being_stopped_follows_no_further(office: Any) -> None:
     busy = office()
     (id,) = busy.start(1)
     rung: list[str] = []
-    busy.runtime.broker.ring = lambda names: rung.extend(names) or frozenset()  # type: ignore[func-returns-value]
-    busy.runtime.follow_no_further()
+    busy.runtime._wiring.broker.ring = lambda names: rung.extend(names) or frozenset()  # type: ignore[func-returns-value]
+    busy.runtime._worker_loop.follow_no_further()
     work(busy)
     assert [row["state"] for row in busy.deliveries("van")] == ["done", "pending"]
     assert set(rung) == {"van", "phone"}

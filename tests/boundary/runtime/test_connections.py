@@ -88,7 +88,7 @@ class TestStale:
     ) -> None:
         def ask() -> None:
             with made.engine.begin() as connection:
-                unit = made.database.joined(connection)
+                unit = made._wiring.database.joined(connection)
                 unit.run(f"SELECT * FROM {settings.db_schema}.shelf", {})
 
         with made.engine.begin() as connection:
@@ -118,7 +118,7 @@ class TestStale:
 
 def test_a_fork_begins_with_connections_of_its_own(made: Runtime, outside: Any) -> None:
     start(made)
-    made.broker.ring(["porter"])
+    made._wiring.broker.ring(["porter"])
     children = [_forked(lambda: [start(made, n) for n in range(10)]) for _ in range(3)]  # type: ignore[func-returns-value]
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 3
     for _ in range(11):
@@ -159,7 +159,7 @@ def test_many_threads_that_use_it_first_get_one_of_everything(
     runtime = Runtime(sagas=[TRUNK], contexts=[porter()], settings=settings)
     used: list[Any] = []
     threads = [
-        threading.Thread(target=lambda: used.append((runtime.engine, runtime.consumers)))
+        threading.Thread(target=lambda: used.append((runtime.engine, runtime._wiring.consumers)))
         for _ in range(8)
     ]
     for thread in threads:
@@ -168,7 +168,7 @@ def test_many_threads_that_use_it_first_get_one_of_everything(
     for thread in threads:
         thread.join()
     assert len(made) == 1
-    assert all(engine is made[0] and found is runtime.consumers for engine, found in used)
+    assert all(engine is made[0] and found is runtime._wiring.consumers for engine, found in used)
     runtime.close()
 
 
@@ -208,7 +208,7 @@ def test_its_transactions_are_bounded_and_leave_nothing_on_the_connection(made: 
             for name in names
         ]
 
-    opened = made.database.open()
+    opened = made._wiring.database.open()
     assert settings_of(opened.unit.connection) == ["1min", "61s"]
     opened.commit()
     with made.engine.connect() as connection:
@@ -221,7 +221,7 @@ def test_what_a_role_has_for_itself_is_not_made_longer(settings: Settings) -> No
     url = f"{settings.database_url.get_secret_value()}?{asked}"
     runtime = Runtime(settings=Settings(database_url=url, db_schema=settings.db_schema))
     for _ in range(2):
-        opened = runtime.database.open()
+        opened = runtime._wiring.database.open()
         waits = opened.unit.run(
             "SELECT current_setting('lock_timeout'), "
             "current_setting('idle_in_transaction_session_timeout')",

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from boundary import Runtime
 from boundary.operations.doctor import Verdict, diagnose
-from boundary.operations.queries.saga_detail import show_saga
+from boundary.queries.saga_detail import show_saga
 from internals import Context, Work
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from saga import Command, Event, Saga, Step, StillLocked
@@ -130,11 +130,11 @@ def test_doctor_and_show_name_a_session_that_holds_deliveries(
 ) -> None:
     office = runtime([DEED], contexts())
     office.subscribe()
-    monkeypatch.setattr("boundary.operations.queries.blocking_sessions.IDLE", "0 s")
+    monkeypatch.setattr("boundary.queries.blocking_sessions.IDLE", "0 s")
     with office.engine.begin() as connection:
         id = office.start(connection, DEED, Deed(house="1"))
-    opened = office.database.open()
-    office.consumers["notary"].handle(opened.unit, 64)
+    opened = office._wiring.database.open()
+    office._wiring.consumers["notary"].handle(opened.unit, 64)
     pid = opened.unit.run("SELECT pg_backend_pid()", {})[0][0]
     try:
         found = {f.check: f for f in diagnose(office, application=True)}["idle sessions"]

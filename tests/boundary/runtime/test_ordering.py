@@ -41,7 +41,9 @@ def test_one_that_is_parked_holds_up_its_own_key_only(board: Board) -> None:
 
     board.broken = set()
     with board.runtime.engine.begin() as connection:
-        board.runtime.acts.retry_parked(joined(connection), board.parked(), actor="a", reason=WHY)
+        board.runtime._administration.acts.retry_parked(
+            joined(connection), board.parked(), actor="a", reason=WHY
+        )
     board.answer()
     assert board.noted("red") == [1, 2, 3, 4]
 
@@ -55,7 +57,9 @@ def test_one_that_is_dropped_lets_the_next_go_on(board: Board) -> None:
     assert board.held_up() == 2
     with board.runtime.engine.begin() as connection:
         unit = joined(connection)
-        woken = board.runtime.acts.drop_parked(unit, board.parked(), actor="a", reason=WHY)
+        woken = board.runtime._administration.acts.drop_parked(
+            unit, board.parked(), actor="a", reason=WHY
+        )
     assert woken == {"board"}
     board.answer()
     assert board.noted() == [2, 3]
@@ -99,7 +103,7 @@ def test_of_many_keys_in_one_batch_none_waits_for_another(board: Board) -> None:
 
 def test_one_that_is_sent_while_the_last_is_handled_need_not_wait_for_long(board: Board) -> None:
     """Its publisher sees the last one open, and commits after that was settled."""
-    relay = board.runtime.relay()
+    relay = board.runtime._worker_loop.relay()
     relay.look()
     board.publish("red", 1)
     with board.runtime.engine.begin() as connection:
@@ -137,7 +141,7 @@ def test_what_waits_for_one_before_it_is_not_rung_for(board: Board) -> None:
     board.outside.execute(
         "UPDATE inbox SET due_at = now(), ring_at = now() WHERE state = 'pending'"
     )
-    assert board.runtime.relay().look() == 0
+    assert board.runtime._worker_loop.relay().look() == 0
 
 
 class TestLocks:
@@ -212,7 +216,7 @@ class TestLocks:
             subscriber = Context("board")
             subscriber.reacts_to(Moved, ordered_by="truck")(lambda _, __: None)
             theirs = runtime([], [subscriber], db_schema=other)
-            theirs.subscribe_once()
+            theirs._administration.subscribe_once()
             with board.runtime.engine.begin() as connection:
                 board.runtime.publish(connection, Moved(truck="red", to=1))
                 with theirs.engine.begin() as another:
@@ -278,7 +282,7 @@ def test_many_publishers_and_hops_at_once(board: Board) -> None:
         stop.set()
         for handler in handlers:
             handler.result()
-    relay = board.runtime.relay()
+    relay = board.runtime._worker_loop.relay()
     while board.held_up():
         relay.look()
         board.answer()
@@ -289,10 +293,10 @@ def test_many_publishers_and_hops_at_once(board: Board) -> None:
 def test_the_relay_finds_what_nothing_holds_up(board: Board) -> None:
     """What is sent while the one before it is being settled may take that for open still."""
     board.publish("red", 1)
-    board.outside.execute("UPDATE inbox SET due_at = '9000-01-01 00:00:00+00'")
+    board.outside.execute("UPDATE inbox SET due_at = NULL, wait_reason = 'ordering'")
     board.answer()
     assert board.noted() == []
-    board.runtime.relay().look()
+    board.runtime._worker_loop.relay().look()
     board.answer()
     assert board.noted() == [1]
 

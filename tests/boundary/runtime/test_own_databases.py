@@ -8,7 +8,7 @@ import pytest
 
 from internals import Work
 from saga import Rejected, Retry
-from tests.boundary.worlds.own_database_app import FORWARDED, Grind, Mill, Sown, act_nothing, bread
+from tests.boundary.worlds.own_database_app import Grind, Mill, Sown, act_nothing, bread
 from tests.boundary.worlds.own_database_faults import GROUND, SPILT, Gone, fall
 
 IN_TIME = bread(timeout=timedelta(hours=1))
@@ -72,7 +72,7 @@ class TestBothWays:
         mill.settle()
         assert mill.at_the_mill()["attempts"] == 1
         row = mill.at_home()
-        assert (row["state"], row["due_at"].year) == ("pending", FORWARDED)
+        assert (row["state"], row["wait_reason"]) == ("pending", "forwarded")
         assert (row["attempts"], row["last_error"]) == (1, "RuntimeError: the wheel is broken")
         mill.acts = act_nothing
         mill.end_leases()

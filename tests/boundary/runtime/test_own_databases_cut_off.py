@@ -11,7 +11,7 @@ from sqlalchemy import create_engine
 
 from internals.database.commit_points import Boundary, watch
 from saga.backoff import Backoff
-from tests.boundary.worlds.own_database_app import FORWARDED, FORWARDING, Mill, bread
+from tests.boundary.worlds.own_database_app import Mill, bread
 from tests.boundary.worlds.own_database_faults import COMMITS, GROUND, SPILT, Gone, Once, gone
 
 
@@ -50,7 +50,7 @@ class TestCut:
                 mill.settle("mill")
             watch(None)
         assert mill.milled() == [GROUND]
-        assert mill.at_home()["due_at"].year == FORWARDING
+        assert mill.at_home()["wait_reason"] == "forwarding"
         mill.end_leases()
         mill.settle()
         assert mill.status(id) == "completed"
@@ -122,7 +122,7 @@ class TestAway:
             mill.runtime.answer("mill")
         mill.end_leases()
         assert mill.runtime.answer("mill") == 0
-        assert mill.at_home()["due_at"].year < FORWARDING
+        assert mill.at_home()["wait_reason"] is None
 
     def test_what_comes_then_says_why_it_waits(self, mill: Mill, away: Callable[..., None]) -> None:
         """Whoever found out was not on the way there with it."""
@@ -157,11 +157,11 @@ class TestAway:
             mill.settle("mill")
         watch(None)
         with monkeypatch.context() as patch:
-            patch.setattr(type(mill.runtime.database), "open", _refuse(mill))
+            patch.setattr(type(mill.runtime._wiring.database), "open", _refuse(mill))
             with pytest.raises(OperationalError, match="down"):
                 mill.runtime.answer("mill")
         assert mill.milled() == [GROUND]
-        assert mill.at_home()["due_at"].year == FORWARDED
+        assert mill.at_home()["wait_reason"] == "forwarded"
         assert mill.at_the_mill()["state"] == "done"
         mill.open()
         mill.settle()
@@ -170,7 +170,7 @@ class TestAway:
 
 
 def _refuse(mill: Mill) -> Callable[..., Any]:
-    home, usual = mill.runtime.database, type(mill.runtime.database).open
+    home, usual = mill.runtime._wiring.database, type(mill.runtime._wiring.database).open
 
     def open(self: Any) -> Any:
         if self is home:

@@ -39,6 +39,14 @@ class TestParked:
         assert mill.at_home()["last_error"] == "RuntimeError: the wheel is broken"
         assert mill.status(parked[1]) == "stuck"
 
+    def test_the_parcel_that_parked_it_is_remembered_and_no_lease(
+        self, mill: Mill, parked: Any
+    ) -> None:
+        [parcel] = mill.there("SELECT id FROM outbox WHERE kind = 'saga.parcel'")
+        assert (mill.at_home()["parcel_id"], mill.at_home()["lease"]) == (parcel["id"], None)
+        mill.act("retry", parked[0])
+        assert mill.at_home()["parcel_id"] == parcel["id"]
+
     def test_retried_at_home_it_is_run_there_again(self, mill: Mill, parked: Any) -> None:
         mill.act("retry", parked[0])
         mill.settle()
@@ -183,7 +191,7 @@ class TestOrder:
 
     def test_who_publishes_there_keeps_others_from_it_until_its_commit(self, mill: Mill) -> None:
         known = mill.runtime
-        inbox = Inbox("mill", known.settings.db_schema, known.statements)
+        inbox = Inbox("mill", known.settings.db_schema, known._wiring.statements)
         kept: list[bool] = []
 
         def look(boundary: Boundary, moment: str) -> None:

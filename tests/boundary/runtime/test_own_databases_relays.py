@@ -22,7 +22,7 @@ class TestRelays:
 
     def rung(self, mill: Mill) -> int:
         """How many doorbells of the mill's wait."""
-        waiting = mill.runtime.broker.waiting(["mill"])
+        waiting = mill.runtime._wiring.broker.waiting(["mill"])
         assert waiting is not None
         return waiting["mill"]
 
@@ -33,7 +33,7 @@ class TestRelays:
             mill.settle("mill")
         watch(None)
         mill.silence()
-        home, there = mill.runtime.relays()
+        home, there = mill.runtime._worker_loop.relays()
         mill.alter("UPDATE inbox SET ring_at = now()", apart=True)
         assert home.look() == 0
         assert self.rung(mill) == 0
@@ -49,7 +49,7 @@ class TestRelays:
         watch(None)
         mill.silence()
         mill.alter("UPDATE inbox SET ring_at = now()", apart=True)
-        assert mill.runtime.relays()[1].look() == 1
+        assert mill.runtime._worker_loop.relays()[1].look() == 1
         assert self.rung(mill) == 1
 
     def test_what_waits_for_another_database_is_rung_for_again_soon(self, mill: Mill) -> None:
@@ -60,7 +60,7 @@ class TestRelays:
         watch(None)
         mill.silence()
         mill.alter("UPDATE inbox SET ring_at = now(), rings = 12", apart=True)
-        mill.runtime.relays()[1].look()
+        mill.runtime._worker_loop.relays()[1].look()
         [parcel] = mill.there("SELECT ring_at - now() AS wait FROM inbox WHERE state = 'pending'")
         assert parcel["wait"] < timedelta(seconds=6)
 
@@ -71,7 +71,7 @@ class TestRelays:
             mill.settle("mill")
         watch(None)
         mill.silence()
-        home = mill.runtime.relay()
+        home = mill.runtime._worker_loop.relay()
         home.look()
         assert self.rung(mill) == 0  # the lease has not ended
         mill.end_leases()
@@ -90,7 +90,7 @@ class TestRelays:
         mill.settle()
         assert mill.status(id) == "running"
         mill.alter("UPDATE inbox SET ring_at = now() WHERE state = 'pending'")
-        mill.runtime.relay().look()
+        mill.runtime._worker_loop.relay().look()
         mill.settle()
         assert mill.status(id) == "completed"
         assert mill.milled() == [GROUND]
@@ -113,10 +113,10 @@ class TestRelays:
         self, mill: Mill, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         [id] = mill.order(1)
-        monkeypatch.setattr(mill.runtime.broker, "waiting", lambda _: None)
+        monkeypatch.setattr(mill.runtime._wiring.broker, "waiting", lambda _: None)
         for _ in range(4):
-            for relay in mill.runtime.relays():
-                mill.alter("UPDATE inbox SET ring_at = now() WHERE due_at < '9000-01-01'")
+            for relay in mill.runtime._worker_loop.relays():
+                mill.alter("UPDATE inbox SET ring_at = now() WHERE wait_reason IS NULL")
                 relay.look()
         assert mill.status(id) == "completed"
 
@@ -126,7 +126,7 @@ class TestProcesses:
         self, mill: Mill
     ) -> None:
         mill.open(databases={})
-        assert "mill" not in mill.runtime.consumers
+        assert "mill" not in mill.runtime._wiring.consumers
         [id] = mill.order(1)
         assert mill.settle() == 0
         mill.open()

@@ -130,7 +130,7 @@ def test_all_goes_well_without_prepared_statements(
             for n in range(first, first + SAGAS):
                 with runtime.engine.begin() as connection:
                     runtime.start(connection, PARCEL, Parcel(n=n))
-                for consumer in runtime.consumers:
+                for consumer in runtime._wiring.consumers:
                     runtime.answer(consumer, follow=True)
         except Exception as error:
             errors.append(error)
@@ -143,7 +143,7 @@ def test_all_goes_well_without_prepared_statements(
     for thread in threads:
         thread.join()
     assert errors == []
-    while any(runtimes[0].answer(consumer) for consumer in runtimes[0].consumers):
+    while any(runtimes[0].answer(consumer) for consumer in runtimes[0]._wiring.consumers):
         pass
     assert outside.execute("SELECT status, count(*) FROM saga GROUP BY 1").fetchall() == [
         ("completed", THREADS * SAGAS)
@@ -160,7 +160,7 @@ def test_its_transactions_are_bounded_and_others_sessions_are_left_as_they_were(
         "SELECT current_setting('lock_timeout'), "
         "current_setting('idle_in_transaction_session_timeout')"
     )
-    opened = runtime.database.open()
+    opened = runtime._wiring.database.open()
     assert opened.unit.run(sql, {}) == [("61s", "1min")]
     opened.commit()
     with runtime.engine.connect() as one, runtime.engine.connect() as other:

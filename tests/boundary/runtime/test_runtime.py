@@ -45,7 +45,7 @@ class TestWiring:
 
     def test_one_context_given_twice_is_one(self) -> None:
         porch = Context("porch")
-        assert Runtime(contexts=[porch, porch]).contexts == (porch,)
+        assert Runtime(contexts=[porch, porch])._wiring.contexts == (porch,)
 
     def test_one_version_given_twice_collides(self) -> None:
         with pytest.raises(DefinitionError, match="version 1 is given twice"):
@@ -55,12 +55,12 @@ class TestWiring:
         runtime = Runtime(
             sagas=[visit(1), visit(2)], contexts=[Context("porch")], settings=settings
         )
-        assert list(runtime.consumers) == ["porch", "saga.visit"]
+        assert list(runtime._wiring.consumers) == ["porch", "saga.visit"]
         runtime.close()
 
     def test_the_budget_and_the_batch_come_from_the_settings(self, runtime: Any) -> None:
         one = runtime([], [Context("porch")], budget=7.0)
-        consumer = one.consumers["porch"]
+        consumer = one._wiring.consumers["porch"]
         assert isinstance(consumer, ContextConsumer)
         assert consumer._budget == 7.0
 
@@ -69,9 +69,9 @@ class TestWiring:
             database_url="postgresql://127.0.0.1:1/none", redis_url="redis://127.0.0.1:1/0"
         )
         runtime = Runtime(sagas=[VISIT], contexts=[Context("porch")], settings=settings)
-        assert runtime.worker() is runtime.broker
-        assert list(runtime.consumers) == ["porch", "saga.visit"]
-        runtime.relay()
+        assert runtime.worker() is runtime._wiring.broker
+        assert list(runtime._wiring.consumers) == ["porch", "saga.visit"]
+        runtime._worker_loop.relay()
         runtime.close()
 
     def test_importing_it_imports_no_embedded_servers_and_no_alembic(self) -> None:
@@ -220,7 +220,7 @@ class TestAnswer:
         one = runtime([VISIT], [porch], batch=3)
         with one.engine.begin() as connection:
             one.start_many(connection, VISIT, [Visit()] * 7)
-        consumer = one.consumers["porch"]
+        consumer = one._wiring.consumers["porch"]
         handle = consumer.handle
 
         def watched(unit: Any, limit: int, *folders: Any) -> Any:

@@ -128,7 +128,7 @@ class Wood:
             ),
         )
         self.runtime = runtime([self.saga], self.contexts, **options)
-        self.runtime.subscribe_once()
+        self.runtime._administration.subscribe_once()
         self.leave()
 
     def leave(self) -> None:
@@ -146,15 +146,15 @@ class Wood:
 
     def settle(self, names: Sequence[str] = CONSUMERS) -> None:
         """Answer for all of these consumers until none of them has anything due."""
-        while sum([self.runtime.answer(name) for name in names]) or self._cut_off() or self.lapse():
+        while sum([self.runtime.answer(name) for name in names]) or self.lapse():
             pass
 
     def lapse(self) -> int:
-        """Let the leases of workers that died end; returns how many there were."""
+        """Let the leases of workers that died end, as that of a forwarder; returns how many there were."""
         return int(
             self.outside.execute(
                 "UPDATE inbox SET due_at = now(), ring_at = now() WHERE state = 'pending' "
-                "AND lease IS NOT NULL AND due_at > now() AND due_at < timestamptz '9000-01-01'"
+                "AND lease IS NOT NULL AND due_at > now()"
             ).rowcount
         )
 
@@ -185,7 +185,7 @@ class Wood:
             ("sagas", "SELECT status, count(*) FROM saga WHERE finished_at IS NULL GROUP BY 1"),
             (
                 "deliveries",
-                "SELECT o.kind, i.consumer, i.state, i.due_at, count(*) FROM inbox i "
+                "SELECT o.kind, i.consumer, i.state, i.wait_reason, count(*) FROM inbox i "
                 "JOIN outbox o ON o.id = i.message_id WHERE i.state IN ('pending', 'parked') "
                 "GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC LIMIT 12",
             ),
@@ -199,15 +199,6 @@ class Wood:
                     rows = other.execute(query).fetchall()
                     lines.append(f"{what} open: {'; '.join(map(str, rows)) or 'none'}")
         return "\n".join(lines)
-
-    def _cut_off(self) -> int:
-        """Let what was being forwarded when its worker died be forwarded again; how much it is."""
-        return int(
-            self.outside.execute(
-                "UPDATE inbox SET ring_at = now() WHERE state = 'pending' AND ring_at > now() "
-                "AND due_at = timestamptz '9001-01-01 00:00:00+00'"
-            ).rowcount
-        )
 
     def nodes(self, table: str, id: UUID | None = None) -> list[str]:
         """What a table of one tree or of all holds, in both databases, in the order of writing."""

@@ -54,7 +54,9 @@ class Orders:
             return self.runtime.start(connection, shop.CHECKOUT, data)
 
     def handle(self, *consumers: str) -> None:
-        while sum(self.runtime.answer(name) for name in consumers or self.runtime.consumers):
+        while sum(
+            self.runtime.answer(name) for name in consumers or self.runtime._wiring.consumers
+        ):
             pass
 
     def place_all(self) -> dict[str, UUID]:

@@ -119,7 +119,7 @@ class Port:
 
     def settle(self) -> None:
         """Let everyone work until nobody has anything due."""
-        while sum([self.runtime.answer(consumer) for consumer in self.runtime.consumers]):
+        while sum([self.runtime.answer(consumer) for consumer in self.runtime._wiring.consumers]):
             pass
 
     def make_due(self, kind: str) -> None:

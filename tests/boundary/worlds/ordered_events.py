@@ -75,7 +75,7 @@ class Board:
         drives: Step[Drive, Any] = Step("drive", lambda drive: drive, until=until)
         self.journey: Saga[Drive] = Saga("journey", Drive, steps=(drives,))
         self.runtime: Runtime = runtime([self.journey, self.fan_out], [board, fleet, billing])
-        self.runtime.subscribe_once()
+        self.runtime._administration.subscribe_once()
 
     def publish(self, truck: str | None, *places: int) -> list[UUID]:
         with self.runtime.engine.begin() as connection:
@@ -84,7 +84,9 @@ class Board:
 
     def send(self, connection: Connection, *events: Moved) -> None:
         """Publish all of them by one statement."""
-        self.runtime.outbox(1000).send(joined(connection), [envelope(event) for event in events])
+        self.runtime._wiring.outbox_of(1000).send(
+            joined(connection), [envelope(event) for event in events]
+        )
 
     def answer(self) -> None:
         while self.runtime.answer("board"):
@@ -102,7 +104,7 @@ class Board:
 
     def held_up(self) -> int:
         [(count,)] = self.outside.execute(
-            "SELECT count(*) FROM inbox WHERE state = 'pending' AND due_at > now() + interval '1y'"
+            "SELECT count(*) FROM inbox WHERE state = 'pending' AND wait_reason = 'ordering'"
         )
         return int(count)
 

@@ -21,9 +21,6 @@ from saga.messages import Replayed
 
 Row = dict[str, Any]
 
-#: When a delivery is due at home that is being forwarded, and that was.
-FORWARDING, FORWARDED = 9001, 9002
-
 
 class Loaf(BaseModel):
     n: int
@@ -135,7 +132,7 @@ class Mill:
     def order(self, *numbers: int) -> list[UUID]:
         with self.runtime.engine.begin() as connection:
             loaves = [Loaf(n=n) for n in numbers]
-            return self.runtime.start_many(connection, self.saga, loaves)
+            return list(self.runtime.start_many(connection, self.saga, loaves))
 
     def sow(self, *sown: Sown) -> None:
         for event in sown:
@@ -145,20 +142,21 @@ class Mill:
     def settle(self, *names: str) -> int:
         """Answer until nobody has anything due; returns how much was done."""
         total = 0
-        while done := sum([self.runtime.answer(n) for n in names or self.runtime.consumers]):
+        while done := sum(
+            [self.runtime.answer(n) for n in names or self.runtime._wiring.consumers]
+        ):
             total += done
         return total
 
     def end_leases(self) -> None:
         """What somebody was forwarding, or was handling outside, is anyone's again."""
         self._here.execute(
-            "UPDATE inbox SET ring_at = now() WHERE state = 'pending' "
-            "AND extract(year FROM due_at AT TIME ZONE 'UTC') = %s",
-            [FORWARDING],
+            "UPDATE inbox SET ring_at = now() "
+            "WHERE state = 'pending' AND wait_reason = 'forwarding'"
         )
         for books in (self._here, self._there):
             books.execute(
-                "UPDATE inbox SET due_at = now() WHERE state = 'pending' AND due_at < '9000-01-01'"
+                "UPDATE inbox SET due_at = now() WHERE state = 'pending' AND due_at IS NOT NULL"
             )
 
     def back_up(self) -> None:
@@ -176,7 +174,7 @@ class Mill:
 
     def silence(self) -> None:
         """Take the doorbells that wait away."""
-        client = self.runtime.broker.client  # type: ignore[union-attr]
+        client = self.runtime._wiring.broker.client  # type: ignore[union-attr]
         for key in client.scan_iter(f"{self.runtime.settings.namespace}:*"):
             client.delete(key)
 
@@ -195,12 +193,12 @@ class Mill:
     def act(self, act: str, *ids: UUID) -> None:
         """Retry or drop parked messages, as an operator."""
         with self.runtime.engine.begin() as connection:
-            doing = getattr(self.runtime.acts, f"{act}_parked")
+            doing = getattr(self.runtime._administration.acts, f"{act}_parked")
             doing(joined(connection), ids, actor="ann", reason="the wheel is mended")
 
     def replay(self, id: UUID) -> None:
         with transaction(SqlAlchemyDatabase(self.runtime.engine), Boundary.ACT) as unit:
-            self.runtime.acts.act(unit, id, Replayed(reason="mended"), actor="ann")
+            self.runtime._administration.acts.act(unit, id, Replayed(reason="mended"), actor="ann")
 
     # What they see
 
@@ -237,7 +235,10 @@ class Mill:
             assert books("SELECT * FROM inbox WHERE state = 'pending'") == []
         with self.runtime.engine.begin() as connection:
             known = self.runtime
-            assert list(differences(joined(connection), known.statements, known.sagas)) == []
+            assert (
+                list(differences(joined(connection), known._wiring.statements, known._wiring.sagas))
+                == []
+            )
 
     def _delivery(self, books: Callable[..., list[Row]], kind: str) -> Row:
         [row] = books(

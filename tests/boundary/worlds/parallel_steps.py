@@ -104,7 +104,8 @@ class Office:
 
     def start(self, *numbers: int, saga: Saga[Move] = MOVING) -> list[UUID]:
         with self.runtime.engine.begin() as connection:
-            return self.runtime.start_many(connection, saga, [Move(n=n) for n in numbers])
+            moves = [Move(n=n) for n in numbers]
+            return list(self.runtime.start_many(connection, saga, moves))
 
     def start_with(self, saga: Saga[Any], data: Any) -> UUID:
         with self.runtime.engine.begin() as connection:
@@ -112,11 +113,11 @@ class Office:
 
     def send(self, *messages: Envelope) -> None:
         with self.runtime.engine.begin() as connection:
-            self.runtime._outbox.send(SqlAlchemyUnitOfWork(connection), messages)
+            self.runtime._wiring.outbox.send(SqlAlchemyUnitOfWork(connection), messages)
 
     def settle(self) -> None:
         """Let everyone work until nobody has anything due."""
-        while sum(self.runtime.answer(consumer) for consumer in self.runtime.consumers):
+        while sum(self.runtime.answer(consumer) for consumer in self.runtime._wiring.consumers):
             pass
 
     def make_due(self) -> None:
@@ -150,7 +151,7 @@ class Office:
         """A saga's consumed messages, folded, are its stored state."""
         with self.runtime.engine.begin() as connection:
             unit = SqlAlchemyUnitOfWork(connection)
-            found = differences(unit, self.runtime.statements, self.runtime.sagas)
+            found = differences(unit, self.runtime._wiring.statements, self.runtime._wiring.sagas)
             assert list(found) == []
 
 

@@ -12,8 +12,10 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from boundary.operations import show_saga
 from internals import Context, Work
 from internals.database.commit_points import Boundary, watch
+from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from internals.hop import hop
 from internals.hop.consumer import Handled
 from internals.hop.lease import Leased
@@ -143,7 +145,8 @@ def test_nothing_is_renewed_for_a_run_that_does_not_live(
     limit = 0.0 if why == "limit" else 3600.0
     if why == "settled":
         store.rows(
-            "UPDATE inbox SET state = 'done' WHERE message_id = %s RETURNING 1 AS one",
+            "UPDATE inbox SET state = 'done', outcome = 'handled' WHERE message_id = %s "
+            "RETURNING 1 AS one",
             first.delivery.message.id,
         )
     before = store.delivery(first.delivery.message)["due_at"]
@@ -232,6 +235,7 @@ def test_what_took_longer_than_its_lease_is_undone_as_all_else(
 
     def take_back(command: Send, _: Work) -> None:
         undone.append(command.n)
+        time.sleep(0.05)  # so does its undo, which has left nothing standing
 
     @post.handles(Send, external=True, lease=timedelta(seconds=0.01), undo=take_back)
     def send(command: Send, work: Work) -> None:
@@ -252,11 +256,17 @@ def test_what_took_longer_than_its_lease_is_undone_as_all_else(
     made = runtime([mailing], [post])
     with made.engine.begin() as connection:
         made.start(connection, mailing, Send(n=7))
-    while sum(made.answer(name) for name in made.consumers):
+    while sum(made.answer(name) for name in made._wiring.consumers):
         pass
-    [(error,)] = outside.execute(
-        "SELECT last_error FROM inbox JOIN outbox ON id = message_id WHERE kind = 'post.send'"
+    ended = outside.execute(
+        "SELECT kind, outcome, last_error FROM inbox JOIN outbox ON id = message_id "
+        "WHERE consumer = 'post' AND kind IN ('post.send', 'saga.undo') ORDER BY seq"
     ).fetchall()
-    assert error.startswith("took longer than its lease")
+    assert [row[:2] for row in ended] == [("post.send", "overran"), ("saga.undo", "overran")]
+    assert ended[0][2].startswith("took longer than its lease")
+    [(id,)] = outside.execute("SELECT id FROM saga").fetchall()
+    with made.engine.connect() as connection:
+        shown = show_saga(SqlAlchemyUnitOfWork(connection), made.settings.db_schema, id)
+    assert shown.standing == ()
     assert outside.execute("SELECT status FROM saga").fetchall() == [("compensated",)]
     assert undone == [7]

@@ -133,7 +133,7 @@ class TestLook:
         message = command(Sweep())
         store.send(message)
         store.make_late()
-        store.rows("UPDATE inbox SET state = %s RETURNING 1 AS one", state)
+        store.end(state)
         before = store.delivery(message)
         bell = Bell()
         assert relay(store, bell).look() == 0
@@ -146,7 +146,7 @@ class TestLook:
         monkeypatch.setattr(internals.hop.relay, "_PORTION", 2)
         store.send(*(command(Sweep(n=n)) for n in range(6)))
         store.make_late()
-        store.rows("UPDATE inbox SET state = 'parked' RETURNING 1 AS one")
+        store.end("parked")
         store.send(command(Sweep(n=7)))
         store.make_late()
         bell = Bell()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from internals.remote.results import Parcel, context_of, parcels_of
-from internals.store.delivery import DeliveryState, Settlement
+from internals.store.delivery import DeliveryOutcome, DeliveryState, Settlement
 from saga import Category, Envelope, Retry
 
 TEXTS = st.none() | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
@@ -36,6 +36,7 @@ SETTLEMENTS = st.builds(
     Settlement,
     st.uuids(),
     st.sampled_from(DeliveryState),
+    st.sampled_from(DeliveryOutcome),
     error=TEXTS,
     attempts=st.integers(0, 99),
     took=st.none() | st.floats(0, 1e6),

@@ -9,7 +9,6 @@ import pytest
 from internals.store.delivery_times import waited
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
-FORWARDED = datetime(9002, 1, 1, tzinfo=UTC)
 
 
 def at(seconds: float) -> datetime:
@@ -45,7 +44,7 @@ PLAIN: dict[str, Any] = {
         # Sent in the very transaction that claimed it.
         ({"claimed_at": at(-1), "took": None}, 0, 0, 0, 3, 0),
         # In a database of its own, after another of its key.
-        ({"due_at": FORWARDED, "ready_at": at(0.25)}, 0.25, 0.75, 1, 0, 1),
+        ({"due_at": None, "forwarded": True, "ready_at": at(0.25)}, 0.25, 0.75, 1, 0, 1),
         # Kept by a lease.
         ({"due_at": at(90), "ready_at": at(0.25)}, 0.25, 0, 0.75, 1, 1),
     ],

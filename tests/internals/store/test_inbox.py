@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from internals import Context, Work
-from internals.store.delivery import DeliveryState, Settlement
+from internals.store.delivery import DeliveryOutcome, DeliveryState, Settlement
 from internals.store.inbox import Inbox
 from internals.store.sql import statements
 from saga import Category, Command, DefinitionError, Envelope, Event, Retry
@@ -75,7 +75,7 @@ class TestClaim:
     @pytest.mark.parametrize("state", ["done", "revoked", "parked"])
     def test_what_is_settled_is_never_claimed(self, store: Any, command: Any, state: str) -> None:
         store.send(command(Ask()))
-        store.rows("UPDATE inbox SET state = %s RETURNING 1 AS one", state)
+        store.end(state)
         with store.transaction() as unit:
             assert store.inbox("desk").claim(unit, 10) == ([], 10)
 
@@ -139,12 +139,20 @@ class TestSettle:
     ) -> None:
         message = command(Ask())
         store.send(message)
-        store.rows("UPDATE inbox SET state = %s, last_error = 'x' RETURNING 1 AS one", state)
+        store.end(state)
         before = store.delivery(message)
         with store.engine.begin() as connection:
             store.inbox("desk").settle(
                 _unit(connection),
-                [Settlement(message.id, DeliveryState.PENDING, error="late", attempts=9)],
+                [
+                    Settlement(
+                        message.id,
+                        DeliveryState.PENDING,
+                        DeliveryOutcome.FAILED,
+                        error="late",
+                        attempts=9,
+                    )
+                ],
             )
             store.inbox("desk").settle(_unit(connection), [Settlement(message.id)])
         assert store.delivery(message) == before
@@ -158,13 +166,27 @@ class TestSettle:
                 _unit(connection),
                 [
                     Settlement(sent[0].id, position=7, attempts=2),
-                    Settlement(sent[1].id, DeliveryState.PARKED, error="no", attempts=3),
-                    Settlement(sent[2].id, DeliveryState.PENDING, attempts=1, delay=60.0),
+                    Settlement(
+                        sent[1].id,
+                        DeliveryState.PARKED,
+                        DeliveryOutcome.FAILED,
+                        error="no",
+                        attempts=3,
+                    ),
+                    Settlement(
+                        sent[2].id,
+                        DeliveryState.PENDING,
+                        DeliveryOutcome.DEFERRED,
+                        attempts=1,
+                        delay=60.0,
+                    ),
                 ],
             )
         done, parked, waiting = (store.delivery(message) for message in sent)
         assert (done["state"], done["position"], done["attempts"]) == ("done", 7, 2)
         assert (parked["state"], parked["last_error"]) == ("parked", "no")
+        outcomes = [row["outcome"] for row in (done, parked, waiting)]
+        assert outcomes == ["handled", "failed", "deferred"]
         assert done["done_at"] >= before
         assert parked["done_at"] >= before
         assert waiting["done_at"] is None

@@ -1,6 +1,7 @@
 """Records: rows as one JSON text."""
 
 import json
+from enum import IntEnum, StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +27,23 @@ def test_each_value_reads_as_what_it_was() -> None:
         {"id": ID.hex, "n": -3, "wait": 0.5, "final": True, "text": 'a "b"\\\n'},
         {"id": ID.hex},
     ]
+
+
+class Kind(UUID):
+    """An id that is also something else."""
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Size(IntEnum):
+    SMALL = 3
+
+
+def test_a_value_of_a_subclass_is_written_as_its_base() -> None:
+    row: dict[str, Any] = {"id": Kind(int=7), "text": Colour.RED, "n": Size.SMALL}
+    assert json.loads(records([row])) == [{"id": ID.hex, "text": "red", "n": 3}]
 
 
 def test_what_is_json_already_goes_in_as_it_is() -> None:

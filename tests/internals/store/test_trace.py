@@ -126,10 +126,10 @@ def test_what_was_done_says_what_it_waited_for(
     """Doorbells are lost, and the relay rings once more; a worker comes after that."""
     with agency.engine.begin() as connection:
         id = agency.publish(connection, Reserved(number=1))
-    broker: Any = agency.broker
+    broker: Any = agency._wiring.broker
     broker.client.delete(f"{broker.namespace}:doorbell:loyalty")
     outside.execute("UPDATE inbox SET ring_at = now() WHERE consumer = 'loyalty'")
-    agency.relay().look()
+    agency._worker_loop.relay().look()
     run(agency)
     with engine.connect() as connection:
         [node] = trace_message(SqlAlchemyUnitOfWork(connection), schema, id).roots
@@ -158,7 +158,7 @@ def test_of_what_is_parked_or_dropped_nothing_is_said(
     with agency.engine.begin() as connection:
         unit = SqlAlchemyUnitOfWork(connection)
         ids = [nodes["payments.charge"].id]
-        agency.acts.drop_parked(unit, ids, actor="ann", reason="tried")
+        agency._administration.acts.drop_parked(unit, ids, actor="ann", reason="tried")
         again = trace(unit, schema, id)
     assert by_kind(again)["payments.charge"].deliveries[0].waits is None
 

@@ -89,7 +89,7 @@ BOOK = Saga(
 
 
 def run(agency: Runtime, *consumers: str) -> None:
-    while sum(agency.answer(consumer) for consumer in consumers or agency.consumers):
+    while sum(agency.answer(consumer) for consumer in consumers or agency._wiring.consumers):
         pass
 
 

@@ -92,7 +92,7 @@ ACTS = (
         "what was dropped is gone, with the reason why",
         "internals:DROP_PARKED",
         "UPDATE {schema}.inbox\n"
-        "SET state = 'revoked', done_at = clock_timestamp(),\n"
+        "SET state = 'revoked', outcome = %(outcome)s, done_at = clock_timestamp(),\n"
         "    last_error = concat_ws('; ', last_error, %(why)s::text)",
         "DELETE FROM {schema}.inbox",
         f"{_ACTING}::TestParked::test_one_that_is_dropped_stays_with_the_reason",

@@ -121,7 +121,7 @@ BLAMES = (
     Plant(
         "work-stays-open",
         "a thread of a handler that has ended publishes an event, which is lost without a word",
-        "internals:Work._close",
+        "internals:HandlerTransaction._close",
         "self._closed = True",
         "self._closed = self._session is not None",
         "tests/internals/test_work_ids.py"

@@ -143,7 +143,7 @@ SAGAS = (
         "never-taken-back",
         "the trip is undone while the order to charge it waits for the bank to open",
         "internals:REVOKE",
-        "SET state = 'revoked', done_at = clock_timestamp(),",
+        "SET state = 'revoked', outcome = 'given_up', done_at = clock_timestamp(),",
         "SET done_at = clock_timestamp(),",
         f"{_CONSEQUENCES}::TestRevocation::test_what_nobody_started_is_taken_back_and_never_done",
     ),

@@ -3,6 +3,9 @@
 from tests.mutants.plant import Plant
 
 _TESTS = "tests/boundary/runtime/test_own_databases.py"
+_LAPSED = "tests/boundary/runtime/test_lapsed_forwards.py"
+
+#: The end of the statement that says that deliveries arrived.
 
 FORWARDS = (
     Plant(
@@ -18,8 +21,8 @@ FORWARDS = (
         "forwarded-before-it-is-said",
         "a booking is said not to have been made, and is made",
         "internals:BEGIN_FORWARDING",
-        "lease = coalesce(lease, %(lease)s), started_at = coalesce(started_at, clock_timestamp())",
-        "lease = coalesce(lease, %(lease)s)",
+        "lease = %(lease)s, started_at = coalesce(started_at, clock_timestamp())",
+        "lease = %(lease)s",
         "tests/boundary/runtime/test_own_databases_cut_off.py"
         "::TestCut::test_what_may_have_arrived_is_not_taken_for_unstarted",
     ),
@@ -36,8 +39,8 @@ FORWARDS = (
         "unforwarded-counts-as-started",
         "while a hotel's database is down no deadline can take a booking back",
         "internals:GIVE_BACK",
-        "SET due_at = again.at, ring_at = again.at, started_at = NULL, lease",
-        "SET due_at = again.at, ring_at = again.at, lease",
+        "due_at = again.at, ring_at = again.at, started_at = NULL, lease",
+        "due_at = again.at, ring_at = again.at, lease",
         "tests/boundary/runtime/test_own_databases_cut_off.py"
         "::TestAway::test_a_command_that_could_not_go_there_is_taken_back_at_its_deadline",
     ),
@@ -45,19 +48,35 @@ FORWARDS = (
         "cut-off-for-ever",
         "what a worker was forwarding when it died is forwarded by nobody",
         "internals:TO_FORWARD",
-        "FROM (SELECT * FROM due UNION ALL SELECT * FROM cut) AS i",
-        "FROM (SELECT * FROM due) AS i",
+        "due_at <= now() AND {FIRST_OF_ITS_KEY}",
+        "due_at <= now() AND wait_reason IS NULL AND {FIRST_OF_ITS_KEY}",
         "tests/boundary/runtime/test_own_databases_cut_off.py"
         "::TestCut::test_whatever_is_cut_everything_happens_once",
     ),
     Plant(
         "nobody-rings-for-the-cut-off",
         "it is forwarded when the next booking happens to come along",
-        "internals:StaleForwards.__call__",
-        "return {name for (name,) in unit.run(self._statements.cut_off, asked)}",
-        "return set()",
+        "internals:RING",
+        "WHERE state = 'pending' AND due_at <= now() AND ring_at <= now()",
+        "WHERE state = 'pending' AND due_at <= now() AND ring_at <= now() AND wait_reason IS NULL",
         "tests/boundary/runtime/test_own_databases_relays.py"
         "::TestRelays::test_it_rings_for_what_somebody_did_not_end_forwarding",
+    ),
+    Plant(
+        "cut-off-is-not-undone",
+        "a hotel keeps a booking of a trip that was undone: who forwarded it died, and it had arrived",
+        "internals:IDLE",
+        "OR i.due_at <= now() AND i.wait_reason IS NULL)",
+        "OR i.due_at <= now())",
+        f"{_LAPSED}::test_a_reaction_is_not_taken_back_when_its_step_is_undone",
+    ),
+    Plant(
+        "frozen-forwarder-is-heard",
+        "a forwarder that wakes after its lease says that a booking arrived that another one forwards",
+        "internals:CONFIRM",
+        "AND wait_reason = 'forwarding' AND lease = %(lease)s",
+        "AND wait_reason = 'forwarding'",
+        f"{_LAPSED}::test_who_lost_the_lease_says_nothing_any_more[after]",
     ),
     Plant(
         "parcel-without-contents",

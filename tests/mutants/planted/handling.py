@@ -43,7 +43,7 @@ HANDLERS = (
         "unknown-kind-discarded",
         "during a deploy the old workers throw away what only the new ones know",
         "internals:to_run",
-        "batch.leave(delivery, reason, delay=left.delay(kind, reason))",
+        "batch.leave_to_others(delivery, reason, delay=left.delay(kind, reason))",
         "batch.succeed(delivery, [])",
         "tests/internals/hop/test_unhandled.py"
         "::TestUnknown::test_a_kind_that_this_worker_does_not_know_is_left_where_it_is",
@@ -52,7 +52,8 @@ HANDLERS = (
         "unknown-version-parked",
         "during a deploy the old workers park the outcomes of the new sagas",
         "boundary:Orchestrator._fold",
-        "batch.leave(delivery, str(error), delay=self._left.delay(message.kind, str(error)))",
+        "why = str(error)\n"
+        "            batch.leave_to_others(delivery, why, delay=self._left.delay(message.kind, why))",
         "batch.park(delivery, str(error), attempts=delivery.attempts)",
         "tests/boundary/orchestration/test_other_releases.py"
         "::TestUnknownVersion::test_it_is_left_where_it_is_visibly_until_a_worker_knows_it",
@@ -61,8 +62,8 @@ HANDLERS = (
         "unexpected-discarded",
         "an outcome that belongs to nothing vanishes instead of being shown to somebody",
         "boundary:Orchestrator._fold",
-        "Settlement(message.id, DeliveryState.PARKED, error=why)",
-        "Settlement(message.id, DeliveryState.DONE, error=why)",
+        "batch.settlements.append(_unexpected(message.id, why))",
+        "batch.settlements.append(Settlement(message.id, error=why))",
         "tests/boundary/orchestration/test_orchestrator.py::TestNotItsOwn"
         "::test_what_nothing_it_sent_can_have_caused_is_parked",
     ),
@@ -125,7 +126,7 @@ HANDLERS = (
         "refused-saga-is-left",
         "what the database refuses of one saga is tried for ever, and nobody is told",
         "boundary:Orchestrator._fold_one_by_one",
-        "folding.batch.park(each, describe(error), attempts=each.attempts + 1)",
+        "folding.batch.park(each, describe(error), outcome=outcome, attempts=attempts)",
         "folding.batch.leave(each, describe(error))",
         "tests/boundary/orchestration/test_refused_sagas.py"
         "::test_its_delivery_is_parked_with_the_database_s_words_and_the_others_go_on",

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from boundary.operations.queries.query import query
-from boundary.operations.queries.time_format import duration
+from boundary.queries.query import query
+from boundary.queries.time_format import duration
 from internals.database.unit_of_work import UnitOfWork
 
 #: A session that is idle in its transaction for longer than this is told of.

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from boundary.operations.queries.open_deliveries import Head, OpenCount, OpenDelivery
-from boundary.operations.queries.time_format import clock
+from boundary.queries.open_deliveries import Head, OpenCount, OpenDelivery
+from boundary.queries.time_format import clock
 from internals.store.delivery import DeliveryState
-from internals.store.sql.sentinels import FORWARDED_YEAR
 from saga.messages import Done, Settled
 from saga.state import IN_FLIGHT, Phase
 
@@ -155,13 +154,12 @@ def _delivery(delivery: OpenDelivery, now: datetime) -> str:
     if delivery.held:
         return f"{what} is held at {consumer} until past events are handed over{error}"
     if delivery.attempts:
-        there = delivery.due_at.year == FORWARDED_YEAR  # where its database is, nobody knows when
-        tried = "is tried again" if there else f"is tried again at {clock(delivery.due_at, now)}"
-        return f"{what} failed {_times(delivery)} at {consumer} and {tried}{error}"
+        again = "" if delivery.due_at is None else f" at {clock(delivery.due_at, now)}"
+        return f"{what} failed {_times(delivery)} at {consumer} and is tried again{again}{error}"
     if delivery.yields:
         times = "once" if delivery.yields == 1 else f"{delivery.yields} times"
-        again = clock(delivery.due_at, now)
-        return f"{what} gave way to the database {times} at {consumer}, next at {again}{error}"
+        again = "" if delivery.due_at is None else f", next at {clock(delivery.due_at, now)}"
+        return f"{what} gave way to the database {times} at {consumer}{again}{error}"
     return f"{what} is with {consumer} since {clock(delivery.sent_at, now)}{error}"
 
 

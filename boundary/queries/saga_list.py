@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from boundary.operations.queries.query import query
+from boundary.queries.query import query
 from internals.database.unit_of_work import Row, UnitOfWork
 from saga.state import Direction, Status
 
@@ -20,6 +20,8 @@ WHERE (%(name)s::text IS NULL OR name = %(name)s)
   AND (%(status)s::text IS NULL OR status = %(status)s)
   AND (%(since)s::interval IS NULL OR started_at >= now() - %(since)s::interval)
   AND (%(prefix)s::text IS NULL OR starts_with(key, %(prefix)s))
+  AND (%(before_id)s::uuid IS NULL
+       OR (started_at, id) < (%(before_at)s::timestamptz, %(before_id)s::uuid))
 ORDER BY started_at DESC, id DESC
 LIMIT %(limit)s
 """
@@ -89,6 +91,7 @@ def list_sagas(
     status: Status | None = None,
     since: timedelta | None = None,
     key_prefix: str | None = None,
+    before: SagaSummary | None = None,
     limit: int = 50,
 ) -> list[SagaSummary]:
     """Return the sagas that fit all that is given, the one started last first.
@@ -97,6 +100,7 @@ def list_sagas(
         name: Of the saga's definition.
         since: How long ago they started at most, by Postgres' clock.
         key_prefix: What their business keys begin with.
+        before: The last one of the page before: the list goes on with those started before it.
         limit: How many at most.
     """
     rows = query(
@@ -107,6 +111,8 @@ def list_sagas(
         status=status and status.value,
         since=since,
         prefix=key_prefix,
+        before_at=before and before.started_at,
+        before_id=before and before.id,
         limit=limit,
     )
     return [summary(row) for row in rows]

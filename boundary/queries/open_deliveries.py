@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from boundary.operations.queries.parked import saga_reference
-from boundary.operations.queries.query import query
+from boundary.queries.parked import saga_reference
+from boundary.queries.query import query
 from internals.database.unit_of_work import Row, UnitOfWork
 from internals.store.delivery import DeliveryState
 from internals.store.sql.causal import OPEN
-from internals.store.sql.sentinels import NEVER
+from internals.store.sql.ordering import HELD_UP_BY
 
 _UNDOES = "CASE WHEN o.kind = 'saga.undo' THEN o.payload ->> 'message_kind' END"
 
@@ -18,18 +18,19 @@ _UNDOES = "CASE WHEN o.kind = 'saga.undo' THEN o.payload ->> 'message_kind' END"
 # first one of the key is looked up, which may be of another saga.
 _OPEN = f"""
 WITH told AS MATERIALIZED (
-    SELECT i.message_id, o.kind, i.consumer, i.state, i.attempts, i.last_error, i.due_at,
+    SELECT i.message_id, o.kind, i.consumer, i.state, i.attempts, i.last_error,
+        CASE WHEN i.wait_reason IS NULL THEN i.due_at END AS due_at,
         o.sent_at, o.root_id, {_UNDOES} AS undoes, o.category, o.seq, i.ordering_key,
         i.ordering_no, i.backfill, i.yields, i.state <> 'parked' AS going, i.last_error IS NULL AS well,
-        i.due_at = {NEVER} AS never
+        coalesce(i.wait_reason IN {HELD_UP_BY}, false) AS held_up
     FROM {{schema}}.inbox AS i JOIN {{schema}}.outbox AS o ON o.id = i.message_id
     WHERE o.saga_id = %(id)s AND i.state IN {OPEN}
-    ORDER BY going, well, never, o.seq
+    ORDER BY going, well, held_up, o.seq
     LIMIT 100
 )
 SELECT t.message_id, t.kind, t.consumer, t.state, t.attempts, t.last_error, t.due_at, t.sent_at,
     t.root_id, t.undoes, t.category = 'timeout',
-    t.never AND NOT t.backfill AND EXISTS (
+    t.held_up AND NOT t.backfill AND EXISTS (
         SELECT FROM {{schema}}.subscription AS s
         WHERE s.kind = t.kind AND s.consumer = t.consumer AND s.held),
     t.yields,
@@ -43,7 +44,7 @@ FROM told AS t LEFT JOIN LATERAL (
 ) AS h ON true
 LEFT JOIN {{schema}}.outbox AS o ON o.id = h.message_id
 LEFT JOIN {{schema}}.saga AS s ON s.id = o.saga_id
-ORDER BY t.going, t.well, t.never, t.seq
+ORDER BY t.going, t.well, t.held_up, t.seq
 """
 
 #: Columns of a row that are the delivery's; those of the one for which it waits come after them.
@@ -91,7 +92,8 @@ class OpenDelivery:
     state: DeliveryState
     attempts: int
     last_error: str | None
-    due_at: datetime
+    #: When it is run; None if it does not wait for a time.
+    due_at: datetime | None
     sent_at: datetime
     root_id: UUID
     #: The kind of what it undoes, if it is an order to undo.

@@ -9,16 +9,15 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from boundary.operations.queries.audit import AuditEntry, saga_audit
-from boundary.operations.queries.blocked_on import StepDetail, waits_for
-from boundary.operations.queries.blocking_sessions import Holder, holders_of
-from boundary.operations.queries.open_deliveries import OpenDelivery, open_counts, open_deliveries
-from boundary.operations.queries.query import query
-from boundary.operations.queries.reference import find_saga
-from boundary.operations.queries.running import Running, running
-from boundary.operations.queries.saga_list import SUMMARY_COLUMNS, SagaSummary, summary
+from boundary.queries.audit import AuditEntry, saga_audit
+from boundary.queries.blocked_on import StepDetail, waits_for
+from boundary.queries.blocking_sessions import Holder, holders_of
+from boundary.queries.open_deliveries import OpenDelivery, open_counts, open_deliveries
+from boundary.queries.query import query
+from boundary.queries.reference import find_saga
+from boundary.queries.running import Running, running
+from boundary.queries.saga_list import SUMMARY_COLUMNS, SagaSummary, summary
 from internals.database.unit_of_work import Row, UnitOfWork
-from internals.store.causal_undo import STANDS
 from internals.store.delivery import DeliveryState
 from saga.definition import Saga, Wait
 from saga.state import IN_FLIGHT, Phase, SagaState
@@ -39,8 +38,8 @@ WHERE message_id = ANY (%(ids)s) AND state = 'pending'
 _STANDING = """
 SELECT i.consumer, o.payload ->> 'message_kind', (o.payload ->> 'message_id')::uuid, i.last_error
 FROM {schema}.outbox AS o JOIN {schema}.inbox AS i ON i.message_id = o.id
-WHERE o.saga_id = %(id)s AND o.kind = 'saga.undo' AND i.state IN ('done', 'revoked')
-  AND i.last_error IS NOT NULL
+WHERE o.saga_id = %(id)s AND o.kind = 'saga.undo'
+  AND (i.outcome = 'no_undo' OR i.state = 'revoked')
 ORDER BY o.seq
 LIMIT 100
 """
@@ -133,12 +132,30 @@ def show_saga(
         commands=commands,
         running=() if saga.status.final else running(unit, schema, saga_id=id),
         standing=tuple(
-            Standing(consumer, kind, message, why.removeprefix(STANDS))
+            Standing(consumer, kind, message, why.removeprefix("stands: "))  # the list says so
             for consumer, kind, message, why in query(unit, schema, _STANDING, id=id)
         ),
         audit=saga_audit(unit, schema, id),
         holders=() if saga.status.final else tuple(holders_of(unit, schema, id)),
     )
+
+
+def show_known_saga(
+    unit: UnitOfWork,
+    schema: str,
+    reference: str | UUID,
+    definitions: Mapping[str, Mapping[int, Saga[Any]]],
+) -> SagaDetail:
+    """Return one saga as `show_saga` does, with its definition if it is among these.
+
+    Args:
+        definitions: By name and version.
+    """
+    detail = show_saga(unit, schema, reference)
+    definition = definitions.get(detail.saga.name, {}).get(detail.saga.version)
+    if definition is None:
+        return detail
+    return show_saga(unit, schema, detail.saga.id, definition=definition)
 
 
 def _commands(id: UUID, steps: Mapping[str, Any]) -> dict[UUID, tuple[str, Phase]]:

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from boundary.operations.queries.audit import AuditEntry, message_audit
-from boundary.operations.queries.query import query
+from boundary.queries.audit import AuditEntry, message_audit
+from boundary.queries.query import query
 from internals.database.unit_of_work import UnitOfWork
 from internals.store.delivery import DeliveryState
 
@@ -137,7 +137,7 @@ class MessageDelivery:
     attempts: int
     rings: int
     last_error: str | None
-    due_at: datetime
+    due_at: datetime | None
     done_at: datetime | None
     #: Runs in a row that gave way to the database, the last ones.
     yields: int

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from boundary.operations.queries.query import query
-from boundary.operations.queries.time_format import duration
+from boundary.queries.query import query
+from boundary.queries.time_format import duration
 from internals.database.unit_of_work import UnitOfWork
 
 # A batch is told by its first delivery.  Of the sessions of other roles Postgres tells nothing.
@@ -30,8 +30,7 @@ WITH long AS MATERIALIZED (
     SELECT NULL::int, NULL, NULL, NULL::int, i.consumer, 1,
         extract(epoch FROM clock_timestamp() - i.claimed_at)::float8, i.message_id
     FROM {schema}.inbox AS i
-    WHERE i.state = 'pending' AND i.lease IS NOT NULL
-      AND i.due_at < now() + interval '1000 years'
+    WHERE i.state = 'pending' AND i.lease IS NOT NULL AND i.wait_reason IS NULL
       AND i.claimed_at < clock_timestamp() - %(longer)s::interval
       AND (%(saga_id)s::uuid IS NULL OR i.saga_id = %(saga_id)s)
 )

@@ -2,9 +2,10 @@
 
 from uuid import UUID
 
-from boundary.operations.queries.query import query
+from boundary.queries.query import query
 from internals.database.unit_of_work import UnitOfWork
 from saga.errors import UnknownSaga
+from saga.state import Status
 
 # Keys are indexed under their saga's name, so the names are found first, one index probe each.
 _FIND = """
@@ -23,6 +24,11 @@ WHERE s.key = %(reference)s
 ORDER BY name
 LIMIT 5
 """
+
+
+_BY_KEY = "SELECT id FROM {schema}.saga WHERE name = %(name)s AND key = %(key)s"
+
+_STATUS = "SELECT status FROM {schema}.saga WHERE id = %(id)s"
 
 
 def find_saga(unit: UnitOfWork, schema: str, reference: str | UUID) -> UUID:
@@ -48,6 +54,28 @@ def find_saga(unit: UnitOfWork, schema: str, reference: str | UUID) -> UUID:
         raise UnknownSaga(f"several sagas have the key {text!r}; say which: {found}")
     id: UUID = rows[0][0]
     return id
+
+
+def saga_of_key(unit: UnitOfWork, schema: str, name: str, key: str) -> UUID:
+    """Return the id of the saga of this name that has this business key.
+
+    Raises `UnknownSaga` for none.
+    """
+    rows = query(unit, schema, _BY_KEY, name=name, key=key)
+    if not rows:
+        raise UnknownSaga(f"no saga {name} has the key {key!r}")
+    id: UUID = rows[0][0]
+    return id
+
+
+def saga_status(unit: UnitOfWork, schema: str, id: UUID) -> Status:
+    """Return the status of the saga with this id; raises `UnknownSaga` for none."""
+    rows = query(unit, schema, _STATUS, id=id)
+    if not rows:
+        raise UnknownSaga(
+            f"there is no saga {id}; if it was started just now, its start is not committed yet"
+        )
+    return Status(rows[0][0])
 
 
 def as_uuid(text: str) -> UUID | None:

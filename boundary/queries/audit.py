@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from boundary.operations.queries.query import query
+from boundary.queries.query import query
 from internals.database.unit_of_work import Row, UnitOfWork
 
 _COLUMNS = "a.at, a.actor, a.act, a.message_id, a.reason, a.detail::text"
