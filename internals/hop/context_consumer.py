@@ -5,11 +5,12 @@ import time
 from collections.abc import Mapping
 from functools import partial
 
-from internals.context import Context, Handler, Unreadable
+from internals.context import Context
 from internals.database.connections import Database
 from internals.database.errors import is_server_trouble
 from internals.database.lock_waits import Crowd, GaveWay
 from internals.database.unit_of_work import UnitOfWork
+from internals.handler import Handler, Unreadable
 from internals.hop.batch import Batch
 from internals.hop.batched_run import BatchedRunner
 from internals.hop.colocation import NOBODY, Folder

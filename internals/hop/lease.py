@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID, uuid4
 
-from internals.context import Handler
 from internals.database.commit_points import Boundary, OpenTransaction
 from internals.database.connections import Database
 from internals.database.errors import is_transient
 from internals.database.lock_waits import KEY_WAIT
+from internals.handler import Handler
 from internals.hop.batch import Batch
 from internals.hop.failure_isolation import PROVED_AFTER, is_interrupt, is_refusal, is_too_slow
 from internals.hop.finish import Ending, finish
