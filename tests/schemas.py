@@ -77,6 +77,6 @@ def _is_of_a_dead_process(application_name: str) -> bool:
     if found is None or found["host"] != socket.gethostname():
         return False
     try:
-        return psutil.Process(int(found["pid"])).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(int(found["pid"])).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True

@@ -102,8 +102,8 @@ def publish(_: Any) -> object:
     return sagas.publish(flask_shop.Charged(number=1))
 
 
-def signal(id: Any) -> object:
-    return sagas.signal(id, flask_shop.Approved())
+def signal(id: Any) -> None:
+    sagas.signal(id, flask_shop.Approved())
 
 
 def cancel(id: Any) -> object:

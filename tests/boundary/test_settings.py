@@ -125,8 +125,9 @@ def test_redis_urls_are_kept_as_they_are(url: str) -> None:
 @pytest.mark.parametrize("field", ["database_url", "redis_url"])
 def test_a_port_that_is_no_number_is_refused(field: str) -> None:
     scheme = "postgresql" if field == "database_url" else "redis"
+    given: dict[str, Any] = {field: f"{scheme}://ann:secret@db:port/0"}
     with pytest.raises(ValidationError, match="the port of the URL must be a number") as raised:
-        Settings(**{field: f"{scheme}://ann:secret@db:port/0"})
+        Settings(**given)
     assert "secret" not in str(raised.value)
 
 
@@ -143,8 +144,9 @@ def test_passwords_are_not_printed() -> None:
     [("batch", 0), ("budget", 0), ("grace", 0), ("max_payload", 0), ("pool_size", 0)],
 )
 def test_numbers_that_cannot_work_are_refused(field: str, value: int) -> None:
+    given: dict[str, Any] = {field: value}
     with pytest.raises(ValidationError, match=field):
-        Settings(**{field: value})
+        Settings(**given)
 
 
 DURATIONS = ("budget", "handler_limit", "batch_limit", "grace", "frozen_after")

@@ -60,9 +60,9 @@ def finished(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         gateway.server_close()
         with engine.begin() as connection:
             drop_schema(connection, name)
-        keys = list(runtime._wiring.broker.client.scan_iter(f"{name}:*"))
+        keys = list(runtime._wiring.broker.client.scan_iter(f"{name}:*"))  # type: ignore[union-attr]
         if keys:
-            runtime._wiring.broker.client.delete(*keys)
+            runtime._wiring.broker.client.delete(*keys)  # type: ignore[union-attr]
         runtime.close()
         engine.dispose()
 

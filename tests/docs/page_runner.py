@@ -92,7 +92,7 @@ class Stranger:
             os.killpg(job.pid, how)
             job.wait(60)
             # Its children too: whoever still uses the servers keeps them from being stopped.
-            self._eventually(partial(_has_ended, job.pid), 60, f"the end of {job.args}")
+            self._eventually(partial(_has_ended, job.pid), 60, f"the end of {job.args!r}")
 
     def _says(self, command: str, printed: str) -> bool:
         done = subprocess.run(

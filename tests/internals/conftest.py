@@ -199,16 +199,14 @@ def event() -> Callable[..., Envelope]:
 
     def make(message: Event, **fields: Any) -> Envelope:
         id = uuid7()
-        return Envelope(
-            **{
-                "id": id,
-                "kind": message.kind,
-                "category": Category.EVENT,
-                "payload": message.to_json(),
-                "root_id": id,
-            }
-            | fields
-        )
+        usual: dict[str, Any] = {
+            "id": id,
+            "kind": message.kind,
+            "category": Category.EVENT,
+            "payload": message.to_json(),
+            "root_id": id,
+        }
+        return Envelope(**usual | fields)
 
     return make
 

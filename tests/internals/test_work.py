@@ -66,7 +66,7 @@ class TestSession:
 
         def handle(message: Hang, work: Work) -> None:
             assert work.session is work.session
-            assert not list(work.session.identity_map)
+            assert not list(work.session.identity_map)  # type: ignore[call-overload]
             work.session.add(Effect(n=message.n))
             work.session.flush()
             seen.append(work.session)

@@ -18,7 +18,7 @@ def ring_twice(consumers: Iterable[str]) -> frozenset[str]:
     named = list(consumers)
     unrung = ring(named)
     for name in named:
-        runtime._wiring.broker.client.rpush(f"{runtime.settings.namespace}:doorbell:{name}", b"")
+        runtime._wiring.broker.client.rpush(f"{runtime.settings.namespace}:doorbell:{name}", b"")  # type: ignore[union-attr]
     return unrung
 
 

@@ -42,7 +42,7 @@ class House:
     def start(self, saga: Saga[Any], *items: Any) -> list[UUID]:
         """Start a saga for each item, as a web request would."""
         with self.runtime.engine.begin() as connection:
-            return self.runtime.start_many(connection, saga, items)
+            return list(self.runtime.start_many(connection, saga, items))
 
     def start_worker(
         self,

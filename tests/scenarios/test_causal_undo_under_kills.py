@@ -141,7 +141,7 @@ def test_each_effect_is_there_once_or_undone_once(ours: Carnival) -> None:
     for _ in range(2):
         ours.serve(*silent, "photos")
     for photos in (2, 6):
-        ours.wait_until(lambda n=photos: ours.count("did", _IS_PHOTO) >= n, f"{photos} photos")
+        ours.wait_until(lambda n=photos: ours.count("did", _IS_PHOTO) >= n, f"{photos} photos")  # type: ignore[misc]
         ours.kill_oldest()
         ours.repeat(0.2)
         ours.serve(*silent, "photos")
@@ -154,7 +154,7 @@ def test_each_effect_is_there_once_or_undone_once(ours: Carnival) -> None:
     ours.serve(*everybody)
     undone = ours.count("undid")
     for more in (10, 40, 70, 100):
-        ours.wait_until(lambda n=undone + more: ours.count("undid") >= n, f"{more} to be undone")
+        ours.wait_until(lambda n=undone + more: ours.count("undid") >= n, f"{more} to be undone")  # type: ignore[misc]
         ours.kill_oldest()
         ours.repeat(0.2)
         ours.serve(*everybody)

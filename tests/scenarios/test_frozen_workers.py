@@ -80,7 +80,7 @@ def test_others_go_on_without_a_frozen_worker_and_nothing_is_done_twice(
     done = 10 if at == "leased before" else 20
     dairy_.wait_until(lambda: dairy_.over() >= done, "others to go on")
     for process in frozen(frosty):
-        dairy_.wait_until(lambda pid=process.pid: not in_transaction(dairy_, pid), "its end")
+        dairy_.wait_until(lambda pid=process.pid: not in_transaction(dairy_, pid), "its end")  # type: ignore[misc]
         os.kill(process.pid, signal.SIGCONT)
     if told:
         dairy_.wait_until(lambda: told in frosty.log(), "the frozen one to say what happened")

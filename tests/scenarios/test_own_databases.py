@@ -40,8 +40,8 @@ class BankedShop(Shop):
         app.create_tables(self.runtime.own_engines["bank"], settings)
 
     def start_worker(self, *arguments: Any, **options: Any) -> Any:
-        own = {"SAGA_DATABASES": json.dumps({"bank": self._bank_url})}
-        return super().start_worker(*arguments, **own, **options)
+        own: dict[str, Any] = {"SAGA_DATABASES": json.dumps({"bank": self._bank_url})}
+        return super().start_worker(*arguments, **(own | options))
 
     @contextmanager
     def at_the_bank(self) -> Iterator[psycopg.Connection[Any]]:

@@ -107,7 +107,8 @@ class Port:
         [row] = self.outside.execute(
             "SELECT status, reason FROM saga WHERE id = %s", [id]
         ).fetchall()
-        return row
+        status, reason = row
+        return str(status), reason
 
     def rows(self, statement: str, *parameters: Any) -> list[Any]:
         return list(self.outside.execute(statement, parameters).fetchall())

@@ -32,6 +32,7 @@ def _gone_out(station: Station) -> UUID:
     """Have a call go out; returns its id, which is what those outside know of it."""
     for name in ("saga.visit", "berths", "out"):
         station.runtime.answer(name)
+    called: UUID
     [(called,)] = station.outside.execute(
         "SELECT id FROM outbox WHERE kind = 'harbour.left'"
     ).fetchall()

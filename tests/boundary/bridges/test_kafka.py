@@ -120,7 +120,8 @@ class TestRecords:
         def call(command: Call, work: Work) -> None:
             work.publish(Left(ship=command.ship))
 
-        visit = Saga("visit", Call, steps=(Step("berth", lambda c: c),))
+        berth: Step[Call, Any] = Step("berth", lambda call: call)
+        visit = Saga("visit", Call, steps=(berth,))
         made: Runtime = runtime(
             [visit], [berths, OutgoingBridge("out", stream, events={Left: None})]
         )

@@ -127,7 +127,7 @@ class TestAgain:
         port.receiver.receive(port.source)
         port.work()
         [(id,)] = port.rows("SELECT message_id FROM inbox WHERE state = 'parked'")
-        port.sea.read = lambda _: Docked(ship="Bo", berth=0)  # type: ignore[method-assign]
+        port.sea.read = lambda _: Docked(ship="Bo", berth=0)  # type: ignore[method-assign, assignment]
         with port.runtime.engine.begin() as connection:
             port.runtime._administration.acts.retry_parked(
                 joined(connection), [id], actor="ann", reason=WHY

@@ -213,7 +213,7 @@ def test_two_at_once_replay_each_saga_once(
     act: Callable[..., Ran], orders: Orders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     orders.stuck(3)
-    choose = acting.choose_sagas
+    choose = acting.choose_sagas  # type: ignore[attr-defined]
 
     def overtaken(*arguments: Any, **options: Any) -> Any:
         chosen = choose(*arguments, **options)
@@ -234,7 +234,7 @@ def test_what_was_done_is_told_when_the_database_goes(
     act: Callable[..., Ran], orders: Orders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     orders.stuck(3)
-    real = acting.act_on_saga
+    real = acting.act_on_saga  # type: ignore[attr-defined]
     calls: list[int] = []
 
     def fail(*arguments: Any, **options: Any) -> Any:

@@ -60,7 +60,16 @@ class working:
         self, environment: dict[str, str], eventually: Callable[..., Any], *arguments: str
     ) -> None:
         self._eventually = eventually
-        command = [COMMAND, "--app", "shop:make", "worker", "--processes", "1", "--threads", "2"]
+        command = [
+            str(COMMAND),
+            "--app",
+            "shop:make",
+            "worker",
+            "--processes",
+            "1",
+            "--threads",
+            "2",
+        ]
         self._process = subprocess.Popen(
             [*command, *arguments],
             cwd=HERE,

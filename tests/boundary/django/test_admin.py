@@ -64,7 +64,7 @@ def place(text: str) -> str:
 def page(client: Any, path: str, code: int = 200, **query: str) -> str:
     answer = client.get(f"/admin/saga/{path}", query)
     assert answer.status_code == code, answer
-    return answer.content.decode()
+    return str(answer.content.decode())
 
 
 def parked(outside: Query) -> str:
@@ -72,7 +72,7 @@ def parked(outside: Query) -> str:
     return str(id)
 
 
-def test_the_list_shows_filters_and_finds(login, stuck: str) -> None:
+def test_the_list_shows_filters_and_finds(login: Any, stuck: str) -> None:
     client = login(*EVERY)
     place("one")
     listed = page(client, "sagarecord/")
@@ -95,7 +95,7 @@ def test_the_list_shows_filters_and_finds(login, stuck: str) -> None:
         assert f"{count} result{'s' * (count != 1)}" in found, term
 
 
-def test_the_page_shows_every_phase_and_status(login, stuck: str, outside: Query) -> None:
+def test_the_page_shows_every_phase_and_status(login: Any, stuck: str, outside: Query) -> None:
     from saga import Phase, Status
 
     client = login(*EVERY)
@@ -113,7 +113,7 @@ def test_the_page_shows_every_phase_and_status(login, stuck: str, outside: Query
         assert f"saga-status-{status.value}" in page(client, "sagarecord/")
 
 
-def test_the_list_stays_fast(login, stuck: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_list_stays_fast(login: Any, stuck: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 
@@ -134,7 +134,7 @@ def test_the_list_stays_fast(login, stuck: str, monkeypatch: pytest.MonkeyPatch)
     assert all("LIMIT" in sql for sql in asked), asked
 
 
-def test_the_page_of_a_saga(login, stuck: str) -> None:
+def test_the_page_of_a_saga(login: Any, stuck: str) -> None:
     shown = page(login(*EVERY), f"sagarecord/{stuck}/change/")
     assert 'saga-status-stuck">stuck<' in shown
     assert "step settle" in shown
@@ -150,7 +150,7 @@ def test_the_page_of_a_saga(login, stuck: str) -> None:
     page(login(*EVERY), "sagarecord/x/change/", 404)
 
 
-def test_a_payload_is_masked_without_the_permission(login, stuck: str, outside: Query) -> None:
+def test_a_payload_is_masked_without_the_permission(login: Any, stuck: str, outside: Query) -> None:
     client = login("view_sagarecord", "view_delivery", "replay_saga")
     for path in (f"sagarecord/{stuck}/change/", f"delivery/{parked(outside)}/change/"):
         shown = page(client, path)
@@ -161,7 +161,7 @@ def test_a_payload_is_masked_without_the_permission(login, stuck: str, outside: 
 
 
 def test_a_replay_is_done_with_a_reason_and_audited(
-    login, stuck: str, outside: Query, monkeypatch: pytest.MonkeyPatch
+    login: Any, stuck: str, outside: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = login(*EVERY)
     path = f"/admin/saga/sagarecord/{stuck}/act/replay/"
@@ -180,7 +180,7 @@ def test_a_replay_is_done_with_a_reason_and_audited(
 
 
 def test_who_knows_that_the_failed_call_had_no_effect_says_so(
-    login, stuck: str, outside: Query
+    login: Any, stuck: str, outside: Query
 ) -> None:
     client = login(*EVERY)
     path = f"/admin/saga/sagarecord/{stuck}/act/replay/"
@@ -193,7 +193,7 @@ def test_who_knows_that_the_failed_call_had_no_effect_says_so(
     assert outside("SELECT detail ->> 'no_effect' FROM saga.audit") == [("true",)]
 
 
-def test_data_is_corrected_by_a_replay(login, stuck: str, outside: Query) -> None:
+def test_data_is_corrected_by_a_replay(login: Any, stuck: str, outside: Query) -> None:
     client = login(*EVERY)
     path = f"/admin/saga/sagarecord/{stuck}/act/replay/"
     wrong = client.post(path, {"reason": "r", "data": "[1]"}).content.decode()
@@ -202,7 +202,7 @@ def test_data_is_corrected_by_a_replay(login, stuck: str, outside: Query) -> Non
     assert outside("SELECT data->>'secret' FROM saga.saga") == [("77",)]
 
 
-def test_a_step_is_skipped_and_a_saga_cancelled(login, stuck: str, outside: Query) -> None:
+def test_a_step_is_skipped_and_a_saga_cancelled(login: Any, stuck: str, outside: Query) -> None:
     from boundary.django.testing import run_due
 
     client = login(*EVERY)
@@ -215,7 +215,7 @@ def test_a_step_is_skipped_and_a_saga_cancelled(login, stuck: str, outside: Quer
     assert "Refused" in done.content.decode()
 
 
-def test_many_are_replayed_at_once(login, stuck: str, outside: Query) -> None:
+def test_many_are_replayed_at_once(login: Any, stuck: str, outside: Query) -> None:
     other, fine = place("bug 2"), place("fine")
     client = login(*EVERY)
     chosen = {"action": "replay_selected", "_selected_action": [stuck, other, fine]}
@@ -230,7 +230,7 @@ def test_many_are_replayed_at_once(login, stuck: str, outside: Query) -> None:
     assert outside("SELECT count(*) FROM saga.audit WHERE reason = 'all'") == [(2,)]
 
 
-def test_parked_deliveries_are_retried_and_dropped(login, stuck: str, outside: Query) -> None:
+def test_parked_deliveries_are_retried_and_dropped(login: Any, stuck: str, outside: Query) -> None:
     client = login(*EVERY)
     id = parked(outside)
     listed = page(client, "delivery/")
@@ -256,7 +256,7 @@ def test_parked_deliveries_are_retried_and_dropped(login, stuck: str, outside: Q
 @pytest.mark.parametrize(("act", "state"), [("retry", "pending"), ("drop", "revoked")])
 @pytest.mark.parametrize("chosen", ["row", "across"])
 def test_a_message_that_is_parked_twice_is_acted_on_in_the_row_that_is_selected(
-    login, stuck: str, outside: Query, act: str, state: str, chosen: str
+    login: Any, stuck: str, outside: Query, act: str, state: str, chosen: str
 ) -> None:
     client = login(*EVERY)
     id = parked(outside)
@@ -270,7 +270,9 @@ def test_a_message_that_is_parked_twice_is_acted_on_in_the_row_that_is_selected(
     assert sorted(rows) == [f"{id}:ledger", f"{id}:post"]
     assert 'id="action-toggle"' in listed
     # "across" is all that the filter on the right leaves, whatever is ticked.
-    picked = {"row": {"_selected_action": [f"{id}:post"]}, "across": {"select_across": "1"}}[chosen]
+    picked: Any = {"row": {"_selected_action": [f"{id}:post"]}, "across": {"select_across": "1"}}[
+        chosen
+    ]
     where = "/admin/saga/delivery/" + ("?consumer=post" if chosen == "across" else "")
     ticked = {"_selected_action": rows, "action": f"{act}_selected"} | picked
     asked = client.post(where, ticked).content.decode()
@@ -287,7 +289,7 @@ def test_a_message_that_is_parked_twice_is_acted_on_in_the_row_that_is_selected(
 
 
 @pytest.mark.parametrize("act", ["replay", "skip", "cancel"])
-def test_each_act_has_its_permission(login, stuck: str, outside: Query, act: str) -> None:
+def test_each_act_has_its_permission(login: Any, stuck: str, outside: Query, act: str) -> None:
     client = login(*(name for name in EVERY if name != f"{act}_saga"))
     path = f"/admin/saga/sagarecord/{stuck}/act/{act}/"
     assert path not in page(client, f"sagarecord/{stuck}/change/")
@@ -300,7 +302,7 @@ def test_each_act_has_its_permission(login, stuck: str, outside: Query, act: str
 
 @pytest.mark.parametrize("act", ["retry", "drop"])
 def test_each_act_on_messages_has_its_permission(
-    login, stuck: str, outside: Query, act: str
+    login: Any, stuck: str, outside: Query, act: str
 ) -> None:
     client = login(*(name for name in EVERY if name != f"{act}_delivery"))
     id = parked(outside)
@@ -312,7 +314,7 @@ def test_each_act_on_messages_has_its_permission(
     assert outside("SELECT count(*) FROM saga.audit") == [(0,)]
 
 
-def test_without_permission_nothing_is_seen(login, stuck: str, outside: Query) -> None:
+def test_without_permission_nothing_is_seen(login: Any, stuck: str, outside: Query) -> None:
     client = login()
     for path in (
         "sagarecord/",
@@ -339,7 +341,7 @@ def test_nobody_adds_changes_or_deletes(clean: None, stuck: str) -> None:
 
 
 def test_an_act_in_a_request_that_is_a_transaction(
-    login, stuck: str, outside: Query, monkeypatch: pytest.MonkeyPatch
+    login: Any, stuck: str, outside: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from django.db import connections
 

@@ -92,7 +92,7 @@ def handle() -> None:
     run_due()
 
 
-def test_it_reads_and_acts_on_the_project(manage, outside: Query) -> None:
+def test_it_reads_and_acts_on_the_project(manage: Any, outside: Query) -> None:
     place("bug")
     handle()
     listed = manage("saga", "list", "--json")
@@ -108,7 +108,7 @@ def test_it_reads_and_acts_on_the_project(manage, outside: Query) -> None:
     assert outside("SELECT actor, act, reason FROM saga.audit") == [("ann", "replayed", "mended")]
 
 
-def test_every_command_works(manage, outside: Query) -> None:
+def test_every_command_works(manage: Any, outside: Query) -> None:
     id = place("bug")
     handle()
     [(message,)] = outside("SELECT message_id FROM saga.inbox WHERE state = 'parked'")
@@ -134,7 +134,7 @@ def test_every_command_works(manage, outside: Query) -> None:
         assert ran.out, command
 
 
-def test_a_signal(manage, outside: Query) -> None:
+def test_a_signal(manage: Any, outside: Query) -> None:
     from django.db import transaction
     from ledger.sagas import ASK, Text
 
@@ -150,7 +150,7 @@ def test_a_signal(manage, outside: Query) -> None:
     assert outside("SELECT status FROM saga.saga") == [("completed",)]
 
 
-def test_doctor_looks_at_the_projects_servers(manage) -> None:
+def test_doctor_looks_at_the_projects_servers(manage: Any) -> None:
     found = json.loads(manage("saga", "doctor", "--json").out)["checks"]
     verdicts = {check["check"]: check["verdict"] for check in found}
     assert verdicts["schema"] == verdicts["redis"] == verdicts["versions"] == "fine"
@@ -165,7 +165,7 @@ def test_doctor_looks_at_the_projects_servers(manage) -> None:
         (("start", "nosaga", "--data", "{}"), 2, "has no saga 'nosaga'; it has ask, keep"),
     ],
 )
-def test_complaints_are_one_line(manage, arguments, code: int, said: str) -> None:
+def test_complaints_are_one_line(manage: Any, arguments: Any, code: int, said: str) -> None:
     ran = manage("saga", *arguments)
     assert (ran.code, ran.out) == (code, "")
     [line] = ran.err.splitlines()
@@ -173,7 +173,7 @@ def test_complaints_are_one_line(manage, arguments, code: int, said: str) -> Non
     assert said in line
 
 
-def test_a_database_out_of_reach_is_told_in_one_line(manage) -> None:
+def test_a_database_out_of_reach_is_told_in_one_line(manage: Any) -> None:
     url = "postgresql+psycopg://saga:hidden@127.0.0.1:1/x"
     for command in (("list",), ("migrate",), ("start", "keep", "--data", '{"text": "x"}')):
         ran = manage("saga", *command, DJT_DATABASE_URL=url)
@@ -184,7 +184,7 @@ def test_a_database_out_of_reach_is_told_in_one_line(manage) -> None:
         assert "hidden" not in line
 
 
-def test_the_doctor_names_ways_out_that_django_has(manage) -> None:
+def test_the_doctor_names_ways_out_that_django_has(manage: Any) -> None:
     url = "postgresql+psycopg://saga:hidden@127.0.0.1:1/x"
     remedies = {
         check["check"]: check["remedy"]
@@ -197,7 +197,7 @@ def test_the_doctor_names_ways_out_that_django_has(manage) -> None:
 
 
 def test_djangos_own_options_and_help_work(
-    manage, project_environment: dict[str, str], tmp_path: Path
+    manage: Any, project_environment: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "deeper").mkdir()
     (tmp_path / "deeper" / "more_settings.py").write_text(
@@ -214,7 +214,7 @@ def test_djangos_own_options_and_help_work(
 
 
 def test_the_worker_runs_beside_rundramatiq(
-    manage, running, outside: Query, eventually: Callable[..., Any]
+    manage: Any, running: Any, outside: Query, eventually: Callable[..., Any]
 ) -> None:
     from ledger.tasks import note
 
@@ -228,7 +228,11 @@ def test_the_worker_runs_beside_rundramatiq(
 
 
 def test_a_killed_worker_loses_nothing(
-    manage, running, outside: Query, eventually: Callable[..., Any], project_environment
+    manage: Any,
+    running: Any,
+    outside: Query,
+    eventually: Callable[..., Any],
+    project_environment: Any,
 ) -> None:
     for number in range(20):
         place(f"n{number}")

@@ -100,7 +100,7 @@ WRITES: dict[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_a_write_before_begin_is_refused(call, outside: Query, name: str) -> None:
+def test_a_write_before_begin_is_refused(call: Any, outside: Query, name: str) -> None:
     state, attempts, error = call(lambda _: WRITES[name]())
     assert (state, attempts) == ("parked", 3)
     assert error.startswith("NoTransaction: this handler is external")
@@ -153,7 +153,7 @@ def _driver() -> Any:
 
 
 @pytest.mark.parametrize("way", PAST)
-def test_no_way_leads_past_it(call, outside: Query, way: str) -> None:
+def test_no_way_leads_past_it(call: Any, outside: Query, way: str) -> None:
     state, _, error = call(lambda _: PAST[way](), attempts=1)
     assert state == "parked"
     assert error.startswith("NoTransaction: this handler is external")
@@ -161,7 +161,7 @@ def test_no_way_leads_past_it(call, outside: Query, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", PAST)
-def test_nor_once_it_has_begun(call, outside: Query, way: str) -> None:
+def test_nor_once_it_has_begun(call: Any, outside: Query, way: str) -> None:
     def handler(work: Any) -> None:
         work.begin()
         _entry().objects.create(text="with the delivery")
@@ -173,7 +173,7 @@ def test_nor_once_it_has_begun(call, outside: Query, way: str) -> None:
     assert kept(outside) == []
 
 
-def test_another_database_is_outside(call, outside: Query) -> None:
+def test_another_database_is_outside(call: Any, outside: Query) -> None:
     def handler(work: Any) -> None:
         _entry().objects.using("other").all().delete()
         work.begin()
@@ -184,7 +184,7 @@ def test_another_database_is_outside(call, outside: Query) -> None:
     _entry().objects.using("other").all().delete()
 
 
-def test_connections_write_again_when_it_has_ended(call, outside: Query) -> None:
+def test_connections_write_again_when_it_has_ended(call: Any, outside: Query) -> None:
     def handler(_: Any) -> None:
         assert _entry().objects.using("mirror").count() == 0
         with pytest.raises(NoTransaction):
@@ -195,14 +195,14 @@ def test_connections_write_again_when_it_has_ended(call, outside: Query) -> None
     assert kept(outside) == ["by the host"]
 
 
-def test_copy_is_refused_too(call, outside: Query) -> None:
+def test_copy_is_refused_too(call: Any, outside: Query) -> None:
     state, attempts, error = call(lambda _: _copied())
     assert (state, attempts) == ("parked", 3)
     assert error.startswith("NoTransaction: this handler is external")
     assert kept(outside) == []
 
 
-def test_reads_are_not_and_writes_after_begin_are_kept(call, outside: Query) -> None:
+def test_reads_are_not_and_writes_after_begin_are_kept(call: Any, outside: Query) -> None:
     seen: list[Any] = []
 
     def handler(work: Any) -> None:
@@ -220,7 +220,9 @@ def test_reads_are_not_and_writes_after_begin_are_kept(call, outside: Query) -> 
 
 
 @pytest.mark.parametrize("ended", ["returned", "raised", "lost", "no autocommit"])
-def test_the_connection_is_as_before_when_it_has_ended(call, outside: Query, ended: str) -> None:
+def test_the_connection_is_as_before_when_it_has_ended(
+    call: Any, outside: Query, ended: str
+) -> None:
     from django.db import connection, transaction
 
     def handler(work: Any) -> None:
@@ -246,7 +248,7 @@ def test_the_connection_is_as_before_when_it_has_ended(call, outside: Query, end
 
 
 def test_an_alias_that_is_a_contexts_own_is_guarded_too(
-    call, outside: Query, monkeypatch: pytest.MonkeyPatch
+    call: Any, outside: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ledger.contexts import ledger
 
@@ -258,7 +260,7 @@ def test_an_alias_that_is_a_contexts_own_is_guarded_too(
     assert _entry().objects.using("other").count() == 0
 
 
-def test_begin_is_refused_in_a_block_of_the_handlers_own(call, outside: Query) -> None:
+def test_begin_is_refused_in_a_block_of_the_handlers_own(call: Any, outside: Query) -> None:
     from django.db import connection, transaction
 
     def handler(work: Any) -> None:
@@ -275,7 +277,7 @@ def test_begin_is_refused_in_a_block_of_the_handlers_own(call, outside: Query) -
     assert kept(outside) == ["by the host"]
 
 
-def test_in_a_test_case_too(call, outside: Query) -> None:
+def test_in_a_test_case_too(call: Any, outside: Query) -> None:
     from django.db import transaction
     from ledger.words import Noted
 
@@ -310,7 +312,7 @@ def test_in_a_test_case_too(call, outside: Query) -> None:
         raise Over
 
 
-def test_nothing_is_set_for_the_session(call, outside: Query) -> None:
+def test_nothing_is_set_for_the_session(call: Any, outside: Query) -> None:
     """Behind a pooler it would be that of whoever is given it next."""
     from django.db import connection
 

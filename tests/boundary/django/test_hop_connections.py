@@ -10,7 +10,9 @@ import pytest
 from tests.boundary.django.senders import Query
 
 
-def test_a_lost_connection_is_nobodys_failure(hop, trick, outside: Query) -> None:
+def test_a_lost_connection_is_nobodys_failure(
+    hop: Callable[..., Any], trick: Callable[..., None], outside: Query
+) -> None:
     runs = []
 
     def die_once(work: Any) -> None:
@@ -107,7 +109,7 @@ def _failing(statement: str) -> BaseException:
         from django.db import connections
 
         DjangoUnitOfWork(connections["default"]).run(statement, {})
-    return raised.value
+    return raised.value  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +178,9 @@ def test_a_connection_that_died_between_is_transient(clean: None, outside: Query
     assert [is_transient(error) for error in errors] == [True, True]
 
 
-def test_a_hop_is_bounded_and_leaves_nothing_on_the_connection(hop, trick) -> None:
+def test_a_hop_is_bounded_and_leaves_nothing_on_the_connection(
+    hop: Callable[..., Any], trick: Callable[..., None]
+) -> None:
     from django.db import connection, transaction
 
     names = ("lock_timeout", "idle_in_transaction_session_timeout")
@@ -196,7 +200,9 @@ def test_a_hop_is_bounded_and_leaves_nothing_on_the_connection(hop, trick) -> No
     assert seen[2:] == ["0", "0"]
 
 
-def test_a_read_only_connection_is_replaced(hop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_connection_is_replaced(
+    hop: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from django.db import connection
 
     from boundary.django import runtime
@@ -213,7 +219,9 @@ def test_a_read_only_connection_is_replaced(hop, monkeypatch: pytest.MonkeyPatch
     assert hop("one") == ("done", None, ["one"])
 
 
-def test_what_one_sets_for_its_transaction_is_not_the_next_ones(trick, outside: Query) -> None:
+def test_what_one_sets_for_its_transaction_is_not_the_next_ones(
+    trick: Callable[..., None], outside: Query
+) -> None:
     from django.db import connection, transaction
     from ledger.sagas import KEEP, Text
 
@@ -270,7 +278,9 @@ OTHERS: dict[str, Callable[[], None]] = {
 
 
 @pytest.mark.parametrize("way", OTHERS)
-def test_a_write_on_another_connection_is_refused(hop, trick, way: str) -> None:
+def test_a_write_on_another_connection_is_refused(
+    hop: Callable[..., Any], trick: Callable[..., None], way: str
+) -> None:
     from ledger.models import Entry
 
     trick("one", lambda _: OTHERS[way]())
@@ -280,7 +290,7 @@ def test_a_write_on_another_connection_is_refused(hop, trick, way: str) -> None:
     assert Entry.objects.using("other").count() == 0
 
 
-def test_other_connections_may_be_read(hop, trick) -> None:
+def test_other_connections_may_be_read(hop: Callable[..., Any], trick: Callable[..., None]) -> None:
     from ledger.models import Entry
 
     seen: list[Any] = []
@@ -298,7 +308,9 @@ def test_other_connections_may_be_read(hop, trick) -> None:
     assert seen == [0, 0]
 
 
-def test_a_saga_that_it_starts_commits_with_the_delivery(trick, outside: Query) -> None:
+def test_a_saga_that_it_starts_commits_with_the_delivery(
+    trick: Callable[..., None], outside: Query
+) -> None:
     from django.db import transaction
     from ledger.sagas import ASK, KEEP, Text
 

@@ -9,7 +9,9 @@ from saga.errors import NoTransaction
 from tests.boundary.django.senders import Query
 
 
-def test_the_orms_writes_and_the_delivery_commit_together(hop, trick) -> None:
+def test_the_orms_writes_and_the_delivery_commit_together(
+    hop: Callable[..., Any], trick: Callable[..., None]
+) -> None:
     seen = []
 
     def look(work: Any) -> None:
@@ -25,7 +27,9 @@ def test_the_orms_writes_and_the_delivery_commit_together(hop, trick) -> None:
     assert seen == [True, True]
 
 
-def test_what_fails_leaves_nothing_and_is_tried_again(hop, trick) -> None:
+def test_what_fails_leaves_nothing_and_is_tried_again(
+    hop: Callable[..., Any], trick: Callable[..., None]
+) -> None:
     def fail(_: Any) -> None:
         raise KeyError("oh")
 
@@ -35,7 +39,7 @@ def test_what_fails_leaves_nothing_and_is_tried_again(hop, trick) -> None:
     assert error == "KeyError: 'oh'"
 
 
-def test_a_rejection_rolls_back_what_the_handler_wrote(hop) -> None:
+def test_a_rejection_rolls_back_what_the_handler_wrote(hop: Callable[..., Any]) -> None:
     state, error, entries = hop("no way")
     assert (state, entries) == ("done", [])
     assert error == "rejected: the ledger takes no such thing"
@@ -58,14 +62,18 @@ def _endings() -> dict[str, Callable[[Any], None]]:
     "name",
     ["commit", "rollback", "connection.commit", "connection.rollback", "set_autocommit", "close"],
 )
-def test_a_handler_cannot_end_the_transaction(hop, trick, name: str) -> None:
+def test_a_handler_cannot_end_the_transaction(
+    hop: Callable[..., Any], trick: Callable[..., None], name: str
+) -> None:
     trick("one", _endings()[name])
     state, error, entries = hop("one")
     assert (state, entries) == ("pending", [])
     assert error.startswith("NoTransaction: a handler must not commit, roll back or close")
 
 
-def test_a_handler_may_use_blocks_of_its_own(hop, trick) -> None:
+def test_a_handler_may_use_blocks_of_its_own(
+    hop: Callable[..., Any], trick: Callable[..., None]
+) -> None:
     def nest(_: Any) -> None:
         from django.db import IntegrityError, transaction
         from ledger.models import Entry
@@ -101,7 +109,9 @@ def _mark(_: Any) -> None:
 
 
 @pytest.mark.parametrize("do", [_swallow, _swallow_by_hand, _mark])
-def test_a_handler_that_goes_on_after_an_error_is_not_done(hop, trick, do) -> None:
+def test_a_handler_that_goes_on_after_an_error_is_not_done(
+    hop: Callable[..., Any], trick: Callable[..., None], do: Any
+) -> None:
     trick("one", do)
     state, error, entries = hop("one")
     assert (state, entries) == ("pending", []), "its writes are gone, so it cannot count as done"
@@ -109,7 +119,7 @@ def test_a_handler_that_goes_on_after_an_error_is_not_done(hop, trick, do) -> No
 
 
 def test_a_hook_of_a_handler_that_fails_fails_nothing(
-    hop, trick, caplog: pytest.LogCaptureFixture
+    hop: Callable[..., Any], trick: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
     said: list[str] = []
 
@@ -124,7 +134,9 @@ def test_a_hook_of_a_handler_that_fails_fails_nothing(
     assert said == ["next"]
 
 
-def test_work_session_says_that_this_is_django(hop, trick) -> None:
+def test_work_session_says_that_this_is_django(
+    hop: Callable[..., Any], trick: Callable[..., None]
+) -> None:
     trick("one", lambda work: work.session)
     _, error, _ = hop("one")
     assert error == "TypeError: work.session needs SQLAlchemy; this transaction is not its own"
@@ -167,7 +179,7 @@ def test_what_a_host_calls_waits_for_a_while_and_leaves_its_block_usable(
 
 
 def test_a_foreign_key_that_the_commit_finds_broken_is_its_handlers_failure(
-    trick, outside: Query
+    trick: Callable[..., None], outside: Query
 ) -> None:
     """Django's foreign keys are checked at the commit."""
     from django.db import transaction

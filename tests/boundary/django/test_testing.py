@@ -43,7 +43,7 @@ def entries() -> list[str]:
     return list(Entry.objects.order_by("id").values_list("text", flat=True))
 
 
-def test_a_saga_runs_to_its_end(in_test_case) -> None:
+def test_a_saga_runs_to_its_end(in_test_case: Any) -> None:
     def test() -> None:
         from ledger.sagas import KEEP, Text
 
@@ -60,7 +60,7 @@ def test_a_saga_runs_to_its_end(in_test_case) -> None:
     in_test_case(test)
 
 
-def test_an_event_reaches_who_reacts_to_it(in_test_case) -> None:
+def test_an_event_reaches_who_reacts_to_it(in_test_case: Any) -> None:
     def test() -> None:
         from ledger.words import Noted
 
@@ -74,7 +74,9 @@ def test_an_event_reaches_who_reacts_to_it(in_test_case) -> None:
     in_test_case(test)
 
 
-def test_what_is_tried_again_at_once_is_due(in_test_case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_tried_again_at_once_is_due(
+    in_test_case: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def test() -> None:
         from ledger.contexts import TRICKS
         from ledger.words import Noted
@@ -97,7 +99,7 @@ def test_what_is_tried_again_at_once_is_due(in_test_case, monkeypatch: pytest.Mo
     in_test_case(test)
 
 
-def test_time_moves_forward(in_test_case) -> None:
+def test_time_moves_forward(in_test_case: Any) -> None:
     def test() -> None:
         from ledger.sagas import ASK, Text
 
@@ -115,7 +117,7 @@ def test_time_moves_forward(in_test_case) -> None:
 
 
 def test_what_failed_is_tried_again_when_its_time_has_come(
-    in_test_case, monkeypatch: pytest.MonkeyPatch
+    in_test_case: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def test() -> None:
         from ledger.contexts import TRICKS
@@ -142,7 +144,7 @@ def test_what_failed_is_tried_again_when_its_time_has_come(
 
 
 def test_a_stuck_saga_is_replayed_by_the_command_within_the_test(
-    in_test_case, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    in_test_case: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SAGA_ACTOR", "ann")
 
@@ -169,7 +171,7 @@ def test_a_stuck_saga_is_replayed_by_the_command_within_the_test(
     in_test_case(test)
 
 
-def test_the_fixtures_do_the_same(in_test_case, saga_run_due, saga_advance) -> None:
+def test_the_fixtures_do_the_same(in_test_case: Any, saga_run_due: Any, saga_advance: Any) -> None:
     def test() -> None:
         from ledger.words import Noted
 
@@ -215,7 +217,7 @@ def in_transaction_test_cases(outside: Query) -> Callable[..., None]:
 
 
 def test_a_transaction_test_case_leaves_no_saga_to_the_next(
-    in_transaction_test_cases, outside: Query
+    in_transaction_test_cases: Any, outside: Query
 ) -> None:
     def test() -> None:
         from django.db import transaction

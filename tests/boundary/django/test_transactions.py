@@ -1,6 +1,8 @@
 """What is sent commits with the caller's `atomic()`, or not at all: every way of Django's."""
 
 import unittest
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,7 @@ def sends(request: pytest.FixtureRequest, outside: Query) -> Sender:
 
 
 @pytest.fixture
-def entries(outside: Query):
+def entries(outside: Query) -> Callable[[], int]:
     return lambda: outside("SELECT count(*) FROM ledger_entry")[0][0]
 
 
@@ -24,7 +26,7 @@ def write(text: str = "of the caller") -> None:
     Entry.objects.create(text=text)
 
 
-def test_it_commits_with_the_caller(sends: Sender, entries) -> None:
+def test_it_commits_with_the_caller(sends: Sender, entries: Any) -> None:
     from django.db import transaction
 
     with transaction.atomic():
@@ -34,7 +36,7 @@ def test_it_commits_with_the_caller(sends: Sender, entries) -> None:
     assert (sends.sent(), entries()) == (1, 1)
 
 
-def test_it_is_rolled_back_with_the_caller(sends: Sender, entries) -> None:
+def test_it_is_rolled_back_with_the_caller(sends: Sender, entries: Any) -> None:
     from django.db import transaction
 
     with pytest.raises(KeyError), transaction.atomic():
@@ -44,7 +46,7 @@ def test_it_is_rolled_back_with_the_caller(sends: Sender, entries) -> None:
     assert (sends.sent(), entries()) == (0, 0)
 
 
-def test_a_savepoint_that_is_rolled_back_takes_it_along(sends: Sender, entries) -> None:
+def test_a_savepoint_that_is_rolled_back_takes_it_along(sends: Sender, entries: Any) -> None:
     from django.db import transaction
 
     with transaction.atomic():
@@ -55,7 +57,7 @@ def test_a_savepoint_that_is_rolled_back_takes_it_along(sends: Sender, entries) 
     assert (sends.sent(), entries()) == (0, 1)
 
 
-def test_nested_blocks_commit_with_the_outermost(sends: Sender, entries) -> None:
+def test_nested_blocks_commit_with_the_outermost(sends: Sender, entries: Any) -> None:
     from django.db import transaction
 
     with transaction.atomic():
@@ -67,7 +69,7 @@ def test_nested_blocks_commit_with_the_outermost(sends: Sender, entries) -> None
 
 
 def test_what_is_refused_leaves_nothing_and_the_callers_transaction_usable(
-    outside: Query, entries
+    outside: Query, entries: Any
 ) -> None:
     from django.db import transaction
     from ledger.sagas import KEEP, Text
@@ -85,7 +87,7 @@ def test_what_is_refused_leaves_nothing_and_the_callers_transaction_usable(
 
 
 @pytest.mark.parametrize("well", [True, False])
-def test_atomic_requests(sends: Sender, entries, well: bool) -> None:
+def test_atomic_requests(sends: Sender, entries: Any, well: bool) -> None:
     import django_urls
     from django.db import connections
     from django.test import Client
@@ -104,7 +106,7 @@ def test_atomic_requests(sends: Sender, entries, well: bool) -> None:
     assert (sends.sent(), entries()) == ((1, 1) if well else (0, 0))
 
 
-def test_a_durable_block(sends: Sender, entries) -> None:
+def test_a_durable_block(sends: Sender, entries: Any) -> None:
     from django.db import transaction
 
     with transaction.atomic(durable=True):

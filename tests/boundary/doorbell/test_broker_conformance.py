@@ -95,7 +95,7 @@ def stock_redis(settings: Settings) -> dramatiq.Broker:
 
 
 def stub(settings: Settings) -> dramatiq.Broker:
-    broker = StubBroker()  # type: ignore[no-untyped-call]
+    broker = StubBroker()
     broker.emit_after("process_boot")
     return broker
 
@@ -103,7 +103,7 @@ def stub(settings: Settings) -> dramatiq.Broker:
 def rabbitmq(settings: Settings) -> dramatiq.Broker:
     from dramatiq.brokers.rabbitmq import RabbitmqBroker
 
-    return RabbitmqBroker(url=os.environ[RABBITMQ])  # type: ignore[no-untyped-call]
+    return RabbitmqBroker(url=os.environ[RABBITMQ])
 
 
 BROKERS = [own, stock_redis, stub, *([rabbitmq] if RABBITMQ in os.environ else [])]
@@ -119,14 +119,12 @@ class Yard:
         self.worker: dramatiq.Worker | None = None
 
     def start_worker(self) -> None:
-        self.worker = dramatiq.Worker(  # type: ignore[no-untyped-call]
-            self.runtime.worker(), worker_threads=2, worker_timeout=50
-        )
-        self.worker.start()  # type: ignore[no-untyped-call]
+        self.worker = dramatiq.Worker(self.runtime.worker(), worker_threads=2, worker_timeout=50)
+        self.worker.start()
 
     def stop_worker(self) -> None:
         if self.worker is not None:
-            self.worker.stop()  # type: ignore[no-untyped-call]
+            self.worker.stop()
             self.worker = None
 
     def ship(self, number: int, *, heavy: bool = False) -> UUID:

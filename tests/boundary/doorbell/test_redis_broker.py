@@ -61,7 +61,7 @@ def key(settings: Settings) -> str:
     return f"{settings.namespace}:doorbell:bakery"
 
 
-def hear(broker: DoorbellBroker, threads: int = 4) -> dramatiq.Consumer:
+def hear(broker: DoorbellBroker, threads: int = 4) -> Any:
     """Listen as a worker with so many threads does."""
     return broker.consume("bakery", prefetch=2 * threads, timeout=50)
 
@@ -86,7 +86,7 @@ class TestRing:
 
         def count(self: redis.Connection, *args: Any, **options: Any) -> Any:
             sent.append(args)
-            return send(self, *args, **options)
+            return send(self, *args, **options)  # type: ignore[no-untyped-call]
 
         monkeypatch.setattr(redis.Connection, "send_packed_command", count)
         broker.ring([f"c{n}" for n in range(100)])
@@ -128,6 +128,7 @@ class TestConsume:
             heard = pool.submit(next, consumer)
             broker.ring(["bakery"])
             message = heard.result(30)  # half of what it would have waited by itself
+        assert message is not None
         assert (message.actor_name, message.args) == (DOORBELL, ("bakery",))
 
     def test_each_doorbell_is_heard_by_one(self, broker: DoorbellBroker) -> None:

@@ -47,7 +47,12 @@ def remove(top: Path) -> None:
     for pid_file in [*top.rglob("postmaster.pid"), *top.rglob("valkey.pid")]:
         kill_servers(pid_file.parents[1])
     # A killed server's last processes may still be writing.
-    eventually(lambda: shutil.rmtree(top, ignore_errors=True) or not top.exists())
+
+    def gone() -> bool:
+        shutil.rmtree(top, ignore_errors=True)
+        return not top.exists()
+
+    eventually(gone)
 
 
 def eventually(condition: Callable[[], object], seconds: float = 15.0) -> None:
@@ -90,7 +95,7 @@ def connect(servers: EmbeddedServers) -> psycopg.Connection:
 
 
 def row(connection: psycopg.Connection, query: str) -> tuple[object, ...] | None:
-    return connection.execute(query).fetchone()  # type: ignore[call-overload, no-any-return]
+    return connection.execute(query).fetchone()
 
 
 def show(connection: psycopg.Connection, setting: str) -> object:

@@ -62,7 +62,7 @@ def test_a_start_racing_stops_always_ends_with_servers_that_answer(
     for _ in range(3):
         servers.start()
         user = users(servers.directory)
-        eventually(lambda user=user: user.poll() is None and servers.postgres_pid is not None)
+        eventually(lambda user=user: user.poll() is None and servers.postgres_pid is not None)  # type: ignore[misc]
         servers.stop()  # while the other one is on its way in
         await_ready(user)
         servers.start()

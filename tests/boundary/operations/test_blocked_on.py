@@ -74,6 +74,7 @@ class TestUndo:
 
     def test_what_is_handled_still_is_told_as_well(self, wood: Wood) -> None:
         told = []
+        id: UUID
 
         def look(reaction: Node) -> None:
             if reaction.name == "limb":  # while it is handled, its delivery is locked

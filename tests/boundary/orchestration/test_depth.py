@@ -137,7 +137,8 @@ def test_to_retry_it_does_not_make_it_deeper(open_: Any, outside: Any) -> None:
 
 @pytest.mark.parametrize("way", ["its transaction", "one of its own"])
 def test_sagas_that_start_each_other_come_to_an_end(open_: Any, outside: Any, way: str) -> None:
-    wheel, made = Context("wheel"), []
+    wheel = Context("wheel")
+    made: list[Any] = []
 
     @wheel.handles(Spin, external=way == "one of its own")
     def spin(command: Spin, work: Work) -> None:
@@ -160,7 +161,9 @@ def test_sagas_that_start_each_other_come_to_an_end(open_: Any, outside: Any, wa
 def test_a_saga_of_many_steps_is_no_circle(open_: Any, outside: Any) -> None:
     wheel = Context("wheel")
     wheel.handles(Spin)(lambda _, __: None)
-    steps = tuple(Step(f"spin_{n}", lambda spin: spin) for n in range(3 * LIMIT))
+    steps: tuple[Step[Spin, Any], ...] = tuple(
+        Step[Spin, Any](f"spin_{n}", lambda spin: spin) for n in range(3 * LIMIT)
+    )
     long: Saga[Spin] = Saga("long", Spin, steps=steps)
     runtime = open_([long], [wheel])
     with runtime.engine.begin() as connection:

@@ -134,9 +134,10 @@ class TestFault:
             n: int
             van: str  # new, and without a default: nothing that is stored has it
 
+        steps: tuple[Any, ...] = MOVING.steps
         old = office(contexts=contexts())
         new = office(
-            Saga(name="moving", data=Narrow, steps=MOVING.steps),  # and no new version
+            Saga(name="moving", data=Narrow, steps=steps),  # and no new version
             contexts=contexts(),
         )
         (id,) = old.start(1)

@@ -79,7 +79,10 @@ class TestWriting:
                 move.note = object()  # type: ignore[assignment]
             return Drive(n=move.n)
 
-        steps = (Step("load", lambda move: Call(n=move.n)), Step("drive", spoil))
+        steps: tuple[Step[Move, Any], ...] = (
+            Step("load", lambda move: Call(n=move.n)),
+            Step("drive", spoil),
+        )
         busy = office(saga := Saga("moving", Move, steps))
         bad, good = busy.start(1, 2, saga=saga)
         busy.settle()
@@ -99,7 +102,7 @@ class TestUndoing:
         def call(command: Call, work: Work) -> None:
             raise ValueError("no line")
 
-        steps = (
+        steps: tuple[Step[Move, Any], ...] = (
             Step("drive", lambda move: Drive(n=move.n), compensation=compensation),
             Step("call", lambda move: Call(n=move.n), on_fault="compensate"),
         )

@@ -262,7 +262,7 @@ class TestData:
             Loan(days=float("nan")),
             Loan(days=float("inf")),
             Loan(reader="x" * 300_000),
-            Loan.model_construct(book="Emma", reader="Ann", days="soon", lend=True),
+            Loan.model_construct(book="Emma", reader="Ann", days="soon", lend=True),  # type: ignore[arg-type]
         ],
         ids=["NUL", "surrogate", "NaN", "infinity", "size", "type"],
     )

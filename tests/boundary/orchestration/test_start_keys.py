@@ -256,7 +256,7 @@ class TestAtOnce:
         def start(items: list[Loan]) -> list[UUID]:
             met.wait(20)
             with library.engine.begin() as connection:
-                return library.start_many(connection, LOAN, items)
+                return list(library.start_many(connection, LOAN, items))
 
         with ThreadPoolExecutor(2) as pool:
             for part in range(5):  # whether they meet in the middle is up to chance

@@ -118,7 +118,7 @@ def test_a_worker_that_is_being_stopped_follows_no_further(office: Any) -> None:
     busy = office()
     (id,) = busy.start(1)
     rung: list[str] = []
-    busy.runtime._wiring.broker.ring = lambda names: rung.extend(names) or frozenset()
+    busy.runtime._wiring.broker.ring = lambda names: rung.extend(names) or frozenset()  # type: ignore[func-returns-value]
     busy.runtime._worker_loop.follow_no_further()
     work(busy)
     assert [row["state"] for row in busy.deliveries("van")] == ["done", "pending"]

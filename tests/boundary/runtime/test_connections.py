@@ -119,7 +119,7 @@ class TestStale:
 def test_a_fork_begins_with_connections_of_its_own(made: Runtime, outside: Any) -> None:
     start(made)
     made._wiring.broker.ring(["porter"])
-    children = [_forked(lambda: [start(made, n) for n in range(10)]) for _ in range(3)]
+    children = [_forked(lambda: [start(made, n) for n in range(10)]) for _ in range(3)]  # type: ignore[func-returns-value]
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 3
     for _ in range(11):
         start(made)
@@ -154,7 +154,7 @@ def test_many_threads_that_use_it_first_get_one_of_everything(
 
     import boundary.runtime.wiring as module
 
-    build, entered = module.make_engine, threading.Event()
+    build, entered = module.make_engine, threading.Event()  # type: ignore[attr-defined]
     monkeypatch.setattr(module, "make_engine", slow)
     runtime = Runtime(sagas=[TRUNK], contexts=[porter()], settings=settings)
     used: list[Any] = []

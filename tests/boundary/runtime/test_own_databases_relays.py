@@ -6,11 +6,15 @@ import pytest
 
 from boundary import Runtime
 from boundary.operations.doctor import Verdict, diagnose
-from internals import Context
+from internals import Context, Work
 from internals.database.commit_points import Boundary, watch
 from saga import DefinitionError, NoTransaction
 from tests.boundary.worlds.own_database_app import Mill, Sown
 from tests.boundary.worlds.own_database_faults import GROUND, ONCE, Gone, Once, gone
+
+
+def _publish(mill: Mill, work: Work) -> None:
+    mill.runtime.publish(work.session, Sown(field="north", n=1))
 
 
 class TestRelays:
@@ -137,7 +141,7 @@ class TestProcesses:
             mill.runtime.publish(connection, Sown(field="north", n=1))
 
     def test_so_do_those_of_handlers(self, mill: Mill) -> None:
-        mill.acts = lambda _, work: mill.runtime.publish(work.session, Sown(field="north", n=1))
+        mill.acts = lambda _, work: _publish(mill, work)
         mill.open(retry=ONCE)
         mill.order(1)
         mill.settle()

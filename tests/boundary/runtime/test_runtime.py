@@ -31,7 +31,7 @@ class Greeted(Event, kind="porch.greeted"):
 
 
 def visit(version: int = 1) -> Saga[Visit]:
-    steps = (Step("greet", lambda visit: Greet(guest=visit.guest)),)
+    steps: tuple[Step[Visit, Any], ...] = (Step("greet", lambda visit: Greet(guest=visit.guest)),)
     return Saga(name="visit", data=Visit, version=version, steps=steps)
 
 

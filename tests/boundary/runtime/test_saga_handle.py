@@ -216,7 +216,9 @@ class TestActing:
     ) -> None:
         rung: list[str] = []
         monkeypatch.setattr(
-            depot.runtime._wiring.broker, "ring", lambda names: rung.extend(names) or set()
+            depot.runtime._wiring.broker,
+            "ring",
+            lambda names: rung.extend(names) or set(),  # type: ignore[func-returns-value]
         )
         handle = depot.start(PICKUP)
         handle.signal(Collected(by="Ann"))

@@ -55,7 +55,7 @@ def test_without_urls_both_are_started_once_and_left_at_the_end(
     finally:
         servers.stop()
         servers.stop()  # harmless
-    assert (running.postgres_pid, running.valkey_pid) == (None, None)
+    assert (running.postgres_pid, running.valkey_pid) == (None, None)  # type: ignore[comparison-overlap]
 
 
 def test_only_what_has_no_url_is_embedded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

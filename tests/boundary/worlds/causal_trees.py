@@ -71,7 +71,7 @@ def branched(context: str) -> type[Event]:
     return Branched
 
 
-EVENTS = {name: branched(name) for name in NAMES}
+EVENTS: dict[str, Any] = {name: branched(name) for name in NAMES}
 
 _AT = "at timestamptz NOT NULL DEFAULT clock_timestamp()"
 DDL = f"""

@@ -35,7 +35,7 @@ def misread(stay: Stay, event: Cleaned) -> Stay:
     raise ZeroDivisionError("how many rooms?")
 
 
-ROOM = Step("room", lambda stay: Book(n=stay.n), until=Cleaned)
+ROOM: Step[Stay, Cleaned] = Step("room", lambda stay: Book(n=stay.n), until=Cleaned)
 STAY = Saga("stay", Stay, (ROOM,))
 #: What a release with a bug makes of the outcome.
 MISREAD = Saga("stay", Stay, (replace(ROOM, on_success=misread),))

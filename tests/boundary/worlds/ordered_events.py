@@ -70,9 +70,10 @@ class Board:
             for n in range(command.trucks):
                 work.publish(Moved(truck=f"t{n}", to=n))
 
-        self.fan_out = Saga("fan_out", Split, steps=(Step("split", lambda split: split),))
-        drives = Step("drive", lambda drive: drive, until=until)
-        self.journey = Saga("journey", Drive, steps=(drives,))
+        split_up: Step[Split, Any] = Step("split", lambda split: split)
+        self.fan_out: Saga[Split] = Saga("fan_out", Split, steps=(split_up,))
+        drives: Step[Drive, Any] = Step("drive", lambda drive: drive, until=until)
+        self.journey: Saga[Drive] = Saga("journey", Drive, steps=(drives,))
         self.runtime: Runtime = runtime([self.journey, self.fan_out], [board, fleet, billing])
         self.runtime._administration.subscribe_once()
 

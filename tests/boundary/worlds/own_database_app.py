@@ -132,7 +132,7 @@ class Mill:
     def order(self, *numbers: int) -> list[UUID]:
         with self.runtime.engine.begin() as connection:
             loaves = [Loaf(n=n) for n in numbers]
-            return self.runtime.start_many(connection, self.saga, loaves)
+            return list(self.runtime.start_many(connection, self.saga, loaves))
 
     def sow(self, *sown: Sown) -> None:
         for event in sown:
@@ -174,7 +174,7 @@ class Mill:
 
     def silence(self) -> None:
         """Take the doorbells that wait away."""
-        client = self.runtime._wiring.broker.client
+        client = self.runtime._wiring.broker.client  # type: ignore[union-attr]
         for key in client.scan_iter(f"{self.runtime.settings.namespace}:*"):
             client.delete(key)
 

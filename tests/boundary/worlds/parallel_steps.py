@@ -104,7 +104,8 @@ class Office:
 
     def start(self, *numbers: int, saga: Saga[Move] = MOVING) -> list[UUID]:
         with self.runtime.engine.begin() as connection:
-            return self.runtime.start_many(connection, saga, [Move(n=n) for n in numbers])
+            moves = [Move(n=n) for n in numbers]
+            return list(self.runtime.start_many(connection, saga, moves))
 
     def start_with(self, saga: Saga[Any], data: Any) -> UUID:
         with self.runtime.engine.begin() as connection:

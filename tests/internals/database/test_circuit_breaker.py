@@ -48,13 +48,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 DOWN = psycopg.OperationalError("connection refused")
 
 
+def reach_of(flaky: Any) -> Any:
+    """What is opened there is a word, which no database would give."""
+    return Reach(flaky)
+
+
 def fail(reach: Reach) -> None:
     with pytest.raises(psycopg.OperationalError):
         reach.open()
 
 
 def test_one_that_answers_is_asked_each_time(flaky: Flaky) -> None:
-    reach = Reach(flaky)
+    reach = reach_of(flaky)
     assert [reach.open(), reach.open()] == ["opened", "opened"]
     assert reach.joined("handle") == "handle"
     assert (flaky.asked, reach.away) == (2, False)
@@ -63,7 +68,7 @@ def test_one_that_answers_is_asked_each_time(flaky: Flaky) -> None:
 def test_one_that_does_not_is_left_alone_for_longer_and_longer(
     flaky: Flaky, clock: list[float]
 ) -> None:
-    reach, flaky.error = Reach(flaky), DOWN
+    reach, flaky.error = reach_of(flaky), DOWN
     pauses = []
     for _ in range(8):
         fail(reach)
@@ -79,7 +84,7 @@ def test_one_that_does_not_is_left_alone_for_longer_and_longer(
 
 
 def test_once_it_answers_all_is_as_before(flaky: Flaky, clock: list[float]) -> None:
-    reach, flaky.error = Reach(flaky), DOWN
+    reach, flaky.error = reach_of(flaky), DOWN
     fail(reach)
     clock[0] += 1
     flaky.error = None
@@ -91,7 +96,7 @@ def test_once_it_answers_all_is_as_before(flaky: Flaky, clock: list[float]) -> N
 
 
 def test_one_thread_finds_out_and_the_others_go_on(flaky: Flaky, clock: list[float]) -> None:
-    reach, flaky.error = Reach(flaky), DOWN
+    reach, flaky.error = reach_of(flaky), DOWN
     fail(reach)
     clock[0] += 1
     asking, answer = threading.Event(), threading.Event()
@@ -117,7 +122,7 @@ def test_one_thread_finds_out_and_the_others_go_on(flaky: Flaky, clock: list[flo
     "error", [sqlalchemy.exc.TimeoutError("the pool is empty"), ValueError("a wrong URL")]
 )
 def test_what_says_nothing_of_the_server_keeps_nobody_away(flaky: Flaky, error: Exception) -> None:
-    reach, flaky.error = Reach(flaky), error
+    reach, flaky.error = reach_of(flaky), error
     for _ in range(2):
         with pytest.raises(type(error)):
             reach.open()

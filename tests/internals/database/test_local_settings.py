@@ -136,7 +136,7 @@ class TestBatch:
         self, store: Any, command: Any, statement: str
     ) -> None:
         store.send(*(command(Sign(n=n)) for n in range(3)))
-        context = notary(lambda _, work: work.execute(statement) and None)
+        context = notary(lambda _, work: work.execute(statement) and None)  # type: ignore[arg-type]
         assert store.drain(context) == 3
 
     @pytest.mark.parametrize("lock", ["pg_advisory_lock", "pg_try_advisory_lock"])

@@ -90,13 +90,15 @@ class TestJoined:
         engine.dispose()
 
     def test_anything_else_is_refused(self, engine: Engine, outside: Any) -> None:
-        for handle in (outside, engine, None):
+        handles: tuple[Any, ...] = (outside, engine, None)
+        for handle in handles:
             with pytest.raises(NoTransaction, match="give the SQLAlchemy Session or Connection"):
                 joined(handle)
 
     def test_a_refusal_leaves_no_transaction_behind(self, engine: Engine, outside: Any) -> None:
         with engine.connect() as connection:
-            pid = connection.connection.dbapi_connection.info.backend_pid
+            driver: Any = connection.connection.dbapi_connection
+            pid = driver.info.backend_pid
             with pytest.raises(NoTransaction):
                 joined(connection)
             states = outside.execute(

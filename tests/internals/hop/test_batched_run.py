@@ -87,7 +87,7 @@ class TestBatch:
 
         opened: list[None] = []
         begin = store.database.open
-        monkeypatch.setattr(store.database, "open", lambda: opened.append(None) or begin())
+        monkeypatch.setattr(store.database, "open", lambda: opened.append(None) or begin())  # type: ignore[func-returns-value]
         store.send(command(Pack(n=1)))
         opened.clear()
         assert store.hop(depot(handle)).settled == 1
@@ -189,7 +189,7 @@ class TestBatch:
     def test_a_batch_costs_as_many_statements_as_one_delivery(
         self, store: Any, command: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        counting = type("_CountingUnit", (_CountingUnit,), {"counts": []})
+        counting: Any = type("_CountingUnit", (_CountingUnit,), {"counts": []})
         monkeypatch.setattr(internals.database.connections, "SqlAlchemyUnitOfWork", counting)
         context = depot(tell_packed, emits=(Packed,))
         store.send(command(Pack()))

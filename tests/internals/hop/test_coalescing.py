@@ -16,7 +16,8 @@ def silent() -> None:
 
 
 def test_who_comes_while_another_answers_leaves_it_to_that_one_which_looks_once_more() -> None:
-    turn, looks = Turn(PATIENT), []
+    turn = Turn(PATIENT)
+    looks: list[int | None] = []
 
     def once() -> int:
         looks.append(turn.run(silent, silent) if len(looks) < 2 else None)  # type: ignore[arg-type]
@@ -39,7 +40,8 @@ def test_while_a_hop_is_slow_others_help() -> None:
 def test_each_hop_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr("internals.hop.coalescing.time.monotonic", lambda: clock[0])
-    turn, others = Turn(patience=2.0), []
+    turn = Turn(patience=2.0)
+    others: list[int] = []
 
     def once() -> int:
         if not others:

@@ -187,7 +187,7 @@ class TestConflicts:
             n: int = 0
 
         up, down = depot(fill([1, 2], iter([True]))), Context("annex")
-        down.handles(Store)(fill([2, 1], iter([True])))
+        down.handles(Store)(fill([2, 1], iter([True])))  # type: ignore[arg-type]
         store.send(*(command(kind(n=n)) for kind in (Pack, Store) for n in range(2)))
         with ThreadPoolExecutor(2) as pool:
             assert list(pool.map(store.drain, (up, down))) == [2, 2]

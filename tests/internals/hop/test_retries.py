@@ -125,7 +125,7 @@ class TestRetries:
     def test_waits_are_due_times_in_postgres_and_double(
         self, store: Any, command: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(internals.hop.batch.random, "random", lambda: 0.5)
+        monkeypatch.setattr(internals.hop.batch.random, "random", lambda: 0.5)  # type: ignore[attr-defined]
         context = depot(fail, retry=Retry(attempts=4))
         message = command(Pack())
         store.send(message)

@@ -108,7 +108,7 @@ class TestLockWaits:
         self, store: Any, command: Any, run: Any
     ) -> None:
         store.send(sent := command(Dig(n=1)))
-        slow = mine(lambda _, work: work.execute("SELECT pg_sleep(60)"), retry=Retry(attempts=1))
+        slow = mine(lambda _, work: work.execute("SELECT pg_sleep(60)"), retry=Retry(attempts=1))  # type: ignore[arg-type]
         run(slow).result(PATIENCE)
         assert store.delivery(sent)["last_error"].startswith("TookTooLong")
 

@@ -2,6 +2,7 @@
 
 import json
 from enum import IntEnum, StrEnum
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -14,7 +15,14 @@ ID = UUID(int=7)
 
 
 def test_each_value_reads_as_what_it_was() -> None:
-    row = {"id": ID, "n": -3, "wait": 0.5, "final": True, "text": 'a "b"\\\n', "none": None}
+    row: dict[str, Any] = {
+        "id": ID,
+        "n": -3,
+        "wait": 0.5,
+        "final": True,
+        "text": 'a "b"\\\n',
+        "none": None,
+    }
     assert json.loads(records([row, {"id": ID}])) == [
         {"id": ID.hex, "n": -3, "wait": 0.5, "final": True, "text": 'a "b"\\\n'},
         {"id": ID.hex},
@@ -34,7 +42,7 @@ class Size(IntEnum):
 
 
 def test_a_value_of_a_subclass_is_written_as_its_base() -> None:
-    row = {"id": Kind(int=7), "text": Colour.RED, "n": Size.SMALL}
+    row: dict[str, Any] = {"id": Kind(int=7), "text": Colour.RED, "n": Size.SMALL}
     assert json.loads(records([row])) == [{"id": ID.hex, "text": "red", "n": 3}]
 
 

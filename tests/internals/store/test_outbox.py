@@ -36,7 +36,7 @@ def listener(name: str, *events: type[Event]) -> Context:
     return context
 
 
-def _ignore(_: Event, work: Work) -> None:
+def _ignore(_: Any, work: Work) -> None:
     """A reaction of which only the subscription counts."""
 
 

@@ -26,7 +26,7 @@ def context(name: str, *events: type[Event]) -> Context:
     return made
 
 
-def _ignore(_: Event, work: Work) -> None:
+def _ignore(_: Any, work: Work) -> None:
     """A reaction of which only the subscription counts."""
 
 

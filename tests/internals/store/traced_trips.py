@@ -128,7 +128,7 @@ def message(kind: str, cause: Envelope | None = None, saga_id: UUID | None = Non
         payload="{}",
         saga_id=saga_id,
         saga="book" if saga_id else None,
-        causation_id=cause and cause.id,
+        causation_id=cause.id if cause else None,
         root_id=(cause and cause.root_id) or id,
     )
 

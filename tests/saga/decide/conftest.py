@@ -150,7 +150,8 @@ class Telling:
             self.state = decision.state
         labels = []
         for order in decision.send:
-            command = {Order.kind: Order, Undo.kind: Undo}[order.kind].from_json(order.payload)
+            kinds: dict[str, type[Order | Undo]] = {Order.kind: Order, Undo.kind: Undo}
+            command = kinds[order.kind].from_json(order.payload)
             labels.append("undo " * (order.kind == Undo.kind) + command.step)
             assert labels[-1] not in self.sent, "sent before"
             self.sent[labels[-1]] = order

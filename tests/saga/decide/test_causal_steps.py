@@ -1,6 +1,7 @@
 """Steps that wait until all below them is settled, and causal undo: rule 12 of `decide`."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -34,8 +35,8 @@ class Lit(Event, kind="lamps.lit"):
     pass
 
 
-GATE = Step("gate", lambda _: Open(), until=SETTLED, compensation=CAUSAL)
-PAY = Step("pay", lambda _: Pay())
+GATE: Step[Any, Any] = Step("gate", lambda _: Open(), until=SETTLED, compensation=CAUSAL)
+PAY: Step[Any, Any] = Step("pay", lambda _: Pay())
 
 
 def begin(*steps: "Step[Fair] | Parallel[Fair]", **options: object) -> "Story[Fair]":
@@ -44,9 +45,9 @@ def begin(*steps: "Step[Fair] | Parallel[Fair]", **options: object) -> "Story[Fa
 
 def test_the_command_asks_to_be_told_when_all_is_settled() -> None:
     assert GATE.awaits == ("saga.settled",)
-    by_event = Step("lamps", lambda _: Light(), until=Lit, compensation=CAUSAL)
+    by_event: Step[Any, Any] = Step("lamps", lambda _: Light(), until=Lit, compensation=CAUSAL)
     assert by_event.awaits == ("lamps.lit", COUNTED)
-    plain = Step("lamps", lambda _: Light(), until=Lit)
+    plain: Step[Any, Any] = Step("lamps", lambda _: Light(), until=Lit)
     assert plain.awaits == ("lamps.lit",)
 
 
@@ -70,7 +71,9 @@ def test_a_no_undoes_what_was_done(downstream: bool) -> None:
 
 
 def test_an_event_may_say_no_as_well() -> None:
-    gate = Step("gate", lambda _: Open(), until=SETTLED, rejected_by=Flooded, compensation=CAUSAL)
+    gate: Step[Any, Any] = Step(
+        "gate", lambda _: Open(), until=SETTLED, rejected_by=Flooded, compensation=CAUSAL
+    )
     begin(gate).when(Flooded(), downstream=True).expect_undoing("gate")
 
 
@@ -90,7 +93,7 @@ def test_an_undo_that_is_parked_leaves_it_stuck_and_a_replay_lets_it_go_on() -> 
 
 
 def test_a_deadline_undoes_what_was_begun_by_then() -> None:
-    gate = Step(
+    gate: Step[Any, Any] = Step(
         "gate",
         lambda _: Open(),
         until=SETTLED,
@@ -102,7 +105,7 @@ def test_a_deadline_undoes_what_was_begun_by_then() -> None:
 
 
 def test_parallel_ones_are_undone_one_after_the_other() -> None:
-    lamps = Step("lamps", lambda _: Light(), until=SETTLED, compensation=CAUSAL)
+    lamps: Step[Any, Any] = Step("lamps", lambda _: Light(), until=SETTLED, compensation=CAUSAL)
     story = begin(Parallel(GATE, lamps), PAY).settled("gate").settled("lamps")
     story = story.rejected("pay", "no").expect_undoing("lamps")
     story.settled("lamps").expect_undoing("gate").settled("gate").expect_compensated()
@@ -117,10 +120,10 @@ def test_all_commands_of_a_step_that_was_replayed_are_undone() -> None:
 
 
 def test_nothing_is_undone_after_the_pivot() -> None:
-    pivot = Step("pay", lambda _: Pay(), pivot=True)
+    pivot: Step[Any, Any] = Step("pay", lambda _: Pay(), pivot=True)
     with pytest.raises(DefinitionError, match="has a compensation but stands at or after"):
         begin(pivot, GATE)
-    after = Step("gate", lambda _: Open(), until=SETTLED)
+    after: Step[Any, Any] = Step("gate", lambda _: Open(), until=SETTLED)
     begin(pivot, after).done("pay").rejected("gate", "no").expect_stuck("after the pivot")
 
 

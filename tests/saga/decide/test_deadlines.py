@@ -1,10 +1,11 @@
 """`decide` when a deadline passes (rule 8), and the deadlines it sets and clears."""
 
+from typing import Any
 from uuid import UUID
 
 import pytest
 
-from saga import Category, Envelope, Parallel, Verdict
+from saga import Category, Envelope, Parallel, Phase, Verdict
 from saga.testing import Story
 from tests.saga.decide.timed_sagas import (
     CAR,
@@ -21,7 +22,7 @@ from tests.saga.decide.timed_sagas import (
     step,
 )
 
-LIMITED = {"deadline": MINUTE}
+LIMITED: dict[str, Any] = {"deadline": MINUTE}
 
 
 def decision(story: Story[Voyage]) -> tuple[list[str], list[UUID]]:
@@ -60,7 +61,9 @@ def test_a_deadline_is_sent_with_the_command_and_due_later() -> None:
 def test_a_passed_deadline_takes_the_command_back() -> None:
     story = begin(FLIGHT, HOTEL).done("flight").timed_out("hotel").expect_nothing()
     assert story.decision is not None
-    assert story.decision.revoke == ((story.state.command_id("hotel", "commanded", 1), "hotel"),)
+    assert story.decision.revoke == (
+        (story.state.command_id("hotel", Phase.COMMANDED, 1), "hotel"),
+    )
     assert phase(story, "hotel") == "revoking"
     assert story.state.status == "compensating"
 

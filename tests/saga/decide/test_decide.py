@@ -285,8 +285,9 @@ def refuse(*arguments: Any) -> Any:
 def test_what_a_function_of_the_saga_raises_comes_out(
     step: str, role: str, outcome: Message
 ) -> None:
+    bug: dict[str, Any] = {role: refuse}
     steps: tuple[Any, ...] = tuple(
-        replace(each, **{role: refuse}) if each.name == step else each for each in FLY
+        replace(each, **bug) if each.name == step else each for each in FLY
     )
     buggy = replace(FLY, steps=steps)
     begun = decide(buggy, SagaState(SAGA_ID, Seats()), start_message(buggy, SAGA_ID, Seats()))

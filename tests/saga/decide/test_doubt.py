@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from saga import Direction, Parallel, Verdict
+from saga import Direction, Parallel, Phase, Verdict
 from saga.testing import Story
 from tests.saga.decide.timed_sagas import (
     CAR,
@@ -75,9 +75,9 @@ def test_in_doubt_it_is_undone_once() -> None:
 
 def test_while_it_is_undone_it_is_undone_once_more_with_a_new_generation() -> None:
     story = LATE.yes(LATE.doubtful).expect_nothing().again()
-    first = story.state.command_id("hotel", "compensating", 1)
+    first = story.state.command_id("hotel", Phase.COMPENSATING, 1)
     story = story.done("hotel").expect(Undo(step="hotel"))
-    assert story.sent[0].id == story.state.command_id("hotel", "compensating", 2) != first
+    assert story.sent[0].id == story.state.command_id("hotel", Phase.COMPENSATING, 2) != first
     story.done("hotel").expect(Undo(step="flight")).done("flight").expect_compensated()
 
 

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from saga import Parallel, Verdict
+from saga import Parallel, Phase, Verdict
 from saga.testing import Story
 from tests.saga.decide.timed_sagas import (
     CAR,
@@ -141,7 +141,7 @@ def test_also_where_the_step_was_given_up_because_of_it(how: dict[str, bool]) ->
 
 
 def test_a_call_that_was_under_way_and_failed_after_it_was_undone_undoes_it_again() -> None:
-    order = LATE.begun.orders[LATE.begun.state.command_id("hotel", "commanded", 1)]
+    order = LATE.begun.orders[LATE.begun.state.command_id("hotel", Phase.COMMANDED, 1)]
     opened = UNDONE.revoked("hotel", started=True, order=order).expect(Undo(step="hotel"))
     failed = opened.consumed[-1]
     closed = opened.done("hotel").expect_compensated()

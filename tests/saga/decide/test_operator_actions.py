@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from saga import Parallel, Replayed, Skipped, Verdict
+from saga import Parallel, Phase, Replayed, Skipped, Verdict
 from tests.saga.decide.timed_sagas import (
     CANCEL,
     CAR,
@@ -32,9 +32,9 @@ REPLAY = Replayed(reason="repaired")
 
 def test_the_steps_own_command_is_sent_anew() -> None:
     stuck = begin(FLIGHT, HOTEL).done("flight").faulted("hotel", "boom")
-    old = stuck.state.command_id("hotel", "commanded", 1)
+    old = stuck.state.command_id("hotel", Phase.COMMANDED, 1)
     story = stuck.replayed().expect(Order(step="hotel"))
-    assert story.sent[0].id == story.state.command_id("hotel", "commanded", 2)
+    assert story.sent[0].id == story.state.command_id("hotel", Phase.COMMANDED, 2)
     assert retried(story) == ([], [old])
     assert story.state.reason is None
     assert story.state.data.kept == ("flight",)
@@ -91,7 +91,7 @@ def test_all_that_failed_goes_on_together() -> None:
 def test_a_compensation_that_failed_is_sent_anew() -> None:
     stuck = begin(FLIGHT, HOTEL).done("flight").rejected("hotel", "no").rejected("flight", "late")
     story = stuck.replayed().expect(Undo(step="flight"))
-    assert story.sent[0].id == story.state.command_id("flight", "compensating", 2)
+    assert story.sent[0].id == story.state.command_id("flight", Phase.COMPENSATING, 2)
     story.done("flight").expect_compensated()
 
 
@@ -121,10 +121,10 @@ def test_from_a_step_it_undoes_back_to_it_and_goes_forward_again() -> None:
     assert (story.state.status, story.state.rewind_to) == ("compensating", "hotel")
     assert retried(STUCK.replayed(from_step="hotel"))[1] == list(STUCK.state.steps["car"].parked)
     story = story.done("hotel").expect(Order(step="hotel", price=7))
-    assert story.sent[0].id == story.state.command_id("hotel", "commanded", 2)
+    assert story.sent[0].id == story.state.command_id("hotel", Phase.COMMANDED, 2)
     assert (story.state.status, story.state.rewind_to) == ("running", None)
     story = story.done("hotel").expect(Order(step="car", price=7))
-    assert story.sent[0].id == story.state.command_id("car", "commanded", 2)
+    assert story.sent[0].id == story.state.command_id("car", Phase.COMMANDED, 2)
     story.done("car").expect_completed()
     story.rejected("car", "no").expect(Undo(step="hotel")).done("hotel").expect(Undo(step="flight"))
 
@@ -264,7 +264,7 @@ def test_a_run_that_was_under_way_when_it_was_given_up_tells_that_it_failed() ->
     under_way.revoked("hotel", started=True).expect(Undo(step="hotel"))
     overdue = under_way.timed_out("hotel").not_revoked("hotel").expect(Undo(step="hotel"))
     late = overdue.revoked(
-        "hotel", order=story.orders[story.state.command_id("hotel", "commanded", 1)]
+        "hotel", order=story.orders[story.state.command_id("hotel", Phase.COMMANDED, 1)]
     )
     assert late.decision is not None
     assert late.decision.verdict is Verdict.STALE
@@ -272,7 +272,7 @@ def test_a_run_that_was_under_way_when_it_was_given_up_tells_that_it_failed() ->
 
 def test_it_may_tell_so_before_the_answer_to_the_revocation() -> None:
     story = begin(FLIGHT, Parallel(HOTEL, CAR)).done("flight").rejected("car", "no")
-    asked = story.orders[story.state.command_id("hotel", "commanded", 1)]
+    asked = story.orders[story.state.command_id("hotel", Phase.COMMANDED, 1)]
     told = story.revoked("hotel").expect(Undo(step="flight"))
     late = told.not_revoked("hotel", order=asked).expect_nothing()
     assert late.decision is not None

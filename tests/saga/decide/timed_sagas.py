@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from saga import Cancelled, Command, Event, Saga, Step, Wait
+from saga import Cancelled, Command, Event, Message, Saga, Step, Wait
 from saga.testing import Story, given
 
 MINUTE = timedelta(minutes=1)
@@ -59,7 +59,7 @@ def step(name: str, *, undo: bool = True, **changes: Any) -> Step[Voyage]:
     def action(voyage: Voyage) -> Order:
         return Order(step=name, price=voyage.price)
 
-    def keep(voyage: Voyage, outcome: object) -> Voyage:
+    def keep(voyage: Voyage, outcome: Message) -> Voyage:
         return voyage.model_copy(update={"kept": (*voyage.kept, name)})
 
     def compensation(voyage: Voyage) -> Undo | None:

@@ -262,7 +262,9 @@ def test_a_step_that_waits_for_an_event_is_not_ended_by_a_reply() -> None:
 
 def booking(**changes: Any) -> Saga[Trip]:
     """One step, of which something is not as it should be."""
-    step = Step("flight", lambda trip: ReserveFlight(trip=trip.name), until=SeatingAssigned)
+    step: Step[Trip, Any] = Step(
+        "flight", lambda trip: ReserveFlight(trip=trip.name), until=SeatingAssigned
+    )
     return Saga("booking", Trip, (replace(step, **changes),))
 
 
