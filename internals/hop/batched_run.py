@@ -11,17 +11,16 @@ from internals.database.connections import Database
 from internals.database.errors import is_passing
 from internals.database.unit_of_work import UnitOfWork
 from internals.hop.batch import Batch
+from internals.hop.batch_writer import BatchWriter
+from internals.hop.colocation import HopTransaction
 from internals.hop.consumer import Overran, Unprotected
 from internals.hop.failure_isolation import PROVED_AFTER, is_interrupt, is_too_slow, own
-from internals.hop.finish import Ending
 from internals.hop.handler_run import Run, seconds_of
 from internals.hop.outcome import Failed, Outcome
 from internals.hop.pace import Pace
 from internals.hop.time_limits import Watch
 from internals.hop.undone_runs import UndoneRuns
 from internals.store.delivery import Delivery
-from internals.store.inbox import Inbox
-from internals.store.outbox import Outbox
 from internals.work import Around, Work
 
 logger = logging.getLogger(__name__)
@@ -35,11 +34,9 @@ class BatchedRunner:
 
     Args:
         database: Where what becomes of a handler that hangs is written.
-        inbox: Its deliveries.
-        outbox: Where what they send is written.
+        writer: Writes what becomes of the deliveries.
         watch: Ends those that take too long.
         around: Entered around each run of a handler.
-        ending: How batches are written.
         yields: Runs of a delivery in a row that may give way to the database before they count.
         alone: Whether each delivery has a transaction of its own, as the context says.
         undone: What raised in runs that are undone.
@@ -49,24 +46,22 @@ class BatchedRunner:
     def __init__(
         self,
         database: Database,
-        inbox: Inbox,
-        outbox: Outbox,
+        writer: BatchWriter,
         watch: Watch,
         *,
         around: Around,
-        ending: Ending,
         yields: int,
         alone: bool,
         undone: UndoneRuns,
         pace: Pace,
     ) -> None:
-        self._name = inbox.consumer
+        self._name = writer.inbox.consumer
         self._database = database
-        self._inbox = inbox
-        self._outbox = outbox
+        self._writer = writer
+        self._inbox = writer.inbox
+        self._outbox = writer.outbox
         self._watch = watch
         self._around = around
-        self._ending = ending
         self._yields = yields
         self._alone = alone
         self._undone = undone
@@ -149,7 +144,7 @@ class BatchedRunner:
             if not self._inbox.hold_claimed(unit, delivery):
                 return frozenset()
             batch = self._given_up(delivery, handler, run, held_up=held_up)
-            return self._ending(unit, self._inbox, self._outbox, batch)
+            return self._writer.write(HopTransaction(unit), batch)
 
     def _given_up(self, delivery: Delivery, handler: Handler, run: Run, *, held_up: bool) -> Batch:
         batch = Batch(self._name, self._yields)

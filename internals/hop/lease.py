@@ -26,16 +26,15 @@ from internals.database.connections import Database
 from internals.database.errors import is_transient
 from internals.database.lock_waits import KEY_WAIT
 from internals.hop.batch import Batch
+from internals.hop.batch_writer import BatchWriter
+from internals.hop.colocation import HopTransaction
 from internals.hop.failure_isolation import PROVED_AFTER, is_interrupt, is_refusal, is_too_slow
-from internals.hop.finish import Ending, finish
 from internals.hop.handler_run import Run, seconds_of
 from internals.hop.leased_transaction import LeasedTransaction
 from internals.hop.outcome import Failed
 from internals.hop.time_limits import Watch
 from internals.hop.uncounted_retries import YIELDS
 from internals.store.delivery import Delivery
-from internals.store.inbox import Inbox
-from internals.store.outbox import Outbox
 from internals.store.sql.causal import OVERRAN
 from internals.work import Around, Work, nothing_around
 from saga.backoff import Backoff
@@ -70,31 +69,27 @@ class LeasedRunner:
 
     Args:
         database: Where they write.
-        inbox: Their deliveries.
-        outbox: Where what they send is written.
+        writer: Writes what becomes of the deliveries.
         watch: Ends those that take too long.
         around: Entered around each run of a handler.
-        ending: How batches are written.
         yields: Runs of a delivery in a row that may give way to the database before they count.
     """
 
     def __init__(
         self,
         database: Database,
-        inbox: Inbox,
-        outbox: Outbox,
+        writer: BatchWriter,
         watch: Watch,
         *,
         around: Around = nothing_around,
-        ending: Ending = finish,
         yields: int = YIELDS,
     ) -> None:
         self._database = database
-        self._inbox = inbox
-        self._outbox = outbox
+        self._writer = writer
+        self._inbox = writer.inbox
+        self._outbox = writer.outbox
         self._watch = watch
         self._around = around
-        self._ending = ending
         self._yields = yields
 
     def run(self, leased: Leased) -> frozenset[str]:
@@ -234,7 +229,7 @@ class LeasedRunner:
                     "%s: %s %s %s, and %s", batch.consumer, message.kind, message.id, OVERRAN, why
                 )
                 return frozenset()
-            woken = self._ending(unit, self._inbox, self._outbox, batch)
+            woken = self._writer.write(HopTransaction(unit), batch)
         except BaseException:
             opened.roll_back()
             raise

@@ -144,7 +144,7 @@ FORWARDS = (
         "parcels-without-turn",
         "seats are given away in another order than the inn gave them",
         "internals/remote/results.py",
-        "            inbox.take_turn(unit)\n",
+        "            self.inbox.take_turn(unit)\n",
         "            pass\n",
         f"{_TESTS}::TestOrder::test_who_publishes_there_keeps_others_from_it_until_its_commit",
     ),

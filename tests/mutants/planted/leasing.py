@@ -65,9 +65,9 @@ LEASES = (
     Plant(
         "given-up-is-tried-again",
         "a charge that failed while its trip was given up waits for its next try for days",
-        "internals/hop/finish.py",
-        "        if started is None:\n",
-        "        if started is not True or failed.external:\n",
+        "internals/hop/batch_writer.py",
+        "            if started is None:\n",
+        "            if started is not True or failed.external:\n",
         "tests/boundary/test_given_up.py"
         "::TestARunThatFails::test_it_is_not_started_again_after_the_deadline",
     ),
