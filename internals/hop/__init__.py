@@ -3,7 +3,8 @@
 1. A doorbell says that the consumer may have deliveries; a unit of work is opened (`drain`, `hop`).
 2. Claim: one statement locks due deliveries and returns their messages (`context_consumer`).
 3. Each is handled, within a time budget (`dispatch`, `batched_run`); if one of a batch raises that
-   has written, all of it once more, within savepoints.  `batch` gathers what becomes of each.
+   has written, all of it once more, within savepoints.  `handler_calls` records how each ended in
+   the `batch`.
 4. Finish: set-based statements write what was sent, with its deliveries, and settle the batch
    (`batch_writer`).  Sagas of the same process may consume what they are sent at once (`colocation`).
 5. Commit; only then are doorbells rung, and calls made that need a lease (`lease`).

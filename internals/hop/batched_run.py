@@ -14,14 +14,14 @@ from internals.hop.batch import Batch
 from internals.hop.batch_writer import BatchWriter
 from internals.hop.colocation import HopTransaction
 from internals.hop.consumer import Overran, Unprotected
-from internals.hop.failure_isolation import PROVED_AFTER, is_interrupt, is_too_slow, own
+from internals.hop.failure_isolation import is_interrupt, is_too_slow, own
+from internals.hop.handler_calls import HandlerCalls
 from internals.hop.handler_run import Run, seconds_of
-from internals.hop.outcome import Failed, Outcome
+from internals.hop.outcome import Outcome
 from internals.hop.pace import Pace
-from internals.hop.time_limits import Watch
 from internals.hop.undone_runs import UndoneRuns
 from internals.store.delivery import Delivery
-from internals.work import Around, Work
+from internals.work import Work
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +35,7 @@ class BatchedRunner:
     Args:
         database: Where what becomes of a handler that hangs is written.
         writer: Writes what becomes of the deliveries.
-        watch: Ends those that take too long.
-        around: Entered around each run of a handler.
+        calls: Calls the handlers, and records how that ends.
         yields: Runs of a delivery in a row that may give way to the database before they count.
         alone: Whether each delivery has a transaction of its own, as the context says.
         undone: What raised in runs that are undone.
@@ -47,9 +46,8 @@ class BatchedRunner:
         self,
         database: Database,
         writer: BatchWriter,
-        watch: Watch,
+        calls: HandlerCalls,
         *,
-        around: Around,
         yields: int,
         alone: bool,
         undone: UndoneRuns,
@@ -59,9 +57,8 @@ class BatchedRunner:
         self._database = database
         self._writer = writer
         self._inbox = writer.inbox
-        self._outbox = writer.outbox
-        self._watch = watch
-        self._around = around
+        self._calls = calls
+        self._watch = calls.watch
         self._yields = yields
         self._alone = alone
         self._undone = undone
@@ -96,11 +93,7 @@ class BatchedRunner:
             unit.expect_settings()
         try:
             with unit.handling(careful=careful) as protected, work:
-                with self._around(work):
-                    self._watch.over(run, partial(handler.handle, work))
-                if run.took > PROVED_AFTER:
-                    unit.prove()
-                self._outbox.admit(work.sent)
+                self._calls.call(handler, work, run, unit.prove)
         except BaseException as error:
             if run.late:
                 self._pace.one_by_one()
@@ -108,7 +101,7 @@ class BatchedRunner:
             if is_interrupt(error):
                 raise
             failure = own(error, altered=unit.altered)
-            outcome = Outcome(run.took, error=failure)
+            outcome = Outcome.raised(run.took, failure)
             if unit.lost and is_too_slow(error) and not self._watch.stood_still(run):
                 batch.known[delivery.message.id, delivery.attempts] = outcome
                 self._undone.remember(batch.known)
@@ -152,10 +145,6 @@ class BatchedRunner:
             why = f"it held up its batch for {run.limit:g} s, and is run again alone"
             batch.leave(delivery, why, delay=0.0, alone=True)
             logger.info("%s: %s: %s", self._name, delivery.message.kind, why)
-        elif run.blocked:
-            batch.give_way(delivery, run.error, handler.retry)
         else:
-            attempts = delivery.attempts + 1
-            failed = Failed(delivery, run.error, handler.retry, attempts, took=run.took)
-            batch.fail(failed, alone=True)
+            self._calls.record(batch, delivery, handler, run.at_limit)
         return batch

@@ -6,7 +6,6 @@ from functools import partial
 
 from internals.context import Context, Handler, Unreadable
 from internals.database.connections import Database
-from internals.database.errors import is_server_trouble
 from internals.database.lock_waits import Crowd, GaveWay
 from internals.database.unit_of_work import UnitOfWork
 from internals.hop.batch import Batch
@@ -18,13 +17,13 @@ from internals.hop.dispatch import leave_unread, to_run
 from internals.hop.failure_isolation import (
     Attempt,
     Blame,
-    is_too_slow,
     own,
 )
+from internals.hop.handler_calls import HandlerCalls
 from internals.hop.handler_run import seconds_of
 from internals.hop.lease import Leased, LeasedRunner
 from internals.hop.lease_heartbeat import Heartbeat, Held
-from internals.hop.outcome import Failed, Outcome
+from internals.hop.outcome import Outcome
 from internals.hop.pace import FIRST_BATCH, Pace
 from internals.hop.time_limits import Watch
 from internals.hop.uncounted_retries import YIELDS
@@ -33,7 +32,6 @@ from internals.hop.unhandled import Left
 from internals.store.delivery import SUSPECT_RINGS, Delivery
 from internals.store.inbox import UNSETTLED
 from internals.work import Around, nothing_around
-from saga.errors import Rejected
 
 logger = logging.getLogger(__name__)
 
@@ -101,14 +99,14 @@ class ContextConsumer:
         self._suspect_starts = suspect_starts
         self._suspect_lease = suspect_lease
         self._yields = yields
-        self._around = around
         self._pace = Pace(first)
         self._undone = UndoneRuns()
+        self._left = Left(self.name)
+        self._calls = HandlerCalls(self._outbox, watch, around, self._left)
         self._runner = BatchedRunner(
             database,
             writer,
-            watch,
-            around=around,
+            self._calls,
             yields=yields,
             alone=context.alone,
             undone=self._undone,
@@ -116,7 +114,6 @@ class ContextConsumer:
         )
         self._blame = Blame()
         self._crowd = Crowd()
-        self._left = Left(self.name)
         self._heartbeat = heartbeat or Heartbeat(self._inbox.statements)
 
     def handle(self, hop: HopTransaction, limit: int) -> Handled:
@@ -197,9 +194,7 @@ class ContextConsumer:
         held = Held(
             self.name, (leased.delivery.message.id,), leased.lease, leased.seconds, limit=limit
         )
-        runner = LeasedRunner(
-            database, self._writer, self._watch, around=self._around, yields=self._yields
-        )
+        runner = LeasedRunner(database, self._writer, self._calls, yields=self._yields)
         with self._heartbeat.keep(database, held):
             return runner.run(leased)
 
@@ -213,19 +208,8 @@ class ContextConsumer:
         outcome = batch.known.get((delivery.message.id, delivery.attempts))
         if outcome is None:
             outcome = self._runner.run(unit, delivery, handler, batch, alone=alone)
-        error, took = outcome.error, outcome.took
-        if error is None:
-            batch.succeed(delivery, outcome.sent, took=took)
-        elif isinstance(error, Rejected):
-            batch.reject(delivery, error, took=took)
-        elif isinstance(error, Unreadable):
-            leave_unread(delivery, error, batch, self._left)
-        elif is_server_trouble(error) and not is_too_slow(error):
-            batch.give_way(delivery, error, handler.retry)
-        else:
-            attempts = delivery.attempts + 1
-            batch.note_failed(Failed(delivery, error, handler.retry, attempts, took=took))
-        return error is None
+        self._calls.record(batch, delivery, handler, outcome)
+        return outcome.error is None
 
     def _refused(self, error: Exception) -> bool:
         """The database refused the hop.  Remember whose fault it was, or find out by another run.
@@ -238,7 +222,7 @@ class ContextConsumer:
         if attempt is not None:
             # Beside what is known by now: of two that are found in turn neither would ever end.
             # A refusal for being read-only blames only one that has set something.
-            found = Outcome(0.0, error=own(error, altered=True))
+            found = Outcome.raised(0.0, own(error, altered=True))
             self._undone.remember({**self._undone.known, attempt: found})
         return again
 

@@ -17,7 +17,6 @@ import logging
 import random
 import time
 from dataclasses import dataclass, field
-from functools import partial
 from uuid import UUID, uuid4
 
 from internals.context import Handler
@@ -28,17 +27,15 @@ from internals.database.lock_waits import KEY_WAIT
 from internals.hop.batch import Batch
 from internals.hop.batch_writer import BatchWriter
 from internals.hop.colocation import HopTransaction
-from internals.hop.failure_isolation import PROVED_AFTER, is_interrupt, is_refusal, is_too_slow
+from internals.hop.failure_isolation import is_interrupt, is_refusal, is_too_slow
+from internals.hop.handler_calls import HandlerCalls
 from internals.hop.handler_run import Run, seconds_of
 from internals.hop.leased_transaction import LeasedTransaction
-from internals.hop.outcome import Failed
-from internals.hop.time_limits import Watch
-from internals.hop.uncounted_retries import YIELDS
+from internals.hop.outcome import Outcome
 from internals.store.delivery import Delivery
 from internals.store.sql.causal import OVERRAN
-from internals.work import Around, Work, nothing_around
+from internals.work import Work
 from saga.backoff import Backoff
-from saga.errors import Rejected
 
 logger = logging.getLogger(__name__)
 
@@ -58,11 +55,6 @@ class Leased:
     alone: bool = False
     lease: UUID = field(default_factory=uuid4)
 
-    def failed(self, error: BaseException, took: float) -> Failed:
-        """Return this run as one that failed."""
-        delivery, handler = self.delivery, self.handler
-        return Failed(delivery, error, handler.retry, delivery.attempts + 1, handler.external, took)
-
 
 class LeasedRunner:
     """Runs the handlers of one consumer's leased deliveries.
@@ -70,8 +62,7 @@ class LeasedRunner:
     Args:
         database: Where they write.
         writer: Writes what becomes of the deliveries.
-        watch: Ends those that take too long.
-        around: Entered around each run of a handler.
+        calls: Calls the handlers, and records how that ends.
         yields: Runs of a delivery in a row that may give way to the database before they count.
     """
 
@@ -79,17 +70,14 @@ class LeasedRunner:
         self,
         database: Database,
         writer: BatchWriter,
-        watch: Watch,
+        calls: HandlerCalls,
         *,
-        around: Around = nothing_around,
-        yields: int = YIELDS,
+        yields: int,
     ) -> None:
         self._database = database
         self._writer = writer
         self._inbox = writer.inbox
-        self._outbox = writer.outbox
-        self._watch = watch
-        self._around = around
+        self._calls = calls
         self._yields = yields
 
     def run(self, leased: Leased) -> frozenset[str]:
@@ -111,82 +99,62 @@ class LeasedRunner:
         run = Run(
             self._inbox.consumer,
             leased.delivery.message,
-            seconds_of(leased.handler, self._watch.limit),
+            seconds_of(leased.handler, self._calls.watch.limit),
             opened.driver,
             lambda run: self._give_up(leased, run),
             locked=False,
         )
-        batch = self._batch(leased)
         try:
             with work_of, work:
                 if not leased.handler.external:
                     work.begin()
-                with self._around(work):
-                    self._watch.over(run, partial(leased.handler.handle, work))
-                if run.took > PROVED_AFTER:
-                    opened.prove()
-                self._outbox.admit(work.sent)
+                self._calls.call(leased.handler, work, run, opened.prove)
         except BaseException as error:
             lost = opened.lost
             opened.roll_back()
             if is_interrupt(error):
                 raise  # the worker is told to stop: the lease runs out
-            no_database = lost or work_of.no_connection(error)
-            self._note(batch, leased, run, error, no_database=no_database or work_of.passes(error))
-            return self._settle_failed(opened, leased, batch)
-        batch.succeed(leased.delivery, work.sent, took=run.took, note=_overran(leased, run.took))
-        return self._settle_returned(opened, leased, batch, run)
+            no_database = lost or work_of.no_connection(error) or work_of.passes(error)
+            outcome = self._raised(run, error, no_database=no_database)
+            return self._settle_failed(opened, leased, self._recorded(leased, outcome))
+        outcome = Outcome(run.took, work.sent, note=_overran(leased, run.took))
+        return self._settle_returned(opened, leased, outcome)
 
-    def _batch(self, leased: Leased) -> Batch:
+    def _recorded(self, leased: Leased, outcome: Outcome) -> Batch:
+        """Return a batch with what becomes of the delivery."""
         # A call that was made is not to be made again for a lock that is held a little longer.
         key_wait = None if leased.handler.external else KEY_WAIT
-        return Batch(self._inbox.consumer, self._yields, key_wait=key_wait)
+        batch = Batch(self._inbox.consumer, self._yields, key_wait=key_wait)
+        self._calls.record(batch, leased.delivery, leased.handler, outcome)
+        return batch
 
-    def _note(
-        self, batch: Batch, leased: Leased, run: Run, error: BaseException, *, no_database: bool
-    ) -> None:
-        """Note how a run ended that raised."""
-        delivery, handler = leased.delivery, leased.handler
+    def _raised(self, run: Run, error: BaseException, *, no_database: bool) -> Outcome:
+        """Return how a run ended that raised."""
         if run.late:
-            self._note_late(batch, leased, run)
-        elif isinstance(error, Rejected):
-            batch.reject(delivery, error, took=run.took)
-        elif no_database and (not is_too_slow(error) or self._watch.stood_still(run)):
-            batch.give_way(delivery, error, handler.retry, external=handler.external)
-        else:
-            batch.note_failed(leased.failed(error, run.took))
-
-    def _note_late(self, batch: Batch, leased: Leased, run: Run) -> None:
-        """Note that a handler was ended: it is tried again, and not among others."""
-        delivery, handler = leased.delivery, leased.handler
-        if run.blocked:
-            batch.give_way(delivery, run.error, handler.retry, external=handler.external)
-            return
-        batch.fail(leased.failed(run.error, run.took), alone=True)
+            return run.at_limit
+        slow = is_too_slow(error) and not self._calls.watch.stood_still(run)
+        return Outcome(run.took, error=error, gives_way=no_database and not slow)
 
     def _give_up(self, leased: Leased, run: Run) -> frozenset[str]:
         """Settle a delivery whose handler is ended, in another thread."""
-        batch = self._batch(leased)
-        self._note_late(batch, leased, run)
+        batch = self._recorded(leased, run.at_limit)
         return self._settle(OpenTransaction(self._database, Boundary.LEASED), leased, batch)
 
     def _settle_returned(
-        self, opened: OpenTransaction, leased: Leased, batch: Batch, run: Run
+        self, opened: OpenTransaction, leased: Leased, outcome: Outcome
     ) -> frozenset[str]:
         """Settle what the handler returned from; if that is refused, as failed or given way."""
+        batch = self._recorded(leased, outcome)
         try:
             return self._settle(opened, leased, batch)
         except Exception as error:
-            again, handler = self._batch(leased), leased.handler
-            if is_refusal(error):
-                # It is the handler's, since there is nothing else in the transaction.
-                again.note_failed(leased.failed(error, run.took))
-            elif is_transient(error):
-                # Whether it was committed is found out by reading; if not, it is run again.
-                again.give_way(leased.delivery, error, handler.retry, external=handler.external)
-            else:
+            # A refusal is the handler's fault, since there is nothing else in the transaction.
+            refused = is_refusal(error)
+            if not (refused or is_transient(error)):
                 raise
-        return self._settle_anyhow(leased, again)
+            # Otherwise whether it was committed is found out by reading; if not, it is run again.
+            again = Outcome(outcome.took, error=error, gives_way=not refused)
+        return self._settle_anyhow(leased, self._recorded(leased, again))
 
     def _settle_failed(
         self, opened: OpenTransaction, leased: Leased, batch: Batch

@@ -26,9 +26,9 @@ HANDLERS = (
     Plant(
         "conflict-alone-is-counted",
         "a delivery that loses against another transaction uses up its attempts",
-        _CONSUMER,
-        "        elif is_server_trouble(error) and not is_too_slow(error):\n",
-        "        elif is_server_trouble(error) and delivery.attempts:\n",
+        "internals/hop/handler_calls.py",
+        "        elif outcome.gives_way:\n",
+        "        elif outcome.gives_way and delivery.attempts:\n",
         f"{_HOP}::TestConflicts"
         "::test_one_that_gives_way_alone_is_run_again_and_no_failure_is_counted",
     ),

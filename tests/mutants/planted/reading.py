@@ -53,7 +53,7 @@ READING = (
     Plant(
         "unread-is-failed",
         "what only another release can read is parked after some attempts",
-        "internals/hop/context_consumer.py",
+        "internals/hop/handler_calls.py",
         "        elif isinstance(error, Unreadable):\n",
         "        elif isinstance(error, ZeroDivisionError):\n",
         f"{_HOP}::TestUnread::test_what_cannot_be_read_is_left_for_a_worker_that_can",
