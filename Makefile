@@ -13,22 +13,27 @@ SEED ?= 1
 # Where `make test-fast` looks; the marker leaves out what needs a server.
 FAST := tests/saga tests/internals tests/docs/test_pages.py tests/docs/test_prose.py
 
+DEMOS := trips flask django
+BENCHES := throughput quick commits ordered size processes hosts endurance profile
+# $(call what,DEFAULT,ALL): what WHAT asks for, which is one of ALL.
+what = $(if $(filter $(or $(WHAT),$(1)),$(2)),$(or $(WHAT),$(1)),$(error make $@: WHAT=$(WHAT) is unknown; it is one of: $(2)))
+
 .DEFAULT_GOAL := help
-.PHONY: help venv demo flask-demo django-demo django-versions test test-fast check chaos mutants mutants-all models outages format bench bench-quick bench-commits bench-ordered bench-size bench-processes bench-hosts bench-endurance bench-profile clean
+.PHONY: help venv demo test test-fast check docs chaos mutants mutants-all models outages django-versions format bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## Make the environment alone
 
-demo: $(STAMP) ## Book 2,000 trips on a real day's flights while workers are killed
-	@$(BIN)/saga demo $(DEMO)
+demo: $(STAMP) ## Play a story with failures in it: WHAT=trips|flask|django, trips by default
+	@$(demo.$(call what,trips,$(DEMOS)))
 
-flask-demo: $(STAMP) ## Play a travel agent in Flask: trip, bug, stuck, fix, replay, completed
-	@$(BIN)/python -m examples.flask_travel.demo
-
-django-demo: $(STAMP) ## Play a Django shop: order, bug, stuck, fix, replay, completed
-	@$(BIN)/python -m examples.django_shop.demo
+# 2,000 trips on a real day's flights while workers are killed; DEMO has more options.
+demo.trips = $(BIN)/saga demo $(DEMO)
+# Trip or order, bug, stuck, fix, replay, completed.
+demo.flask = $(BIN)/python -m examples.flask_travel.demo
+demo.django = $(BIN)/python -m examples.django_shop.demo
 
 test: $(STAMP) ## Run all tests on real servers, but for those of the documentation
 	@$(BIN)/python -m tests.pgbouncer
@@ -42,7 +47,11 @@ check: $(STAMP) ## Lint, types, architecture, and all that the documentation say
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory docs
 	$(BIN)/python -m pytest -q -n $(WORKERS) tests/docs
+
+docs: $(STAMP) ## Build the documentation site in build/docs; a broken link or an unknown name fails
+	$(BIN)/python -m sphinx -q -W --keep-going -E -j auto -b html -c docs/site . build/docs
 
 chaos: $(STAMP) ## Strike with faults and check everything: PROFILE=all TRIPS=500 SEED=1 [OWN=yes]
 	@$(BIN)/python -m tests.chaos --profile $(PROFILE) --trips $(TRIPS) --seed $(SEED) $(if $(OWN),--own-database)
@@ -58,7 +67,7 @@ django-versions: ## Run the Django tests on 4.2, 5.2 and the newest Django
 	done
 
 models: $(STAMP) ## Hold 10,000 random causal trees against what must be true of any
-	SAGA_MODEL_EXAMPLES=420 $(BIN)/python -m pytest -q -n 0 --timeout 0 tests/boundary/test_settling_model.py
+	SAGA_MODEL_EXAMPLES=420 $(BIN)/python -m pytest -q -n 0 --timeout 0 tests/boundary/orchestration/test_settling_model.py
 
 outages: $(STAMP) ## Have the servers of streams away for a minute, while events go on
 	SAGA_OUTAGE_SECONDS=60 $(BIN)/python -m pytest -q -n 2 tests/boundary/bridges/test_outages.py
@@ -73,34 +82,24 @@ format: $(STAMP) ## Format the code and sort imports
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## Measure beside plain Dramatiq, DBOS and Temporal: a table and a plot in benchmarks/results
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	$(BIN)/python -m benchmarks.throughput
+bench: $(STAMP) ## Measure: WHAT=throughput|quick|commits|ordered|size|processes|hosts|endurance|profile
+	@$(bench.$(call what,throughput,$(BENCHES)))
 
-bench-quick: $(STAMP) ## The same in five minutes
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	$(BIN)/python -m benchmarks.throughput --quick
-
-bench-size: $(STAMP) ## Measure beside a million finished sagas and 100,000 waiting ones
-	$(BIN)/python -m benchmarks.size
-
-bench-processes: $(STAMP) ## Measure with 1, 2 and 4 worker processes
-	@$(BIN)/python -m benchmarks.processes
-
-bench-hosts: $(STAMP) ## Measure with workers on 1, 2 and 4 hosts (network namespaces; needs root)
-	@$(BIN)/python -m benchmarks.hosts
-
-bench-endurance: $(STAMP) ## Measure an hour at full load: rows, sizes, vacuums, looks for what is due
-	@$(BIN)/python -m benchmarks.endurance
-
-bench-profile: $(STAMP) ## Show whose code the CPU goes to, and where an idle saga waits
-	@$(BIN)/python -m benchmarks.profiling
-
-bench-commits: $(STAMP) ## Measure commits per delivery, idle and busy
-	$(BIN)/python -m benchmarks.commits
-
-bench-ordered: $(STAMP) ## Measure how events of one key follow each other
-	$(BIN)/python -m benchmarks.ordered
+# Beside plain Dramatiq, DBOS and Temporal: a table and a plot in benchmarks/results; quick takes five minutes.
+bench.throughput = $(PEERS) && $(BIN)/python -m benchmarks.throughput
+bench.quick = $(PEERS) && $(BIN)/python -m benchmarks.throughput --quick
+PEERS = $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+# Commits of each delivery, idle and busy; how events of one key follow each other.
+bench.commits = $(BIN)/python -m benchmarks.commits
+bench.ordered = $(BIN)/python -m benchmarks.ordered
+# Beside a million finished sagas and 100,000 waiting ones; an hour at full load.
+bench.size = $(BIN)/python -m benchmarks.size
+bench.endurance = $(BIN)/python -m benchmarks.endurance
+# With 1, 2 and 4 worker processes; on as many hosts (network namespaces; needs root).
+bench.processes = $(BIN)/python -m benchmarks.processes
+bench.hosts = $(BIN)/python -m benchmarks.hosts
+# Whose code the CPU goes to, and where an idle saga waits.
+bench.profile = $(BIN)/python -m benchmarks.profiling
 
 clean: ## Remove the environment and everything that was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -23,6 +23,7 @@ from boundary.cli import main
 from boundary.cli.session import Desk
 from boundary.orchestration.operator_actions import Acted
 from boundary.runtime import Runtime
+from boundary.runtime.saga_handle import SagaHandle
 from boundary.settings import Settings
 from internals.context import Context
 from internals.once import once
@@ -84,8 +85,8 @@ class Saga:
 
     def start(
         self, saga: Definition[D], data: D, *, key: str | None = None, session: Any = None
-    ) -> UUID:
-        """Start a saga with the session's own writes, and return its id.
+    ) -> SagaHandle:
+        """Start a saga with the session's own writes, and return its id, as a handle.
 
         It begins when the caller commits, or never.  `session` is another Session or Connection
         than that of the application's Flask-SQLAlchemy.  Raises what `Runtime.start` raises.
@@ -99,7 +100,7 @@ class Saga:
         *,
         keys: Sequence[str | None] | None = None,
         session: Any = None,
-    ) -> list[UUID]:
+    ) -> list[SagaHandle]:
         """Start a saga for each item, all or none; see `start`."""
         return self.runtime.start_many(self._handle(session), saga, items, keys=keys)
 

@@ -13,5 +13,7 @@ context.configure(
     version_table="saga_alembic_version",
     version_table_schema=schema,
     include_schemas=True,
+    transaction_per_migration=True,  # unless the connection is in a transaction already
 )
-context.run_migrations()
+with context.begin_transaction():
+    context.run_migrations()

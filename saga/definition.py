@@ -171,8 +171,11 @@ class Wait(AnyWait[D], Generic[D, E]):
     compensation: ClassVar[None] = None
 
 
+@dataclass(frozen=True, init=False)
 class Parallel(Generic[D]):
     """Steps that are commanded together; the saga goes on when all of them are known."""
+
+    steps: tuple[AnyStep[D], ...]
 
     def __init__(self, *steps: AnyStep[D]) -> None:
         if len(steps) < 2:
@@ -185,7 +188,7 @@ class Parallel(Generic[D]):
                     f"Step {step.name!r}: a pivot cannot run in parallel with other steps; "
                     "make it a step of its own"
                 )
-        self.steps = steps
+        object.__setattr__(self, "steps", steps)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ _CAME_BACK = "UPDATE {schema}.outbox SET repeats = repeats + 1 WHERE id = %(id)s
 
 _PARK = """
 UPDATE {schema}.inbox
-SET state = 'parked', attempts = 1, last_error = %(why)s, done_at = clock_timestamp()
+SET state = 'parked', outcome = 'failed', attempts = 1, last_error = %(why)s, done_at = clock_timestamp()
 WHERE message_id = %(id)s AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
 """
 

@@ -8,14 +8,17 @@ from pydantic import BaseModel
 
 from boundary.django.project import runtime
 from boundary.orchestration.operator_actions import Acted
+from boundary.runtime.saga_handle import SagaHandle
 from saga.definition import Saga
 from saga.messages import Event
 
 D = TypeVar("D", bound=BaseModel)
 
 
-def start(saga: Saga[D], data: D, *, key: str | None = None, using: str | None = None) -> UUID:
-    """Start a saga in the transaction that the caller is in, and return its id.
+def start(
+    saga: Saga[D], data: D, *, key: str | None = None, using: str | None = None
+) -> SagaHandle:
+    """Start a saga in the transaction that the caller is in, and return its id, as a handle.
 
     Args:
         saga: Its definition.
@@ -38,7 +41,7 @@ def start_many(
     *,
     keys: Sequence[str | None] | None = None,
     using: str | None = None,
-) -> list[UUID]:
+) -> list[SagaHandle]:
     """Start a saga for each item, all or none; returns their ids and raises as `start` does."""
     return runtime().start_many(using, saga, items, keys=keys)
 

@@ -120,7 +120,7 @@ class Delivery(Stored):
     attempts = models.IntegerField()
     rings = models.IntegerField()
     last_error = models.TextField(null=True)
-    due_at = models.DateTimeField("due")
+    due_at = models.DateTimeField("due", null=True)
     done_at = models.DateTimeField("done", null=True)
 
     class Meta:

@@ -69,7 +69,12 @@ class ParkedDeliveries:
         check_words(actor, reason)
         rows = unit.run(
             self._statements.drop_parked,
-            {"id": list(ids), "of": consumer, "why": f"dropped: {reason}"},
+            {
+                "id": list(ids),
+                "of": consumer,
+                "outcome": "dropped",
+                "why": f"dropped: {reason}",
+            },
         )
         self._record(unit, "drop", ids, len({id for id, _, _ in rows}), actor, reason, consumer)
         return frozenset(self._outbox.settling.close(unit, rows))

@@ -6,7 +6,8 @@ operators.  Nothing happens at import, and nothing connects before it is used: a
 starts sagas connects to Redis when it rings its first doorbell.
 """
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -14,23 +15,19 @@ import dramatiq
 from pydantic import BaseModel
 from sqlalchemy import Engine
 
-from boundary.bridges.receiver import Receiver
-from boundary.doorbell.host_broker import StockDoorbells
-from boundary.doorbell.redis_broker import DoorbellBroker
 from boundary.doorbell.worker import install_worker
 from boundary.orchestration.operator_actions import Acted
 from boundary.runtime.administration import Administration
 from boundary.runtime.declarations import check_messages, sagas_by_name, unique_contexts
 from boundary.runtime.host_writes import Handle, HostWrites
+from boundary.runtime.saga_handle import SagaHandle, Sagas
 from boundary.runtime.wiring import Wiring
 from boundary.runtime.worker_loop import WorkerLoop
 from boundary.settings import Settings
 from internals.context import Context
-from internals.database.connections import Database, SqlAlchemyDatabase
-from internals.hop.consumer import Consumer
-from internals.hop.relay import Relay
-from internals.store.outbox import Outbox
-from internals.store.unsubscribe import Retiring
+from internals.database.commit_points import Boundary, transaction
+from internals.database.connections import Database, SqlAlchemyDatabase, reading
+from internals.database.unit_of_work import SqlAlchemyUnitOfWork, UnitOfWork
 from internals.work import Around, nothing_around
 from saga.definition import Saga
 from saga.messages import Event
@@ -75,14 +72,15 @@ class Runtime:
         around: Around = nothing_around,
         execution_options: Mapping[str, Any] | None = None,
     ) -> None:
+        #: What it was made with, or what the environment says.
         self.settings = settings or Settings()
-        self.sagas = sagas_by_name(sagas)
-        self.contexts = unique_contexts(contexts)
-        check_messages(self.sagas, self.contexts)
+        definitions = sagas_by_name(sagas)
+        chosen = unique_contexts(contexts)
+        check_messages(definitions, chosen)
         self._wiring = Wiring(
             settings=self.settings,
-            sagas=self.sagas,
-            contexts=self.contexts,
+            sagas=definitions,
+            contexts=chosen,
             engine=engine,
             broker=broker,
             database=database,
@@ -90,23 +88,21 @@ class Runtime:
             around=around,
             execution_options=execution_options or {},
             open_own=self._open_own,
-            ring=self.ring,
-            prepare=self.subscribe_once,
+            ring=self._ring,
+            prepare=self._prepare,
+            start=self._start_in,
         )
-        self.servers = self._wiring.servers
-        self.own_databases = self._wiring.own_databases
-        #: The framework's SQL for the configured schema.
-        self.statements = self._wiring.statements
-        #: Ends the handlers of this process that take too long.
-        self.watch = self._wiring.watch
-        self._outbox = self._wiring.outbox
         self._administration = Administration(self._wiring)
-        #: What operators do; `boundary.operations` and the command line use it.
-        self.acts = self._administration.acts
-        self._host_writes = HostWrites(self._wiring, self.acts)
-        self._worker_loop = WorkerLoop(self._wiring, self.answer)
-        #: Answers in a worker's process the doorbells that cannot ring.
-        self.answering = self._worker_loop.answering
+        self._host_writes = HostWrites(self._wiring, self._administration.acts)
+        self._worker_loop = WorkerLoop(self._wiring, self._administration, self.answer)
+        #: Stored sagas: `get` one, or `list` many.
+        self.sagas = Sagas(
+            definitions,
+            self.settings.db_schema,
+            self._host_writes,
+            reading=self._reading,
+            acting=self._acting,
+        )
 
     @property
     def engine(self) -> Engine:
@@ -114,19 +110,9 @@ class Runtime:
         return self._wiring.engine
 
     @property
-    def database(self) -> Database:
-        """Where the hops' transactions are opened and the host's are joined."""
-        return self._wiring.database
-
-    @property
-    def broker(self) -> DoorbellBroker | StockDoorbells:
-        """The broker that carries the doorbells; Dramatiq's global one only if it was given."""
-        return self._wiring.broker
-
-    @property
-    def consumers(self) -> dict[str, Consumer]:
-        """Each consumer of this process, by name."""
-        return self._wiring.consumers
+    def own_engines(self) -> Mapping[str, Engine]:
+        """The engines of the databases that contexts have for their own, by name."""
+        return self._wiring.own_databases.engines
 
     def start(
         self,
@@ -135,10 +121,10 @@ class Runtime:
         data: D,
         *,
         key: str | None = None,
-    ) -> UUID:
-        """Start a saga in the caller's transaction and return its id.
+    ) -> SagaHandle:
+        """Start a saga in the caller's transaction and return its id, as a handle.
 
-        In a handler that is `work.connection`; the trace then says which message the saga began with.
+        A handler calls `work.start`, which needs no runtime.
 
         Args:
             handle: The SQLAlchemy Session or Connection of the caller's own writes.  Nothing is
@@ -147,6 +133,8 @@ class Runtime:
             data: What it begins with.
             key: The business key, if it is not the definition's to say.  Starting the same key
                 with the same data again returns the same saga.
+
+        Returns the saga's id, which can also be asked and waited for once the caller has committed.
 
         Raises:
             KeyConflict: The key was started before, with other data.
@@ -165,12 +153,13 @@ class Runtime:
         items: Sequence[D],
         *,
         keys: Sequence[str | None] | None = None,
-    ) -> list[UUID]:
+    ) -> list[SagaHandle]:
         """Start a saga for each item, all or none, in as many statements as one start takes.
 
         Returns the ids in the order of the items; raises what `start` raises.
         """
-        return self._host_writes.start_many(handle, saga, items, keys or [None] * len(items))
+        ids = self._host_writes.start_many(handle, saga, items, keys or [None] * len(items))
+        return [self.sagas.handle(id) for id in ids]
 
     def publish(self, handle: Handle, event: Event) -> UUID:
         """Publish a domain event in the caller's transaction and return its id.
@@ -208,16 +197,8 @@ class Runtime:
 
         Hand it to Dramatiq as ``dramatiq yourapp.worker:broker`` or with `dramatiq.set_broker`.
         """
-        install_worker(self)
-        return self.broker.carrier
-
-    def ring(self, consumers: Set[str]) -> None:
-        """Ring these consumers' doorbells.
-
-        Those of this process whose doorbells cannot ring are answered in a worker's own threads;
-        without a worker they are left to the workers' relays.
-        """
-        self._worker_loop.ring(consumers)
+        install_worker(self._worker_loop)
+        return self._wiring.broker.carrier
 
     def answer(self, consumer: str, *, follow: bool = False) -> int:
         """Answer a doorbell in this thread: handle what the consumer has due.
@@ -229,26 +210,6 @@ class Runtime:
         Returns how many deliveries were settled; 0 for an unknown consumer.
         """
         return self._worker_loop.answer(consumer, follow=follow)
-
-    def answer_here(self, consumer: str) -> None:
-        """Answer a consumer without a doorbell: in a worker's own threads, or else in this one."""
-        self._worker_loop.answer_here(consumer)
-
-    def follow_no_further(self) -> None:
-        """Finish what is under way and leave the rest to others: this worker is being stopped."""
-        self._worker_loop.follow_no_further()
-
-    def relay(self) -> Relay:
-        """Return a relay over the consumers of this process."""
-        return self._worker_loop.relay()
-
-    def relays(self) -> list[Relay]:
-        """Return a relay for each database that this process knows, home's first."""
-        return self._worker_loop.relays()
-
-    def receiver(self, name: str) -> Receiver:
-        """Return what reads the stream of an incoming bridge; raises `DefinitionError` for none."""
-        return self._administration.receiver(name)
 
     def migrate(self) -> None:
         """Bring the schema to the newest version, in contexts' own databases too.
@@ -266,22 +227,43 @@ class Runtime:
         """
         self._administration.subscribe()
 
-    def subscribe_once(self) -> None:
-        """Record the subscriptions, unless this process did so before."""
-        self._administration.subscribe_once()
-
-    def retiring(self, consumer: str) -> Retiring:
-        """Return what ends a consumer's subscriptions; `boundary.operations` uses it."""
-        return self._administration.retiring(consumer)
-
-    def outbox(self, max_payload: int) -> Outbox:
-        """Return home's outbox with this limit of a payload, in bytes."""
-        return self._wiring.outbox_of(max_payload)
-
     def close(self) -> None:
         """Close connections and leave the embedded servers."""
         self._wiring.close()
 
+    def _ring(self, consumers: Set[str]) -> None:
+        self._worker_loop.ring(consumers)
+
+    def _start_in(
+        self, unit: UnitOfWork, saga: Saga[D], items: Sequence[D], keys: Sequence[str | None]
+    ) -> list[UUID]:
+        return self._host_writes.start_in(unit, saga, items, keys)
+
+    def _prepare(self) -> None:
+        self._administration.subscribe_once()
+
+    @contextmanager
+    def _reading(self) -> Iterator[UnitOfWork]:
+        """A transaction that only reads, and whose statements see one moment."""
+        with reading(self.engine) as connection:
+            yield SqlAlchemyUnitOfWork(connection)
+
+    @contextmanager
+    def _acting(self) -> Iterator[UnitOfWork]:
+        """A transaction for what a host does by itself, committed at its end."""
+        with transaction(self._wiring.database, Boundary.ACT) as unit:
+            yield unit
+
     def _open_own(self, name: str, engine: Engine) -> Database:
         """Return what opens transactions in a context's own database of this name."""
         return SqlAlchemyDatabase(engine, self._wiring.bounds)
+
+
+def wiring_of(runtime: Runtime) -> Wiring:
+    """Return what a runtime consists of: for the rooms above, and not for users."""
+    return runtime._wiring
+
+
+def administration_of(runtime: Runtime) -> Administration:
+    """Return what deploys and operators do with a runtime: likewise."""
+    return runtime._administration

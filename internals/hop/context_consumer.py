@@ -29,8 +29,7 @@ from internals.hop.time_limits import Watch
 from internals.hop.uncounted_retries import YIELDS
 from internals.hop.undone_runs import UndoneRuns
 from internals.hop.unhandled import Left
-from internals.store.delivery import SUSPECT_RINGS, Delivery
-from internals.store.inbox import UNSETTLED
+from internals.store.delivery import SUSPECT_RINGS, Delivery, DeliveryOutcome
 from internals.work import Around, nothing_around
 
 logger = logging.getLogger(__name__)
@@ -241,10 +240,16 @@ class ContextConsumer:
         if delivery.attempts >= limit:
             error = f"its worker died, or its lease ended, in each of {limit} attempts"
             known = self._inbox.last_error(unit, delivery.message.id)
-            if known is not None and known != UNSETTLED:
+            if known is not None:
                 error = f"its worker died, or its lease ended, in the last of {limit} attempts; "
                 error += f"before that: {known}"
-            batch.park(delivery, error, attempts=delivery.attempts, external=handler.external)
+            batch.park(
+                delivery,
+                error,
+                outcome=DeliveryOutcome.UNSETTLED,
+                attempts=delivery.attempts,
+                external=handler.external,
+            )
             logger.error("%s: %s %s: %s", self.name, delivery.message.kind, limit, error)
             return None
         seconds = handler.lease.total_seconds() if handler.external else self._suspect_lease

@@ -55,7 +55,7 @@ class HandlerCalls:
         """Note in a batch what becomes of a delivery by how the run of its handler ended."""
         error, took = outcome.error, outcome.took
         if error is None:
-            batch.succeed(delivery, outcome.sent, took=took, note=outcome.note)
+            batch.succeed(delivery, outcome.sent, took=took, overran=outcome.overran)
         elif isinstance(error, Rejected):
             batch.reject(delivery, error, took=took)
         elif isinstance(error, Unreadable):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from internals.context import Handler
+from internals.hop.lock_sampling import LockSampling
 from internals.hop.outcome import Outcome
 from saga.envelope import Envelope
 from saga.errors import StillLocked, TookTooLong
@@ -34,8 +35,6 @@ class Run:
     """
 
     __slots__ = (
-        "answered",
-        "asked_at",
         "began",
         "blocked",
         "consumer",
@@ -50,6 +49,7 @@ class Run:
         "message",
         "over",
         "patience",
+        "sampling",
         "session",
         "settled",
         "thread",
@@ -81,9 +81,9 @@ class Run:
         self.locked = locked
         #: Whether it has reached its limit.
         self.late = False
-        #: When the server was asked if its session waits for a lock, and whether it has said so.
-        self.asked_at = 0.0
-        self.answered = False
+        #: Whether its session waits for a lock, and did before.  One that is run again alone, if it
+        #: is late, has not failed by that: it is not asked about until then.
+        self.sampling = LockSampling(limit, often=self.patience == limit)
         #: Seconds of it in which the whole process stood still, which is not the handler's fault.
         self.frozen = 0.0
         #: Whether it has reached its limit waiting for a lock.

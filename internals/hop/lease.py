@@ -33,7 +33,7 @@ from internals.hop.handler_run import Run, seconds_of
 from internals.hop.leased_transaction import LeasedTransaction
 from internals.hop.outcome import Outcome
 from internals.store.delivery import Delivery
-from internals.store.sql.causal import OVERRAN
+from internals.store.inbox import OVERRAN
 from internals.work import Work
 from saga.backoff import Backoff
 
@@ -117,7 +117,7 @@ class LeasedRunner:
             no_database = lost or work_of.no_connection(error) or work_of.passes(error)
             outcome = self._raised(run, error, no_database=no_database)
             return self._settle_failed(opened, leased, self._recorded(leased, outcome))
-        outcome = Outcome(run.took, work.sent, note=_overran(leased, run.took))
+        outcome = Outcome(run.took, work.sent, overran=_overran(leased, run.took))
         return self._settle_returned(opened, leased, outcome)
 
     def _recorded(self, leased: Leased, outcome: Outcome) -> Batch:
@@ -206,7 +206,7 @@ class LeasedRunner:
 
 
 def _overran(leased: Leased, took: float) -> str | None:
-    """Return what is to be noted of a run that took this long, if anything is."""
+    """Return how a run is told that took longer than its lease; None of one that did not."""
     if took <= leased.seconds:
         return None
     note = f"{OVERRAN}: {took:.1f} s, and the lease is of {leased.seconds:g} s"

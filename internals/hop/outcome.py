@@ -23,8 +23,8 @@ class Outcome:
     gives_way: bool = False
     #: Whether it was ended at its limit: the next run is in no batch.
     ended: bool = False
-    #: What is kept with a delivery that is done; it must begin as the undo knows it.
-    note: str | None = None
+    #: Of one that took longer than its lease, the words for it.
+    overran: str | None = None
 
     @classmethod
     def raised(cls, took: float, error: BaseException) -> "Outcome":

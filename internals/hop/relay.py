@@ -64,8 +64,8 @@ class Relay:
         answer: Does here what a doorbell asks for that cannot ring.
         grace: Seconds that a delivery may wait before it counts as late; it doubles each ring.
         late: Ordering keys to look at soon.
-        also: Looked at in each look's transaction, with whether it is the time for a long look: returns
-            further consumers that have something to do.
+        also: Called in the transaction of each long look; returns further consumers that have something
+            to do.
         quick: Consumers that only take things from one database to another.
     """
 
@@ -81,7 +81,7 @@ class Relay:
         answer: Callable[[str], object],
         grace: float,
         late: LateKeys | None = None,
-        also: Callable[[UnitOfWork, bool], set[str]] | None = None,
+        also: Callable[[UnitOfWork], set[str]] | None = None,
         quick: Sequence[str] = (),
     ) -> None:
         self._database = database
@@ -123,8 +123,8 @@ class Relay:
         with transaction(self._database, Boundary.RELAY) as unit:
             rows = self._move(unit, quiet) if quiet else ()
             woken = self._wake(unit, also_held_up=also_ordered)
-            if self._also is not None:
-                woken |= self._also(unit, long) & set(quiet)
+            if long and self._also is not None:
+                woken |= self._also(unit) & set(quiet)
             due = self._find_due(unit, deaf)
         self._tell({consumer for (consumer,) in rows} | woken, deaf, due)
         return len(rows)

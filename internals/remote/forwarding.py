@@ -13,8 +13,7 @@ home while the other database is spoken to, which may be down for minutes.
 import logging
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -27,7 +26,6 @@ from internals.hop.batch_writer import BatchWriter
 from internals.hop.colocation import HopTransaction
 from internals.hop.consumer import Handled
 from internals.remote.results import parcels_of
-from internals.remote.sql import NOT_YET
 from internals.remote.statements import RemoteStatements
 from internals.store.delivery import DELIVERY_COLUMNS, delivery, shortened
 from internals.store.inbox import Inbox
@@ -66,8 +64,6 @@ class Forwarding:
 
     going: Sequence[_Going]
     lease: UUID
-    #: Until when it is ours.
-    until: datetime = field(repr=False)
 
 
 class Forwarder:
@@ -173,7 +169,7 @@ class Forwarder:
 
     def _begin(self, unit: UnitOfWork, going: Sequence[_Going]) -> Forwarding:
         lease = uuid4()
-        rows = unit.run(
+        unit.run(
             self._statements.begin_forwarding,
             {
                 "id": [each.message.id for each in going],
@@ -182,7 +178,7 @@ class Forwarder:
                 "seconds": _LEASE * (1 + random.random() / 2),
             },
         )
-        return Forwarding(going, lease, rows[0][0])
+        return Forwarding(going, lease)
 
     def _put_off(self, home: Database, leased: Forwarding, error: Exception, *, told: bool) -> None:
         """Let it be forwarded later; what cannot have arrived may also be taken back until then."""
@@ -225,7 +221,6 @@ class Forwarder:
                     "id": sorted(each.message.id for each in going),
                     "consumer": self.name,
                     "lease": leased.lease,
-                    "ring_at": leased.until,
                     "delay": _PAUSE * random.uniform(0.5, 1),
                     "again": _AGAIN,
                     "error": why,
@@ -242,7 +237,7 @@ class Forwarder:
 
 
 def _not_yet(why: str) -> str | None:
-    return shortened(f"{NOT_YET}: {why}")
+    return shortened(f"not forwarded to its own database yet: {why}")
 
 
 def _record(going: _Going) -> dict[str, Value]:

@@ -17,11 +17,11 @@ from internals.hop.batch import Batch
 from internals.hop.batch_writer import BatchWriter
 from internals.hop.colocation import HopTransaction
 from internals.ids import uuid7
-from internals.store.delivery import DeliveryState, Settlement, shortened
+from internals.store.delivery import DeliveryOutcome, DeliveryState, Settlement, shortened
 from internals.store.inbox import Inbox
 from internals.store.message_columns import from_json_object, to_json_object
 from internals.store.outbox import Outbox, woken
-from internals.store.sql.sentinels import PARCEL
+from internals.store.sql.hop import PARCEL
 from saga.envelope import Category, Envelope
 
 
@@ -55,6 +55,7 @@ class Parcel:
             {
                 "message_id": str(settlement.message_id),
                 "state": settlement.state.value,
+                "outcome": settlement.outcome.value,
                 "error": shortened(settlement.error),
                 "attempts": settlement.attempts,
                 "took": settlement.took,
@@ -71,6 +72,7 @@ class Parcel:
             Settlement(
                 UUID(stored["message_id"]),
                 DeliveryState(stored["state"]),
+                DeliveryOutcome(stored["outcome"]),
                 error=stored["error"],
                 attempts=stored["attempts"],
                 took=stored["took"],

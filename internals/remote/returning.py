@@ -24,7 +24,7 @@ from internals.hop.consumer import Handled
 from internals.remote.arrival import Arrival, Arriving
 from internals.remote.results import Parcel, parcels_of
 from internals.remote.statements import RemoteStatements
-from internals.store.delivery import Delivery, DeliveryState, Settlement
+from internals.store.delivery import Delivery, DeliveryOutcome, DeliveryState, Settlement
 from internals.store.inbox import Inbox
 from internals.store.outbox import Outbox
 from saga.backoff import Backoff
@@ -144,6 +144,7 @@ class Returner:
                     Settlement(
                         each.id,
                         DeliveryState.PENDING,
+                        DeliveryOutcome.DEFERRED if waits else DeliveryOutcome.FAILED,
                         error=describe(error),
                         attempts=attempts,
                         delay=_BACKOFF.longest(attempts + 1),

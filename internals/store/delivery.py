@@ -9,6 +9,7 @@ from internals.database.unit_of_work import Row
 from internals.store.json_rows import Value
 from internals.store.message_columns import SELECTED_COUNT, from_row
 from saga.envelope import Envelope
+from saga.errors import IdConflict
 
 #: Columns of a claim that make up the delivery; a saga's state comes after them.
 DELIVERY_COLUMNS = SELECTED_COUNT + 5
@@ -30,6 +31,77 @@ class DeliveryState(StrEnum):
     REVOKED = "revoked"
     #: Failed for good; waits for a person.
     PARKED = "parked"
+
+
+class WaitReason(StrEnum):
+    """What a pending delivery waits for beside its time; of one that is over, what it waited for last.
+
+    It has no time to be run at but while it is being forwarded, when that is the forwarder's lease.
+    """
+
+    #: Another one of its ordering key is before it.
+    ORDERING = "ordering"
+    #: Past events are being handed to its consumer.
+    BACKFILL = "backfill"
+    #: It is on its way to its context's own database, and may have arrived.
+    FORWARDING = "forwarding"
+    #: It is in its context's own database.
+    FORWARDED = "forwarded"
+
+
+class DeliveryOutcome(StrEnum):
+    """What a delivery ended with, or its last try; each state has its own, and the words beside it
+    are for people."""
+
+    # Of a pending one; none if nobody has tried it yet.
+    #: Its handler failed: it is tried again, or waits as parked for a person.
+    FAILED = "failed"
+    #: It could not be done then, for nothing that counts against it.
+    DEFERRED = "deferred"
+    #: Whoever met it does not know its kind, or cannot read it: another release may.
+    UNHANDLED = "unhandled"
+    #: Its worker died, or its lease ended, before it was settled.
+    UNSETTLED = "unsettled"
+    #: The context's own database could not be reached.
+    NOT_FORWARDED = "not_forwarded"
+    #: A person had it delivered again.
+    RETRIED = "retried"
+
+    # Of one that is done.
+    HANDLED = "handled"
+    #: Handled, though its lease had ended.
+    OVERRAN = "overran"
+    #: The business said no.
+    REJECTED = "rejected"
+    #: There is no undo of what it was to undo.
+    NO_UNDO = "no_undo"
+    #: Without effect on its saga: it came late, or twice.
+    STALE = "stale"
+
+    # Of a revoked one.
+    #: Its step was undone.
+    UNDONE = "undone"
+    #: Its step was given up.
+    GIVEN_UP = "given_up"
+    #: Its deadline is not needed any more.
+    NOT_NEEDED = "not_needed"
+    #: A person dropped it.
+    DROPPED = "dropped"
+    #: A message that its saga sent anew took its place.
+    SUPERSEDED = "superseded"
+    #: Its consumer is not subscribed any more.
+    UNSUBSCRIBED = "unsubscribed"
+
+    # Of a parked one, beside FAILED and UNSETTLED.
+    #: Nothing that its saga sent leads to it, or there is no such saga.
+    UNEXPECTED = "unexpected"
+    #: What its handler sent has the id of another message.
+    ID_CONFLICT = "id_conflict"
+
+    @classmethod
+    def parked_for(cls, error: BaseException) -> "DeliveryOutcome":
+        """Return the outcome of a delivery that is parked for this error."""
+        return cls.ID_CONFLICT if isinstance(error, IdConflict) else cls.FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +129,7 @@ class Settlement:
 
     message_id: UUID
     state: DeliveryState = DeliveryState.DONE
+    outcome: DeliveryOutcome = DeliveryOutcome.HANDLED
     error: str | None = None
     #: How-manieth message its saga consumed.
     position: int | None = None
@@ -91,6 +164,7 @@ def record(settlement: Settlement, consumer: str) -> dict[str, Value]:
         "id": settlement.message_id,
         "consumer": consumer,
         "state": settlement.state.value,
+        "outcome": settlement.outcome.value,
         "error": shortened(settlement.error),
         "position": settlement.position,
         "attempts": settlement.attempts,

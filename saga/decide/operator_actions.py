@@ -19,7 +19,7 @@ from saga.definition import Saga, Step, Wait
 from saga.envelope import Envelope
 from saga.errors import PayloadError
 from saga.json_text import dump_json, first_problem
-from saga.messages import Cancelled, Message, Replayed, Skipped
+from saga.messages import Cancelled, Replayed, Skipped
 from saga.state import IN_FLIGHT, ORDERED, Direction, Phase, SagaState, Status, StepState
 
 D = TypeVar("D", bound=BaseModel)
@@ -27,41 +27,43 @@ D = TypeVar("D", bound=BaseModel)
 #: How the reason of a saga that was cancelled begins.
 _CANCELLED = "cancelled: "
 
-ACTS: dict[str, type[Message]] = {act.kind: act for act in (Cancelled, Replayed, Skipped)}
+Act = Cancelled | Replayed | Skipped
+
+ACTS: dict[str, type[Act]] = {act.kind: act for act in (Cancelled, Replayed, Skipped)}
 
 
-def refusal_of(saga: Saga[D], state: SagaState[D], act: Message) -> str | None:
+def refusal_of(saga: Saga[D], state: SagaState[D], act: Act) -> str | None:
     """Return why this act cannot be done to this saga now, or None if it can."""
-    match act:
-        case Cancelled():
-            return _refusal_of_cancel(saga, state)
-        case Skipped(step=step):
-            known = state.steps.get(step)
-            if known is None or not known.fault:
-                faulty = ", ".join(n for n, s in state.steps.items() if s.fault) or "none"
-                return f"only a step that failed can be skipped; failed: {faulty}"
-            if known.phase is Phase.REVOKING:
-                return f"the command of step {step} is being taken back; try again in a moment"
-        case Replayed():
-            return _refusal_of_replay(saga, state, act)
-    return None
+    if isinstance(act, Cancelled):
+        return _refusal_of_cancel(saga, state)
+    if isinstance(act, Skipped):
+        return _refusal_of_skip(state, act)
+    return _refusal_of_replay(saga, state, act)
 
 
 def act(saga: Saga[D], state: SagaState[D], message: Envelope, course: Course[D]) -> SagaState[D]:
     """Do what the operator says; the caller has asked `refusal_of` before."""
-    match ACTS[message.kind].from_json(message.payload):
-        case Cancelled(reason=reason):
-            why = state.cancelled or f"{_CANCELLED}{reason}"  # said twice, the first reason stays
-            rewinding = state.rewind_to is not None
-            state = replace(state, cancelled=why, rewind_to=None, direction=Direction.BACKWARD)
-            # What waits for its outcome, since it was to be done again, waits for it no longer.
-            return course.give_up(state, overdue=False) if rewinding else state
-        case Skipped(step=step):
-            return _skip(saga, state, step, course)
-        case Replayed(from_step=first, data=data, no_effect=no_effect):
-            state = _corrected(saga, state, data)
-            return _replay(saga, state, first, course, no_effect=no_effect)
-    return state
+    asked = ACTS[message.kind].from_json(message.payload)
+    if isinstance(asked, Cancelled):
+        why = state.cancelled or f"{_CANCELLED}{asked.reason}"  # said twice, the first reason stays
+        rewinding = state.rewind_to is not None
+        state = replace(state, cancelled=why, rewind_to=None, direction=Direction.BACKWARD)
+        # What waits for its outcome, since it was to be done again, waits for it no longer.
+        return course.give_up(state, overdue=False) if rewinding else state
+    if isinstance(asked, Skipped):
+        return _skip(saga, state, asked.step, course)
+    state = _corrected(saga, state, asked.data)
+    return _replay(saga, state, asked.from_step, course, no_effect=asked.no_effect)
+
+
+def _refusal_of_skip(state: SagaState[D], act: Skipped) -> str | None:
+    known = state.steps.get(act.step)
+    if known is None or not known.fault:
+        faulty = ", ".join(n for n, s in state.steps.items() if s.fault) or "none"
+        return f"only a step that failed can be skipped; failed: {faulty}"
+    if known.phase is Phase.REVOKING:
+        return f"the command of step {act.step} is being taken back; try again in a moment"
+    return None
 
 
 def _refusal_of_cancel(saga: Saga[D], state: SagaState[D]) -> str | None:
@@ -98,8 +100,6 @@ def _refusal_of_replay(saga: Saga[D], state: SagaState[D], act: Replayed) -> str
         return f"step {first} was not begun yet"
     if state.direction is Direction.BACKWARD:
         return "it is being compensated, so it cannot go forward from a step"
-    if state.cancelled is not None:
-        return "it is cancelled, so it cannot go forward from a step"
     if pivot_passed(saga, state) and names.index(first) <= names.index(saga.pivot or ""):
         return f"step {first} is not after the pivot, step {saga.pivot}, which cannot be undone"
     within = names_from(saga, first)

@@ -21,18 +21,24 @@ REVIEWED: frozenset[str] = frozenset()
 def violations(source: str) -> list[str]:
     """Return what `upgrade` does that would break or block workers of the previous release."""
     found = []
-    for function in ast.parse(source).body:
+    module = ast.parse(source)
+    atomic = "atomic = False" not in [ast.unparse(statement) for statement in module.body]
+    for function in module.body:
         if not isinstance(function, ast.FunctionDef) or function.name != "upgrade":
             continue
         for call in ast.walk(function):
-            if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+            if not isinstance(call, ast.Call):
+                continue
+            if atomic and ast.unparse(call.func).endswith("create_index_concurrently"):
+                found.append("create_index_concurrently needs atomic = False")
+            if not isinstance(call.func, ast.Attribute):
                 continue
             given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
             name = call.func.attr
             if name in CONTRACTING or "new_column_name" in given:
                 found.append(f"{name} contracts")
-            if name == "create_index" and given.get("postgresql_concurrently") != "True":
-                found.append("create_index is not concurrent")
+            if name == "create_index":  # an invalid one of a deploy that was killed would stay
+                found.append("create_index: use create_index_concurrently")
             if name == "add_column":
                 column = ast.unparse(call)
                 if "nullable=False" in column and "server_default" not in column:
@@ -67,8 +73,14 @@ def test_later_migrations_only_expand_unless_reviewed() -> None:
     [
         ('op.drop_column("inbox", "rings")', ["drop_column contracts"]),
         ('op.alter_column("inbox", "n", new_column_name="m")', ["alter_column contracts"]),
-        ('op.create_index("i", "outbox", ["kind"])', ["create_index is not concurrent"]),
-        ('op.create_index("i", "outbox", ["kind"], postgresql_concurrently=True)', []),
+        (
+            'op.create_index("i", "outbox", ["kind"], postgresql_concurrently=True)',
+            ["create_index: use create_index_concurrently"],
+        ),
+        (
+            'create_index_concurrently("i", "outbox", ["kind"])',
+            ["create_index_concurrently needs atomic = False"],
+        ),
         (
             'op.add_column("inbox", sa.Column("n", sa.Integer, nullable=False))',
             ["add_column needs a default"],
@@ -79,3 +91,8 @@ def test_later_migrations_only_expand_unless_reviewed() -> None:
 def test_the_rules_see_a_violation(statement: str, found: list[str]) -> None:
     assert violations(f"def upgrade():\n    {statement}\n") == found
     assert violations(f"def downgrade():\n    {statement}\n") == []
+
+
+def test_an_index_is_made_outside_a_transaction() -> None:
+    call = 'create_index_concurrently("i", "outbox", ["kind"])'
+    assert violations(f"atomic = False\ndef upgrade():\n    {call}\n") == []

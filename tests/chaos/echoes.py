@@ -31,7 +31,7 @@ UPDATE inbox AS i SET due_at = now() + m.delay * interval '1 second',
                       ring_at = now() + m.delay * interval '1 second'
 FROM (
     SELECT message_id, consumer, random() * :most AS delay FROM inbox
-    WHERE state = 'pending' AND due_at < '9000-01-01' -- what waits for no time stays
+    WHERE state = 'pending' AND wait_reason IS NULL
     ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
 ) AS m
 WHERE i.message_id = m.message_id AND i.consumer = m.consumer

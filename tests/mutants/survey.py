@@ -166,7 +166,7 @@ def _replaced(tree: ast.Module, before: ast.AST, after: ast.AST | None) -> ast.M
                 if isinstance(value, list):
                     fields[name] = [self.visit(v) if isinstance(v, ast.AST) else v for v in value]
                 elif isinstance(value, ast.AST):
-                    fields[name] = self.visit(value)
+                    fields[name] = self.visit(value)  # type: ignore[assignment]
                 else:
                     fields[name] = value
             return ast.copy_location(type(node)(**fields), node)  # the tree itself stays as it is
@@ -187,10 +187,19 @@ class _Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     ) -> ModuleSpec | None:
         if fullname != self._name:
             return None
-        return importlib.util.spec_from_file_location(fullname, self._path, loader=self)
+        folder = [str(self._path.parent)] if self._path.stem == "__init__" else None
+        return importlib.util.spec_from_file_location(
+            fullname, self._path, loader=self, submodule_search_locations=folder
+        )
 
     def exec_module(self, module: ModuleType) -> None:
         exec(compile(self._tree, str(self._path), "exec"), module.__dict__)
+
+
+def _module_of(path: Path) -> str:
+    """The name that the module is imported by; a package has that of its folder."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def is_seen(path: Path, change: Change, tests: Sequence[str]) -> bool:
@@ -202,8 +211,7 @@ def is_seen(path: Path, change: Change, tests: Sequence[str]) -> bool:
             quiet = os.open(os.devnull, os.O_WRONLY)
             os.dup2(quiet, 1)
             os.dup2(quiet, 2)
-            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            sys.meta_path.insert(0, _Changed(name, path, change.tree))
+            sys.meta_path.insert(0, _Changed(_module_of(path), path, change.tree))
             status = pytest.main(
                 [
                     "-x",
@@ -232,9 +240,10 @@ def is_seen(path: Path, change: Change, tests: Sequence[str]) -> bool:
 
 def _tests_of(path: Path) -> list[str]:
     """The tests, those of this module first; random ones last, since they take longest."""
-    files = sorted(str(f.relative_to(ROOT)) for f in (ROOT / TESTS).glob("test_*.py"))
+    files = sorted(str(f.relative_to(ROOT)) for f in (ROOT / TESTS).rglob("test_*.py"))
     files = [f for f in files if "test_diagram" not in f]  # it starts processes of its own
-    return sorted(files, key=lambda f: ("properties" in f, f"test_{path.stem}" not in f, f))
+    own = _module_of(path).split(".")[1:]
+    return sorted(files, key=lambda f: ("properties" in f, -sum(name in f for name in own), f))
 
 
 def main() -> int:

@@ -1,6 +1,7 @@
 """Diagrams: drawn from the tables, every arrow of them and none besides."""
 
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from enum import StrEnum
 
 import pytest
 
+from saga import diagram
 from saga.diagram import FIRST_PHASES, FIRST_STATUSES, mermaid_state_diagram, render
 from saga.state import STEP_TRANSITIONS, TRANSITIONS, Phase, Status
 
@@ -74,3 +76,8 @@ def test_the_module_prints_it() -> None:
         text=True,
     )
     assert printed.stdout == render()
+
+
+def test_it_is_printed_when_the_module_is_run(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(diagram.__file__), run_name="__main__")
+    assert capsys.readouterr().out == render()

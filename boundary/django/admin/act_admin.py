@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 
 from boundary.django.admin.read_only import ReadOnlyAdmin
 from boundary.django.models import Act
-from boundary.operations.queries.reference import as_uuid
+from boundary.queries.reference import as_uuid
 
 
 @admin.register(Act)

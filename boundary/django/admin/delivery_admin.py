@@ -21,7 +21,7 @@ from boundary.django.admin.actions import (
 )
 from boundary.django.admin.read_only import ReadOnlyAdmin
 from boundary.django.models import Delivery
-from boundary.operations.queries.reference import as_uuid
+from boundary.queries.reference import as_uuid
 
 
 @admin.register(Delivery)

@@ -19,11 +19,11 @@ from boundary.django.admin.actions import (
     preview,
 )
 from boundary.django.admin.filters import NameFilter, sought
-from boundary.django.admin.html import pill
 from boundary.django.admin.read_only import ReadOnlyAdmin
+from boundary.django.html import pill
 from boundary.django.models import Saga
-from boundary.operations.queries.reference import as_uuid
-from boundary.operations.queries.time_format import duration
+from boundary.queries.reference import as_uuid
+from boundary.queries.time_format import duration
 
 
 @admin.register(Saga)

@@ -4,13 +4,14 @@ None of it runs for messages that nobody counts and subscriptions that have no o
 """
 
 from internals.store.message_columns import insert_messages
-from internals.store.sql.sentinels import NEVER
-
-#: How the note begins that is kept with a delivery which is done, and whose run was slow.
-OVERRAN = "took longer than its lease"
 
 #: Deliveries that hold up those behind them.  The index on them has these words too.
 OPEN = "('pending', 'parked')"
+
+#: Whether nobody is at a row `i`, so that it may be taken back: it runs under no lease, and is not,
+#: and was not about to be, in its context's own database.
+IDLE = """(i.started_at IS NULL OR i.state = 'parked' OR i.lease IS NULL
+    OR i.due_at <= now() AND i.wait_reason IS NULL)"""
 
 #: Whether a row `i` of the inbox is the first of its key, or has none.  A publisher holds its keys'
 #: locks until its commit, so whatever has a lower number is visible before what has a higher one.
@@ -139,11 +140,11 @@ WITH RECURSIVE {_BELOW}, taken AS (
     SELECT i.message_id, i.consumer FROM {{schema}}.inbox AS i
     WHERE i.message_id IN (SELECT id FROM below) AND i.state IN {OPEN}
       AND i.consumer NOT LIKE 'saga.%%'
-      AND (i.started_at IS NULL OR i.state = 'parked' OR i.lease IS NULL OR i.due_at <= now())
+      AND {IDLE}
     FOR UPDATE SKIP LOCKED
 )
 UPDATE {{schema}}.inbox AS i
-SET state = 'revoked', done_at = clock_timestamp(), lease = NULL,
+SET state = 'revoked', outcome = 'undone', done_at = clock_timestamp(), lease = NULL,
     last_error = concat_ws('; ', i.last_error, 'revoked: its step was undone')
 FROM taken WHERE i.message_id = taken.message_id AND i.consumer = taken.consumer
 RETURNING i.ordering_key
@@ -179,15 +180,15 @@ WITH RECURSIVE {_BELOW}, ran AS (
     FROM below JOIN {{schema}}.inbox AS i ON i.message_id = below.id
     JOIN {{schema}}.outbox AS o ON o.id = below.id
     WHERE i.consumer NOT LIKE 'saga.%%'
-      AND (i.state = 'done' AND (i.last_error IS NULL OR i.last_error LIKE '{OVERRAN}%%')
+      AND (i.state = 'done' AND i.outcome IN ('handled', 'overran')
            OR i.state = 'revoked' AND i.started_at IS NOT NULL)
 ), sent AS (
     {_ORDER}
     RETURNING id, seq, recipient
 )
 INSERT INTO {{schema}}.inbox
-    (message_id, consumer, saga_id, due_at, ring_at, ordering_key, ordering_no)
-SELECT id, recipient, %(saga_id)s, {NEVER}, now(), %(key)s, -seq FROM sent
+    (message_id, consumer, saga_id, wait_reason, ring_at, ordering_key, ordering_no)
+SELECT id, recipient, %(saga_id)s, 'ordering', now(), %(key)s, -seq FROM sent
 RETURNING message_id
 """
 

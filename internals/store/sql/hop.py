@@ -6,7 +6,9 @@ Placeholders are those of `internals.store.sql`.
 from internals.store.message_columns import BATCH_COLUMNS, FROM_BATCH, SELECTED, insert_messages
 from internals.store.sql.causal import FIRST_OF_ITS_KEY
 from internals.store.sql.ordering import LOCKED, LOCKING
-from internals.store.sql.sentinels import NEVER, PARCEL
+
+#: The kind of what a context's own database sends home.
+PARCEL = "saga.parcel"
 
 CLAIMED = f"""
     {SELECTED},
@@ -71,18 +73,19 @@ ORDER BY i.due_at, o.seq
 # through the table, all that is due, or all of the consumer's.
 SETTLE = """
 UPDATE {schema}.inbox AS i
-SET state = m.state, last_error = m.error, position = m.position, attempts = m.attempts,
+SET state = m.state, outcome = m.outcome, last_error = m.error, position = m.position, attempts = m.attempts,
     yields = m.yields,
     done_at = CASE WHEN m.state = 'pending' THEN NULL ELSE clock_timestamp() END,
     claimed_at = CASE WHEN i.lease IS NULL THEN now() ELSE i.claimed_at END,
     ready_at = CASE WHEN m.state = 'done' THEN i.ready_at END, lease = NULL,
     took = coalesce(m.took, i.took), rings = CASE WHEN m.state = 'pending' THEN m.rings ELSE i.rings END,
+    wait_reason = CASE WHEN m.state = 'pending' THEN NULL ELSE i.wait_reason END,
     due_at = CASE WHEN m.state = 'pending'
         THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.due_at END,
     ring_at = CASE WHEN m.state = 'pending'
         THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.ring_at END
-FROM json_to_recordset(%(settled)s::json) AS m (id uuid, consumer text, state text, error text,
-        position int, attempts int, delay float8, took float4, yields int, rings int)
+FROM json_to_recordset(%(settled)s::json) AS m (id uuid, consumer text, state text,
+        outcome text, error text, position int, attempts int, delay float8, took float4, yields int, rings int)
 WHERE i.message_id = m.id AND i.consumer = m.consumer AND m.consumer || '' = %(consumer)s
   AND coalesce(i.state = 'pending', false)
 """
@@ -130,29 +133,34 @@ m AS MATERIALIZED (
 # `internals.remote.results`), and no two have the same.
 _DELIVERING = """
 INSERT INTO {schema}.inbox
-    (message_id, consumer, saga_id, state, position, last_error, done_at, due_at, ring_at,
-     ordering_key, ordering_no)
+    (message_id, consumer, saga_id, state, outcome, position, last_error, done_at, wait_reason,
+     due_at, ring_at, ordering_key, ordering_no)
 SELECT addressed.id, addressed.consumer, addressed.saga_id,
        CASE WHEN heard THEN 'done' ELSE 'pending' END,
+       CASE WHEN heard THEN coalesce(m.note, 'handled') END,
        CASE WHEN heard THEN m.position END, CASE WHEN heard THEN m.note END,
        CASE WHEN heard THEN clock_timestamp() END,
-       CASE WHEN addressed.held OR o.behind OR o.key IS NOT NULL AND EXISTS (
-           SELECT FROM {schema}.inbox AS e
-           WHERE e.ordering_key = o.key AND e.state IN ('pending', 'parked')
-             AND e.ordering_no < addressed.seq
-       ) THEN {never} ELSE CASE WHEN m.kind = '{parcel}' THEN (SELECT clock_timestamp())
+       waits,
+       CASE WHEN waits IS NULL THEN CASE WHEN m.kind = '{parcel}' THEN (SELECT clock_timestamp())
            + (SELECT count(*) FROM sent AS e WHERE e.seq < addressed.seq) * interval '1 microsecond'
            ELSE now() END + coalesce(m.delay, 0) * interval '1 second' END,
        clock_timestamp() + coalesce(m.delay, %(grace)s) * interval '1 second',
        o.key, CASE WHEN o.key IS NOT NULL THEN addressed.seq END
 FROM addressed JOIN m ON m.id = addressed.id
-CROSS JOIN LATERAL (
-    SELECT m.position IS NOT NULL AND addressed.consumer = 'saga.' || m.saga AS heard
-) AS by_now
 LEFT JOIN placed AS o ON o.id = addressed.id AND o.consumer = addressed.consumer
+CROSS JOIN LATERAL (
+    SELECT m.position IS NOT NULL AND addressed.consumer = 'saga.' || m.saga AS heard,
+        CASE WHEN addressed.held THEN 'backfill'
+        WHEN o.behind OR o.key IS NOT NULL AND EXISTS (
+            SELECT FROM {schema}.inbox AS e
+            WHERE e.ordering_key = o.key AND e.state IN ('pending', 'parked')
+              AND e.ordering_no < addressed.seq
+        ) THEN 'ordering' END AS waits
+    OFFSET 0  -- so that it is looked up once
+) AS each
 RETURNING CASE WHEN state = 'pending' AND due_at <= clock_timestamp() THEN consumer END,
     ordering_key
-""".replace("{never}", NEVER).replace("{parcel}", PARCEL)
+""".replace("{parcel}", PARCEL)
 
 # An id sent before is the same message sent again: it is dropped, with its deliveries.  The rows
 # have the ids of those that were not.

@@ -2,10 +2,10 @@
 
 from internals.store.message_columns import insert_messages
 
-# The lease stays: of what is handled in another database it tells the parcel that parked it.
 RETRY_PARKED = """
 UPDATE {schema}.inbox
-SET state = 'pending', attempts = 0, rings = 0, yields = 0, done_at = NULL, due_at = now(),
+SET state = 'pending', outcome = 'retried', attempts = 0, rings = 0, yields = 0, done_at = NULL,
+    wait_reason = NULL, due_at = now(),
     ring_at = clock_timestamp() + %(grace)s * interval '1 second'
 WHERE message_id = ANY (%(id)s::uuid[])
   AND (state = 'parked' OR state = 'revoked' AND consumer = %(dropped_at)s)
@@ -16,7 +16,7 @@ RETURNING message_id, consumer
 
 DROP_PARKED = """
 UPDATE {schema}.inbox
-SET state = 'revoked', done_at = clock_timestamp(),
+SET state = 'revoked', outcome = %(outcome)s, done_at = clock_timestamp(),
     last_error = concat_ws('; ', last_error, %(why)s::text)
 WHERE message_id = ANY (%(id)s::uuid[]) AND state = 'parked'
   AND (%(of)s::text IS NULL OR consumer = %(of)s)
@@ -48,8 +48,9 @@ RECORD_ACT = f"""
 WITH sent AS (
     {_ACT})
 INSERT INTO {{schema}}.inbox
-    (message_id, consumer, saga_id, state, due_at, ring_at, position, done_at)
-VALUES (%(id)s, %(consumer)s, %(saga_id)s, 'done', now(), now(), %(position)s, clock_timestamp())
+    (message_id, consumer, saga_id, state, outcome, due_at, ring_at, position, done_at)
+VALUES (%(id)s, %(consumer)s, %(saga_id)s, 'done', 'handled', now(), now(), %(position)s,
+        clock_timestamp())
 """
 
 AUDIT = """
