@@ -14,12 +14,13 @@ SEED ?= 1
 FAST := tests/saga tests/internals tests/docs/test_pages.py tests/docs/test_prose.py
 
 DEMOS := trips flask django
+COVERAGES := all saga
 BENCHES := throughput quick commits ordered size processes hosts endurance profile
 # $(call what,DEFAULT,ALL): what WHAT asks for, which is one of ALL.
 what = $(if $(filter $(or $(WHAT),$(1)),$(2)),$(or $(WHAT),$(1)),$(error make $@: WHAT=$(WHAT) is unknown; it is one of: $(2)))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast check docs chaos mutants mutants-all models outages django-versions format bench clean
+.PHONY: help venv demo test test-fast check coverage docs chaos mutants mutants-all models outages django-versions format bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,13 +43,28 @@ test: $(STAMP) ## Run all tests on real servers, but for those of the documentat
 test-fast: $(STAMP) ## Run the tests that need no server, in less than a minute
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not servers" $(FAST)
 
-check: $(STAMP) ## Lint, types, architecture, and all that the documentation says
+check: $(STAMP) ## Lint, types, architecture, coverage of saga/, and all that the documentation says
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory coverage WHAT=saga
 	@$(MAKE) --no-print-directory docs
 	$(BIN)/python -m pytest -q -n $(WORKERS) tests/docs
+
+coverage: $(STAMP) ## Measure covered branches, and fail below the floors: WHAT=all|saga, all by default
+	@rm -f build/coverage/$(call what,all,$(COVERAGES))*
+	@$(coverage.$(call what,all,$(COVERAGES)))
+
+cover = COVERAGE_FILE=build/coverage/$(1) $(BIN)/python -m coverage
+# The pure core by its own tests, but for random ones: those would cover what no test is meant for.
+coverage.saga = $(call cover,saga) run -m pytest -q -n 0 tests/saga --ignore-glob '*test_properties*' && \
+	$(call cover,saga) combine -q && $(call cover,saga) report --include 'saga/*' --fail-under 100
+# All tests, in all processes; it takes half as long again as `make test`.
+coverage.all = $(BIN)/python -m tests.pgbouncer && \
+	$(call cover,all) run -m pytest -q -n $(WORKERS) --ignore tests/docs && $(call cover,all) combine -q && \
+	$(call cover,all) report --include 'saga/*' --fail-under 100 && \
+	$(call cover,all) report --include 'internals/*,boundary/*' --fail-under 92
 
 docs: $(STAMP) ## Build the documentation site in build/docs; a broken link or an unknown name fails
 	$(BIN)/python -m sphinx -q -W --keep-going -E -j auto -b html -c docs/site . build/docs

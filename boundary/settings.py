@@ -56,6 +56,8 @@ class Settings(BaseSettings):
         ```python
         from datetime import timedelta
 
+        from boundary import Settings
+
         settings = Settings(
             database_url="postgresql://app@db/shop",
             redis_url="redis://cache:6379/0",

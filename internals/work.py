@@ -41,8 +41,10 @@ def handling() -> "Work | None":
 
 
 def depth_here() -> int:
-    """Return the depth of what is started or published here: in a handler it is below its message,
-    whatever transaction is used."""
+    """Return the depth of what is started or published here.
+
+    In a handler it is below its message, whatever transaction is used.
+    """
     work = _handling.get()
     return 0 if work is None else work.message.depth + 1
 
@@ -58,6 +60,29 @@ class Work(HandlerTransaction):
     Whatever is written with `connection` or `session` and whatever is sent commits together
     with the delivery, or not at all.  The handler never commits.  When it ends, its work is closed:
     from then on all that writes or sends raises `NoTransaction`.
+
+    Example:
+        ```python
+        from internals import Context, Work
+        from saga import Command, Event
+
+        class Charge(Command, kind="payments.charge"):
+            order: str
+            cents: int
+
+        class Charged(Event, kind="payments.charged"):
+            order: str
+
+        payments = Context("payments")
+
+        @payments.handles(Charge, emits=(Charged,))
+        def charge(command: Charge, work: Work) -> None:
+            work.execute(
+                "INSERT INTO payment VALUES (%(key)s, %(cents)s)",
+                {"key": work.idempotency_key, "cents": command.cents},
+            )
+            work.publish(Charged(order=command.order))
+        ```
     """
 
     def __init__(

@@ -13,7 +13,8 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from boundary.cli.errors import Complaint
 from boundary.cli.load_app import APP_VARIABLE, load_application, settings_runtime
 from boundary.operations.doctor import database_problem, shown_url
-from boundary.runtime import Runtime, wiring_of
+from boundary.runtime import Runtime
+from boundary.runtime.composition import wiring_of
 from internals.database.connections import reading
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork, UnitOfWork
 

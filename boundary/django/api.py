@@ -31,6 +31,31 @@ def start(
         NoTransaction: The caller is not in `transaction.atomic()` on that database.
         KeyConflict: The key was started before, with other data.
         PayloadError: The data or the first command cannot be stored.
+        StillLocked: Another transaction, which does not end, is starting the same key.
+
+    Example:
+        ```python
+        from django.db import transaction
+        from pydantic import BaseModel
+
+        from boundary.django import start
+        from saga import Command, Saga, Step
+
+        class Order(BaseModel):
+            number: str
+
+        class Charge(Command, kind="payments.charge"):
+            order: str
+
+        CHECKOUT = Saga(
+            "checkout", Order, (Step("payment", lambda order: Charge(order=order.number)),)
+        )
+
+        def place(number: str) -> None:
+            with transaction.atomic():
+                ...  # write the order down
+                start(CHECKOUT, Order(number=number))
+        ```
     """
     return runtime().start(using, saga, data, key=key)
 

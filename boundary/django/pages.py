@@ -9,7 +9,7 @@ from boundary.django.project import runtime
 from boundary.operations import show_known_saga, show_message
 from boundary.queries.time_format import clock, duration
 from boundary.rendering import render_trace
-from boundary.runtime import wiring_of
+from boundary.runtime.composition import wiring_of
 from internals.store.delivery import DeliveryState
 from internals.store.trace import trace
 from saga.errors import UnknownSaga

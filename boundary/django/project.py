@@ -122,8 +122,9 @@ def forget(*, setting: str, **_: Any) -> None:
 
 
 def subscribe(*, using: str, **_: Any) -> None:
-    """Record what the contexts react to once the tables are there, so that even an event that is
-    published before the first worker boots reaches them.
+    """Record what the contexts react to once the tables are there.
+
+    So even an event that is published before the first worker boots reaches them.
     """
     if using != database_alias() or connections[using].vendor != "postgresql":
         return

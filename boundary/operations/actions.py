@@ -13,7 +13,8 @@ from uuid import UUID
 from boundary.orchestration.operator_actions import Acted
 from boundary.queries.query import query
 from boundary.queries.reference import saga_status
-from boundary.runtime import Runtime, administration_of, wiring_of
+from boundary.runtime import Runtime
+from boundary.runtime.composition import administration_of, wiring_of
 from internals.database.commit_points import Boundary, transaction
 from internals.database.unit_of_work import UnitOfWork
 from internals.ids import uuid7

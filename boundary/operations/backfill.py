@@ -8,7 +8,8 @@ from enum import StrEnum
 
 from boundary.operations.actions import attempt
 from boundary.queries.query import query
-from boundary.runtime import Runtime, administration_of, wiring_of
+from boundary.runtime import Runtime
+from boundary.runtime.composition import administration_of, wiring_of
 from internals.context import Context
 from internals.database.unit_of_work import UnitOfWork
 from internals.store.backfill import Backfill, BackfillState

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from boundary.orchestration.operator_actions import Acted
 from boundary.queries.query import query
-from boundary.runtime import Runtime, wiring_of
+from boundary.runtime import Runtime
+from boundary.runtime.composition import wiring_of
 from internals.database.unit_of_work import Row
 from saga.errors import SagaError
 from saga.state import Status

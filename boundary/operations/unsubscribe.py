@@ -4,7 +4,8 @@ import time
 from dataclasses import dataclass
 
 from boundary.operations.actions import attempt
-from boundary.runtime import Runtime, administration_of, wiring_of
+from boundary.runtime import Runtime
+from boundary.runtime.composition import administration_of, wiring_of
 from internals.database.commit_points import Boundary, transaction
 from internals.database.unit_of_work import UnitOfWork
 from internals.store.backfill import Backfill

@@ -60,8 +60,9 @@ class ParkedDeliveries:
         reason: str,
         consumer: str | None = None,
     ) -> frozenset[str]:
-        """Give up parked messages, at all where they are parked or at one consumer: the rows
-        stay, with the reason.
+        """Give up parked messages, at all where they are parked or at one consumer.
+
+        The rows stay, with the reason.
 
         Returns the consumers to ring: deliveries that waited for these can go on, and a saga that
         waits until all is done is notified.  Raises `ActRefused` if one of them is not parked.

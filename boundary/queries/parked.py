@@ -196,8 +196,7 @@ def show_message(
 ) -> MessageDetail | None:
     """Return a message with its deliveries, or None if there is no such message.
 
-    Args:
-        payload: Whether what it says is read too; it may hold what not everybody may see.
+    With `payload`, what it says is read too; it may hold what not everybody may see.
     """
     rows: Sequence[tuple[Any, ...]] = query(unit, schema, _MESSAGE, id=id, payload=payload)
     if not rows:

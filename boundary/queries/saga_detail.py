@@ -19,8 +19,9 @@ from boundary.queries.running import Running, running
 from boundary.queries.saga_list import SUMMARY_COLUMNS, SagaSummary, summary
 from internals.database.unit_of_work import Row, UnitOfWork
 from internals.store.delivery import DeliveryState
-from saga.definition import Saga, Wait
+from saga.definition import Saga
 from saga.state import IN_FLIGHT, Phase, SagaState
+from saga.steps import Wait
 
 _SAGA = f"SELECT {SUMMARY_COLUMNS}, data::text, steps::text FROM {{schema}}.saga WHERE id = %(id)s"
 
@@ -47,9 +48,12 @@ LIMIT 100
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a causal compensation left as it is."""
+    """What a causal compensation left as it is.
 
-    #: Whose handler did it, of which message.
+    Attributes:
+        consumer: Whose handler did it, of which message.
+    """
+
     consumer: str
     kind: str
     message_id: UUID
@@ -58,26 +62,31 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class SagaDetail:
-    """One saga with all that an operator asks about it."""
+    """One saga with all that an operator asks about it.
+
+    Attributes:
+        data: As it is stored: what the definition's data model makes of it is the application's.
+        steps: In the order in which they began, the skipped ones last; or as the caller ordered
+            them.
+        deliveries: Deliveries that are pending or parked, a hundred at most, the parked ones first.
+        waits_for: What it waits for now, in one sentence; None when it is over.
+        commands: Ids of all commands that its steps may have sent, with the step and what they were
+            for.
+        running: Its deliveries that are being handled for long.
+        standing: What its causal compensations could not undo, a hundred at most.
+        audit: What was done to it by hand, the first act first.
+        holders: Sessions that hold it, or deliveries of it, and do nothing.
+    """
 
     saga: SagaSummary
-    #: As it is stored: what the definition's data model makes of it is the application's.
     data: Any
-    #: In the order in which they began, the skipped ones last; or as the caller ordered them.
     steps: tuple[StepDetail, ...]
-    #: Deliveries that are pending or parked, a hundred at most, the parked ones first.
     deliveries: tuple[OpenDelivery, ...]
-    #: What it waits for now, in one sentence; None when it is over.
     waits_for: str | None
-    #: Ids of all commands that its steps may have sent, with the step and what they were for.
     commands: Mapping[UUID, tuple[str, Phase]]
-    #: Its deliveries that are being handled for long.
     running: tuple[Running, ...]
-    #: What its causal compensations could not undo, a hundred at most.
     standing: tuple[Standing, ...]
-    #: What was done to it by hand, the first act first.
     audit: tuple[AuditEntry, ...]
-    #: Sessions that hold it, or deliveries of it, and do nothing.
     holders: tuple[Holder, ...] = ()
 
     @property
@@ -102,6 +111,8 @@ def show_saga(
     Read within one snapshot (``REPEATABLE READ``) if what it waits for is to be exact.
 
     Args:
+        unit: The transaction that reads.
+        schema: Of the framework's tables.
         reference: Its id, ``name:key`` or its key alone.
         definition: The saga's, if it is known: steps come in its order then, and it is told which
             outside messages they wait for.
@@ -148,8 +159,7 @@ def show_known_saga(
 ) -> SagaDetail:
     """Return one saga as `show_saga` does, with its definition if it is among these.
 
-    Args:
-        definitions: By name and version.
+    The definitions are by name and version.
     """
     detail = show_saga(unit, schema, reference)
     definition = definitions.get(detail.saga.name, {}).get(detail.saga.version)

@@ -54,7 +54,13 @@ SELECT name FROM names WHERE name IS NOT NULL
 
 @dataclass(frozen=True, slots=True)
 class SagaSummary:
-    """One saga as a line of a list."""
+    """One saga as a line of a list.
+
+    Attributes:
+        reason: Why it is stuck, or why it compensates.
+        consumed: Messages consumed so far.
+        at: When this was read, by Postgres' clock.
+    """
 
     id: UUID
     name: str
@@ -62,14 +68,11 @@ class SagaSummary:
     key: str | None
     status: Status
     direction: Direction
-    #: Why it is stuck, or why it compensates.
     reason: str | None
-    #: Messages consumed so far.
     consumed: int
     started_at: datetime
     updated_at: datetime
     finished_at: datetime | None
-    #: When this was read, by Postgres' clock.
     at: datetime
 
     @property
@@ -97,7 +100,10 @@ def list_sagas(
     """Return the sagas that fit all that is given, the one started last first.
 
     Args:
+        unit: The transaction that reads.
+        schema: Of the framework's tables.
         name: Of the saga's definition.
+        status: The status that they are in.
         since: How long ago they started at most, by Postgres' clock.
         key_prefix: What their business keys begin with.
         before: The last one of the page before: the list goes on with those started before it.

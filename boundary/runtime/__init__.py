@@ -1,13 +1,12 @@
 """Runtime: an application's sagas and contexts, and what a host calls.
 
-It is composed of four others: `wiring` makes engine, broker and consumers, `host_writes` writes in
-the host's transactions, `worker_loop` answers doorbells, and `administration` is for deploys and
-operators.  Nothing happens at import, and nothing connects before it is used: a runtime that only
+It is composed of four others (`composition`): `wiring` makes engine, broker and consumers, `host_writes`
+writes in the host's transactions, `worker_loop` answers doorbells, and `administration` is for deploys
+and operators.  Nothing happens at import, and nothing connects before it is used: a runtime that only
 starts sagas connects to Redis when it rings its first doorbell.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -17,17 +16,12 @@ from sqlalchemy import Engine
 
 from boundary.doorbell.worker import install_worker
 from boundary.orchestration.operator_actions import Acted
-from boundary.runtime.administration import Administration
-from boundary.runtime.declarations import check_messages, sagas_by_name, unique_contexts
-from boundary.runtime.host_writes import Handle, HostWrites
-from boundary.runtime.saga_handle import SagaHandle, Sagas
-from boundary.runtime.wiring import Wiring
-from boundary.runtime.worker_loop import WorkerLoop
+from boundary.runtime.composition import Composition
+from boundary.runtime.host_writes import Handle
+from boundary.runtime.saga_handle import SagaHandle
 from boundary.settings import Settings
 from internals.context import Context
-from internals.database.commit_points import Boundary, transaction
-from internals.database.connections import Database, SqlAlchemyDatabase, reading
-from internals.database.unit_of_work import SqlAlchemyUnitOfWork, UnitOfWork
+from internals.database.connections import Database
 from internals.work import Around, nothing_around
 from saga.definition import Saga
 from saga.messages import Event
@@ -35,8 +29,11 @@ from saga.messages import Event
 D = TypeVar("D", bound=BaseModel)
 
 
-class Runtime:
+class Runtime(Composition):
     """An application's sagas and contexts, on its servers.
+
+    Make one for a process, at import if you like: nothing connects before it is used.  Safe to share
+    between threads.
 
     Args:
         sagas: The definitions that this process knows; several versions of one are welcome.
@@ -57,6 +54,40 @@ class Runtime:
     Raises:
         DefinitionError: Two contexts, or two definitions of one saga and version, collide, or the
             settings name a schema or a URL that cannot be one.
+
+    Attributes:
+        settings: What it was made with, or what the environment says.
+        sagas: Stored sagas: `get` one, or `list` many.
+
+    Example:
+        ```python
+        from pydantic import BaseModel
+
+        from boundary import Runtime, SagaHandle
+        from internals import Context, Work
+        from saga import Command, Saga, Step
+
+        class Order(BaseModel):
+            number: str
+
+        class Charge(Command, kind="payments.charge"):
+            order: str
+
+        payments = Context("payments")
+
+        @payments.handles(Charge)
+        def charge(command: Charge, work: Work) -> None: ...
+
+        CHECKOUT = Saga(
+            "checkout", Order, (Step("payment", lambda order: Charge(order=order.number)),)
+        )
+        runtime = Runtime(sagas=[CHECKOUT], contexts=[payments])
+
+        def place(number: str) -> SagaHandle:
+            with runtime.engine.begin() as connection:
+                ...  # write the order down
+                return runtime.start(connection, CHECKOUT, Order(number=number))
+        ```
     """
 
     def __init__(
@@ -72,36 +103,17 @@ class Runtime:
         around: Around = nothing_around,
         execution_options: Mapping[str, Any] | None = None,
     ) -> None:
-        #: What it was made with, or what the environment says.
-        self.settings = settings or Settings()
-        definitions = sagas_by_name(sagas)
-        chosen = unique_contexts(contexts)
-        check_messages(definitions, chosen)
-        self._wiring = Wiring(
-            settings=self.settings,
-            sagas=definitions,
-            contexts=chosen,
+        super().__init__(
+            sagas=sagas,
+            contexts=contexts,
+            settings=settings or Settings(),
             engine=engine,
             broker=broker,
             database=database,
             databases=databases or {},
             around=around,
             execution_options=execution_options or {},
-            open_own=self._open_own,
-            ring=self._ring,
-            prepare=self._prepare,
-            start=self._start_in,
-        )
-        self._administration = Administration(self._wiring)
-        self._host_writes = HostWrites(self._wiring, self._administration.acts)
-        self._worker_loop = WorkerLoop(self._wiring, self._administration, self.answer)
-        #: Stored sagas: `get` one, or `list` many.
-        self.sagas = Sagas(
-            definitions,
-            self.settings.db_schema,
-            self._host_writes,
-            reading=self._reading,
-            acting=self._acting,
+            serve=self.answer,
         )
 
     @property
@@ -156,6 +168,12 @@ class Runtime:
     ) -> list[SagaHandle]:
         """Start a saga for each item, all or none, in as many statements as one start takes.
 
+        Args:
+            handle: As for `start`.
+            saga: The definition of all of them.
+            items: What each begins with.
+            keys: The business key of each, where it is not the definition's to say.
+
         Returns the ids in the order of the items; raises what `start` raises.
         """
         ids = self._host_writes.start_many(handle, saga, items, keys or [None] * len(items))
@@ -164,8 +182,18 @@ class Runtime:
     def publish(self, handle: Handle, event: Event) -> UUID:
         """Publish a domain event in the caller's transaction and return its id.
 
-        Raises `NoTransaction`, `PayloadError`, `TooDeep` and `StillLocked` as `start` does, and
-        `TypeError` for what is no event: a command is sent by a saga, or by a handler.
+        A handler calls `work.publish`.
+
+        Args:
+            handle: As for `start`.
+            event: The event; contexts that react to its kind get it after the commit.
+
+        Raises:
+            NoTransaction: The handle is not in a transaction.
+            PayloadError: The event cannot be stored.
+            TypeError: It is no event: a command is sent by a saga, or by a handler.
+            TooDeep: In a handler: events set each other off, in a cycle.
+            StillLocked: Another transaction, which does not end, publishes events of the same order.
         """
         return self._host_writes.publish(handle, event)
 
@@ -179,8 +207,18 @@ class Runtime:
     ) -> None:
         """Send a saga an outside message that one of its waits takes, in the caller's transaction.
 
-        One that comes early is kept.  The same `id` sent twice is one message.  Raises
-        `UnknownSaga`, `ActRefused`, `NoTransaction` and `StillLocked`.
+        Args:
+            handle: As for `start`.
+            saga_id: The saga.
+            event: The message; one that comes early is kept.
+            id: The message's id.  The same id sent twice is one message.
+
+        Raises:
+            UnknownSaga: There is no such saga, or this application does not define it.
+            ActRefused: No wait of the saga takes such a message.
+            NoTransaction: The handle is not in a transaction.
+            PayloadError: The message cannot be stored.
+            StillLocked: Another transaction holds the saga, and does not end.
         """
         self._host_writes.signal(handle, saga_id, event, id)
 
@@ -188,7 +226,21 @@ class Runtime:
         """Cancel a saga in the caller's transaction: it turns back, stuck or not.
 
         Commands that no worker has begun are revoked; the outcomes of the others are awaited.
-        Raises `UnknownSaga`, `ActRefused` (after the pivot, say), `NoTransaction` and `StillLocked`.
+
+        Args:
+            handle: As for `start`.
+            saga_id: The saga.
+            reason: Why; kept in the audit.
+            actor: Who does it; kept in the audit.
+
+        Returns what was done.
+
+        Raises:
+            UnknownSaga: There is no such saga, or this application does not define it.
+            ActRefused: It cannot be cancelled: it is over, or past its pivot.
+            NoTransaction: The handle is not in a transaction.
+            PayloadError: The reason is blank or too long.
+            StillLocked: Another transaction holds the saga, and does not end.
         """
         return self._host_writes.cancel(handle, saga_id, reason=reason, actor=actor)
 
@@ -201,11 +253,16 @@ class Runtime:
         return self._wiring.broker.carrier
 
     def answer(self, consumer: str, *, follow: bool = False) -> int:
-        """Answer a doorbell in this thread: handle what the consumer has due.
+        """Handle what a consumer has due, in this thread.
 
-        With `follow`, as workers call it, sagas consume the outcomes of their steps in the same
-        transaction (unless the settings say otherwise), and the thread then handles deliveries of
-        another consumer of this process that it sent something to, instead of ringing for it.
+        Workers do it when they hear a doorbell; a test does it instead of a worker.
+
+        Args:
+            consumer: The name of a context, or ``saga.`` and the name of a saga.
+            follow: As workers call it.  Sagas consume the outcomes of their steps in the same
+                transaction (unless the settings say otherwise), and the thread then handles
+                deliveries of another consumer of this process that it sent something to, instead
+                of ringing for it.
 
         Returns how many deliveries were settled; 0 for an unknown consumer.
         """
@@ -230,40 +287,3 @@ class Runtime:
     def close(self) -> None:
         """Close connections and leave the embedded servers."""
         self._wiring.close()
-
-    def _ring(self, consumers: Set[str]) -> None:
-        self._worker_loop.ring(consumers)
-
-    def _start_in(
-        self, unit: UnitOfWork, saga: Saga[D], items: Sequence[D], keys: Sequence[str | None]
-    ) -> list[UUID]:
-        return self._host_writes.start_in(unit, saga, items, keys)
-
-    def _prepare(self) -> None:
-        self._administration.subscribe_once()
-
-    @contextmanager
-    def _reading(self) -> Iterator[UnitOfWork]:
-        """A transaction that only reads, and whose statements see one moment."""
-        with reading(self.engine) as connection:
-            yield SqlAlchemyUnitOfWork(connection)
-
-    @contextmanager
-    def _acting(self) -> Iterator[UnitOfWork]:
-        """A transaction for what a host does by itself, committed at its end."""
-        with transaction(self._wiring.database, Boundary.ACT) as unit:
-            yield unit
-
-    def _open_own(self, name: str, engine: Engine) -> Database:
-        """Return what opens transactions in a context's own database of this name."""
-        return SqlAlchemyDatabase(engine, self._wiring.bounds)
-
-
-def wiring_of(runtime: Runtime) -> Wiring:
-    """Return what a runtime consists of: for the rooms above, and not for users."""
-    return runtime._wiring
-
-
-def administration_of(runtime: Runtime) -> Administration:
-    """Return what deploys and operators do with a runtime: likewise."""
-    return runtime._administration

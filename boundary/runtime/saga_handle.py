@@ -41,6 +41,16 @@ class SagaHandle(UUID):
     is not committed: it raises `UnknownSaga` then.  (In Django it joins the `atomic()` block that
     the caller is in.)  Safe to share between threads.
 
+    Example:
+        ```python
+        from boundary import SagaHandle
+        from saga import Status
+
+        def report(checkout: SagaHandle) -> str:
+            status = checkout.wait(timeout=30)
+            return checkout.details().waits_for or "" if status is Status.STUCK else status
+        ```
+
     """
 
     __slots__ = ("_sagas",)

@@ -137,7 +137,8 @@ def drain(
     own doorbell is rung again.
 
     Args:
-        database, consumer: Whose inbox, and where.
+        database: Where the inbox is.
+        consumer: Whose inbox it is.
         ring: Rings doorbells.
         limit: Deliveries of one hop at most.
         turn: Seconds.

@@ -4,10 +4,11 @@ import logging
 import time
 from functools import partial
 
-from internals.context import Context, Handler, Unreadable
+from internals.context import Context
 from internals.database.connections import Database
 from internals.database.lock_waits import Crowd, GaveWay
 from internals.database.unit_of_work import UnitOfWork
+from internals.handler import Handler, Unreadable
 from internals.hop.batch import Batch
 from internals.hop.batch_writer import BatchWriter
 from internals.hop.batched_run import BatchedRunner

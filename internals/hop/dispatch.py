@@ -4,9 +4,10 @@ import random
 from collections.abc import Container
 from uuid import UUID
 
-from internals.context import Context, Handler
+from internals.context import Context
 from internals.database.errors import describe
 from internals.database.lock_waits import GaveWay
+from internals.handler import Handler
 from internals.hop.batch import Batch
 from internals.hop.uncounted_retries import wait_for_key
 from internals.hop.unhandled import UNREADABLE, Left

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from internals.context import Handler
+from internals.handler import Handler
 from internals.hop.lock_sampling import LockSampling
 from internals.hop.outcome import Outcome
 from saga.envelope import Envelope

@@ -19,11 +19,11 @@ import time
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
-from internals.context import Handler
 from internals.database.commit_points import Boundary, OpenTransaction
 from internals.database.connections import Database
 from internals.database.errors import is_transient
 from internals.database.lock_waits import KEY_WAIT
+from internals.handler import Handler
 from internals.hop.batch import Batch
 from internals.hop.batch_writer import BatchWriter
 from internals.hop.colocation import HopTransaction

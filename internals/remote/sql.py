@@ -45,7 +45,7 @@ _INSERT = insert_messages(
 # In the other database.  What is there stays as it is, with two exceptions.  What was parked, and was
 # delivered again at home since its last parcel arrived, is run again, once that parcel is done with.
 # And of what is over there and not at home, which was restored from a backup then, the parcel is
-# offered anew.
+# offered anew.  That a consumer is itself makes Postgres expect few of either, as in `RENEW`.
 FORWARD = f"""
 WITH m AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(messages)s::json)
@@ -80,14 +80,14 @@ WITH m AS MATERIALIZED (
         ring_at = clock_timestamp() + %(grace)s * interval '1 second'
     FROM over
     WHERE i.message_id = over.id AND i.consumer = over.consumer AND coalesce(i.state = 'parked', false)
-      AND over.known AND over.done
+      AND over.known AND over.done AND over.consumer || '' = over.consumer
 ), offered AS (
     UPDATE {{schema}}.inbox AS i
     SET state = 'pending', outcome = 'retried', rings = 0, done_at = NULL, due_at = now(),
         ring_at = clock_timestamp() + %(grace)s * interval '1 second'
     FROM over
     WHERE i.message_id = over.parcel AND i.consumer = over.parcels AND coalesce(i.state = 'done', false)
-      AND NOT over.known
+      AND NOT over.known AND over.parcels || '' = over.parcels
 )
 SELECT id FROM over WHERE known AND NOT done
 UNION ALL

@@ -50,8 +50,10 @@ class WaitReason(StrEnum):
 
 
 class DeliveryOutcome(StrEnum):
-    """What a delivery ended with, or its last try; each state has its own, and the words beside it
-    are for people."""
+    """What a delivery ended with, or its last try.
+
+    Each state has its own, and the words beside it are for people.
+    """
 
     # Of a pending one; none if nobody has tried it yet.
     #: Its handler failed: it is tried again, or waits as parked for a person.

@@ -156,8 +156,9 @@ def from_row(row: Sequence[Any]) -> Envelope:
 
 
 def to_json_object(message: Envelope) -> dict[str, Any]:
-    """Return a message for `json.dumps`, with its delay; the payload in it is a text, so that it
-    comes back unchanged.
+    """Return a message for `json.dumps`, with its delay.
+
+    The payload in it is a text, so that it comes back unchanged.
     """
     fields = dict(zip(_FIELDS, map(_plain, _values(message)), strict=True))
     return {**fields, "delay": message.delay}
@@ -183,8 +184,9 @@ _JSON_READS: Mapping[str, Callable[[Any], Any]] = {
 
 
 def from_json_object(stored: Mapping[str, Any]) -> Envelope:
-    """Return the message of what `to_json_object` returned, here or in another release: a field
-    that is unknown here is ignored, and one that is missing has its default.
+    """Return the message of what `to_json_object` returned, here or in another release.
+
+    A field that is unknown here is ignored, and one that is missing has its default.
     """
     fields: dict[str, Any] = {
         field: None if stored[field] is None else read(stored[field])

@@ -158,9 +158,9 @@ class Trace:
 
 
 def trace(unit: UnitOfWork, schema: str, saga_id: UUID, limit: int = MAX_MESSAGES) -> Trace:
-    """Return all that was said in a saga, and the begin of those that its handlers started; empty
-    for a saga that does not exist.
+    """Return all messages of a saga, and the start of those that its handlers started.
 
+    It is empty for a saga that does not exist.
     One statement.  Raises `DefinitionError` for a schema name that is no identifier.
     """
     return _read(unit, schema, _OF_SAGA, saga_id, limit)

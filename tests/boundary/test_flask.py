@@ -17,7 +17,7 @@ from sqlalchemy import make_url
 from sqlalchemy.orm import Session
 
 from boundary import Settings
-from boundary.flask import Saga
+from boundary.flask import SagaExtension
 from saga import DefinitionError, NoTransaction, Status, UnknownSaga
 from tests.boundary.worlds import flask_shop
 from tests.boundary.worlds.flask_shop import SALE, Charges, Sale, create_app, db, sagas
@@ -290,7 +290,7 @@ class TestWiring:
         other_runtime.close()
 
     def test_without_a_session_it_is_told_what_to_give(self) -> None:
-        alone = Saga(app := Flask("alone"), sagas=[SALE])
+        alone = SagaExtension(app := Flask("alone"), sagas=[SALE])
         with app.app_context(), pytest.raises(NoTransaction, match="session="):
             alone.start(SALE, Sale(number=1))
 
@@ -312,13 +312,13 @@ class TestWiring:
         app = Flask("wrong")
         app.config.update(config)
         with pytest.raises(DefinitionError, match=words):
-            Saga(app)
+            SagaExtension(app)
 
     def test_another_database_than_postgres_is_refused_in_words(self) -> None:
         app = Flask("lite")
         app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
         lite = SQLAlchemy(app)
-        extension = Saga(app, sagas=[SALE], db=lite)
+        extension = SagaExtension(app, sagas=[SALE], db=lite)
         with app.app_context(), pytest.raises(DefinitionError, match=r"postgresql\+psycopg://"):
             _ = extension.runtime
 

@@ -12,6 +12,7 @@ from tests.docs.test_pages import PAGES
 
 _MAKEFILE = (ROOT / "Makefile").read_text()
 _BENCHES = re.findall(r"^bench\.(\w+) =", _MAKEFILE, re.MULTILINE)
+_COVERAGES = re.findall(r"^coverage\.(\w+) =", _MAKEFILE, re.MULTILINE)
 _DEMOS = re.findall(r"^demo\.(\w+) =", _MAKEFILE, re.MULTILINE)
 
 
@@ -40,10 +41,11 @@ def test_targets_that_pages_name_exist() -> None:
 def test_what_pages_ask_a_group_for_exists() -> None:
     named = set(
         chain.from_iterable(
-            re.findall(r"make (bench|demo) WHAT=(\w+)", page.read_text()) for page in PAGES
+            re.findall(r"make (bench|coverage|demo) WHAT=(\w+)", page.read_text()) for page in PAGES
         )
     )
-    known = {*(("bench", what) for what in _BENCHES), *(("demo", what) for what in _DEMOS)}
+    groups = {"bench": _BENCHES, "coverage": _COVERAGES, "demo": _DEMOS}
+    known = {(group, what) for group, all_of_it in groups.items() for what in all_of_it}
     assert named
     assert named <= known
 
@@ -64,7 +66,9 @@ def test_the_demo_is_the_trips_unless_another_is_asked_for() -> None:
     assert ran.stdout.split()[-2:] == ["demo", "--disruption"]
 
 
-@pytest.mark.parametrize(("group", "known"), [("bench", _BENCHES), ("demo", _DEMOS)])
+@pytest.mark.parametrize(
+    ("group", "known"), [("bench", _BENCHES), ("coverage", _COVERAGES), ("demo", _DEMOS)]
+)
 def test_what_is_unknown_is_refused_in_one_sentence(group: str, known: list[str]) -> None:
     ran = make(group, "WHAT=nonsense")
     assert ran.returncode == 2

@@ -11,7 +11,7 @@ from boundary.bridges.cloud_event import schema as schema_of
 from boundary.cli.errors import Complaint
 from boundary.cli.output import show_json
 from boundary.cli.session import Desk
-from boundary.runtime import administration_of, wiring_of
+from boundary.runtime.composition import administration_of, wiring_of
 from saga.messages import Event
 
 bridge = typer.Typer(

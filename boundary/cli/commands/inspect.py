@@ -29,7 +29,7 @@ from boundary.rendering import (
     trace_json,
 )
 from boundary.rendering.mermaid import mermaid as mermaid_text
-from boundary.runtime import wiring_of
+from boundary.runtime.composition import wiring_of
 from internals.store.trace import Trace, trace_message
 from internals.store.trace import trace as trace_saga
 from saga.errors import UnknownSaga

@@ -13,7 +13,7 @@ from boundary.cli.errors import Complaint
 from boundary.cli.load_app import APP_VARIABLE
 from boundary.cli.options import read_source
 from boundary.cli.session import Desk
-from boundary.runtime import wiring_of
+from boundary.runtime.composition import wiring_of
 from saga.definition import Saga
 
 #: What the `dramatiq` command imports.

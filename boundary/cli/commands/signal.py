@@ -22,10 +22,11 @@ from boundary.operations import show_saga, signal_saga
 from boundary.queries.reference import as_uuid
 from boundary.rendering import render_signal, signal_document
 from boundary.rendering.words import one_line
-from boundary.runtime import wiring_of
-from saga.definition import Saga, Wait
+from boundary.runtime.composition import wiring_of
+from saga.definition import Saga
 from saga.errors import UnknownSaga
 from saga.messages import Event
+from saga.steps import Wait
 
 
 def signal(

@@ -36,7 +36,7 @@ class ActAdmin(ReadOnlyAdmin):
     def saga(self, act: Act) -> SafeString | str:
         """Return what it was done to."""
         if act.saga_id is not None:
-            url, id = reverse("admin:saga_saga_change", args=[act.saga_id]), act.saga_id
+            url, id = reverse("admin:saga_sagarecord_change", args=[act.saga_id]), act.saga_id
         elif act.message_id is not None:
             url, id = reverse("admin:saga_delivery_change", args=[act.message_id]), act.message_id
         else:

@@ -17,7 +17,7 @@ from django.http import HttpRequest
 from boundary.django.project import runtime
 from boundary.operations import act_on_saga, drop_parked, retry_parked
 from boundary.orchestration.operator_actions import Acted
-from boundary.runtime import wiring_of
+from boundary.runtime.composition import wiring_of
 from internals.database.errors import storable
 from saga.errors import SagaError
 from saga.messages import Cancelled, Message, Replayed, Skipped

@@ -57,7 +57,7 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name="Saga",
+            name="SagaRecord",
             fields=[
                 ("id", models.UUIDField(primary_key=True, serialize=False)),
                 ("name", models.TextField()),

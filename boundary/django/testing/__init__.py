@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from boundary.django.project import ProjectRuntime, runtime
-from boundary.runtime import wiring_of
+from boundary.runtime.composition import wiring_of
 from internals.database.commit_points import Boundary, transaction
 from internals.database.unit_of_work import UnitOfWork
 
@@ -35,11 +35,11 @@ WHERE state = 'pending'
 
 
 def run_due() -> int:
-    """Run everything that is due, and what comes of it, until nothing is; returns the number of
-    deliveries settled.
+    """Run everything that is due, and what comes of it, until nothing is.
 
     What waits for a later time stays: a deadline, the next attempt of a handler that failed.
-    Raises `RuntimeError` if there is no end to it.
+
+    Returns the number of deliveries settled.  Raises `RuntimeError` if there is no end to it.
     """
     made = runtime()
     settled = 0

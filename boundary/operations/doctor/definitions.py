@@ -6,7 +6,8 @@ from sqlalchemy import Connection
 
 from boundary.operations.doctor.finding import Finding, Words, fine, note, wrong
 from boundary.queries.query import query
-from boundary.runtime import Runtime, wiring_of
+from boundary.runtime import Runtime
+from boundary.runtime.composition import wiring_of
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 
 _SUBSCRIPTIONS = "SELECT kind, consumer FROM {schema}.subscription ORDER BY consumer, kind"

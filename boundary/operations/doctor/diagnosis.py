@@ -23,7 +23,8 @@ from boundary.operations.doctor.store import (
     check_stuck,
     check_yielding,
 )
-from boundary.runtime import Runtime, wiring_of
+from boundary.runtime import Runtime
+from boundary.runtime.composition import wiring_of
 
 _PLAIN = Words()
 

@@ -103,8 +103,7 @@ def check_pending(
 ) -> Iterator[Finding]:
     """Look for work that nobody does.
 
-    Args:
-        here: Consumers that the given application has; None without an application.
+    `here` are the consumers that the given application has; None without an application.
     """
     rows = query(
         SqlAlchemyUnitOfWork(connection), schema, _PENDING, overdue=OVERDUE, unrung=_UNRUNG

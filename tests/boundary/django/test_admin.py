@@ -10,7 +10,7 @@ import pytest
 from tests.boundary.django.senders import Query
 
 EVERY = (
-    "view_saga",
+    "view_sagarecord",
     "replay_saga",
     "cancel_saga",
     "skip_saga",
@@ -75,13 +75,13 @@ def parked(outside: Query) -> str:
 def test_the_list_shows_filters_and_finds(login: Any, stuck: str) -> None:
     client = login(*EVERY)
     place("one")
-    listed = page(client, "saga/")
+    listed = page(client, "sagarecord/")
     assert 'saga-status-stuck">stuck<' in listed
     assert 'saga-status-completed">completed<' in listed
     assert "bug &lt;i&gt;x&lt;/i&gt;" in listed
     assert "<i>x</i>" not in listed
-    assert "1 result" in page(client, "saga/", status__exact="stuck")
-    assert "2 results" in page(client, "saga/", name="keep")
+    assert "1 result" in page(client, "sagarecord/", status__exact="stuck")
+    assert "2 results" in page(client, "sagarecord/", name="keep")
     for term, count in (
         ("one", 1),
         ("keep:one", 1),
@@ -91,7 +91,7 @@ def test_the_list_shows_filters_and_finds(login: Any, stuck: str) -> None:
         ("ask:one", 0),
         (str(uuid4()), 0),
     ):
-        found = page(client, "saga/", q=term)
+        found = page(client, "sagarecord/", q=term)
         assert f"{count} result{'s' * (count != 1)}" in found, term
 
 
@@ -105,12 +105,12 @@ def test_the_page_shows_every_phase_and_status(login: Any, stuck: str, outside: 
             " json_build_object('phase', %s::text, 'generation', 1)) RETURNING id",
             phase.value,
         )
-        shown = page(client, f"saga/{stuck}/change/")
+        shown = page(client, f"sagarecord/{stuck}/change/")
         assert phase.value in shown or phase.value.replace("_", " ") in shown
     for status in Status:
         outside("UPDATE saga.saga SET status = %s RETURNING id", status.value)
-        assert f"saga-status-{status.value}" in page(client, f"saga/{stuck}/change/")
-        assert f"saga-status-{status.value}" in page(client, "saga/")
+        assert f"saga-status-{status.value}" in page(client, f"sagarecord/{stuck}/change/")
+        assert f"saga-status-{status.value}" in page(client, "sagarecord/")
 
 
 def test_the_list_stays_fast(login: Any, stuck: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,14 +128,14 @@ def test_the_list_stays_fast(login: Any, stuck: str, monkeypatch: pytest.MonkeyP
         place(text)
     client = login(*EVERY)
     with CaptureQueriesContext(connection) as seen:
-        listed = page(client, "saga/")
+        listed = page(client, "sagarecord/")
     assert "2 sagas" in listed
     asked = [query["sql"] for query in seen if '"saga"."saga"' in query["sql"]]
     assert all("LIMIT" in sql for sql in asked), asked
 
 
 def test_the_page_of_a_saga(login: Any, stuck: str) -> None:
-    shown = page(login(*EVERY), f"saga/{stuck}/change/")
+    shown = page(login(*EVERY), f"sagarecord/{stuck}/change/")
     assert 'saga-status-stuck">stuck<' in shown
     assert "step settle" in shown
     assert "ledger.settle" in shown
@@ -145,26 +145,26 @@ def test_the_page_of_a_saga(login: Any, stuck: str) -> None:
     assert "└─ " in shown
     assert "1234" in shown
     for act in ("replay", "skip", "cancel"):
-        assert f"/admin/saga/saga/{stuck}/act/{act}/" in shown
-    page(login(*EVERY), f"saga/{uuid4()}/change/", 404)
-    page(login(*EVERY), "saga/x/change/", 404)
+        assert f"/admin/saga/sagarecord/{stuck}/act/{act}/" in shown
+    page(login(*EVERY), f"sagarecord/{uuid4()}/change/", 404)
+    page(login(*EVERY), "sagarecord/x/change/", 404)
 
 
 def test_a_payload_is_masked_without_the_permission(login: Any, stuck: str, outside: Query) -> None:
-    client = login("view_saga", "view_delivery", "replay_saga")
-    for path in (f"saga/{stuck}/change/", f"delivery/{parked(outside)}/change/"):
+    client = login("view_sagarecord", "view_delivery", "replay_saga")
+    for path in (f"sagarecord/{stuck}/change/", f"delivery/{parked(outside)}/change/"):
         shown = page(client, path)
         assert "it takes the permission saga.see_payload" in shown
         assert "1234" not in shown
-    assert "Corrected data" not in page(client, f"saga/{stuck}/act/replay/")
-    assert "Corrected data" in page(login(*EVERY), f"saga/{stuck}/act/replay/")
+    assert "Corrected data" not in page(client, f"sagarecord/{stuck}/act/replay/")
+    assert "Corrected data" in page(login(*EVERY), f"sagarecord/{stuck}/act/replay/")
 
 
 def test_a_replay_is_done_with_a_reason_and_audited(
     login: Any, stuck: str, outside: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = login(*EVERY)
-    path = f"/admin/saga/saga/{stuck}/act/replay/"
+    path = f"/admin/saga/sagarecord/{stuck}/act/replay/"
     assert "This field is required" in client.post(path, {"reason": "  "}).content.decode()
     tried = client.post(path, {"reason": "mended", "preview": "1"}).content.decode()
     assert "It would be replayed: stuck → running; sends ledger.settle" in tried
@@ -183,8 +183,8 @@ def test_who_knows_that_the_failed_call_had_no_effect_says_so(
     login: Any, stuck: str, outside: Query
 ) -> None:
     client = login(*EVERY)
-    path = f"/admin/saga/saga/{stuck}/act/replay/"
-    assert "The failed call had no effect" in page(client, f"saga/{stuck}/act/replay/")
+    path = f"/admin/saga/sagarecord/{stuck}/act/replay/"
+    assert "The failed call had no effect" in page(client, f"sagarecord/{stuck}/act/replay/")
     said = {"reason": "asked them", "no_effect": "on"}
     assert (
         "with a new idempotency key" in client.post(path, said | {"preview": "1"}).content.decode()
@@ -195,7 +195,7 @@ def test_who_knows_that_the_failed_call_had_no_effect_says_so(
 
 def test_data_is_corrected_by_a_replay(login: Any, stuck: str, outside: Query) -> None:
     client = login(*EVERY)
-    path = f"/admin/saga/saga/{stuck}/act/replay/"
+    path = f"/admin/saga/sagarecord/{stuck}/act/replay/"
     wrong = client.post(path, {"reason": "r", "data": "[1]"}).content.decode()
     assert "Give an object of the fields" in wrong
     client.post(path, {"reason": "r", "data": '{"secret": "77"}', "from_step": "write"})
@@ -206,10 +206,12 @@ def test_a_step_is_skipped_and_a_saga_cancelled(login: Any, stuck: str, outside:
     from boundary.django.testing import run_due
 
     client = login(*EVERY)
-    client.post(f"/admin/saga/saga/{stuck}/act/skip/", {"reason": "by hand", "step": "settle"})
+    client.post(
+        f"/admin/saga/sagarecord/{stuck}/act/skip/", {"reason": "by hand", "step": "settle"}
+    )
     run_due()
     assert outside("SELECT status FROM saga.saga") == [("completed",)]
-    done = client.post(f"/admin/saga/saga/{stuck}/act/cancel/", {"reason": "x"}, follow=True)
+    done = client.post(f"/admin/saga/sagarecord/{stuck}/act/cancel/", {"reason": "x"}, follow=True)
     assert "Refused" in done.content.decode()
 
 
@@ -217,11 +219,11 @@ def test_many_are_replayed_at_once(login: Any, stuck: str, outside: Query) -> No
     other, fine = place("bug 2"), place("fine")
     client = login(*EVERY)
     chosen = {"action": "replay_selected", "_selected_action": [stuck, other, fine]}
-    asked = client.post("/admin/saga/saga/", chosen).content.decode()
+    asked = client.post("/admin/saga/sagarecord/", chosen).content.decode()
     assert "Replay 3 sagas" in asked
     assert outside("SELECT count(*) FROM saga.audit") == [(0,)]
     done = client.post(
-        "/admin/saga/saga/", {**chosen, "confirmed": "yes", "reason": "all"}, follow=True
+        "/admin/saga/sagarecord/", {**chosen, "confirmed": "yes", "reason": "all"}, follow=True
     ).content.decode()
     assert done.count("replayed: stuck → running") == 2
     assert done.count("Refused") == 1
@@ -233,7 +235,7 @@ def test_parked_deliveries_are_retried_and_dropped(login: Any, stuck: str, outsi
     id = parked(outside)
     listed = page(client, "delivery/")
     assert "ledger.settle" in listed
-    assert f"/admin/saga/saga/{stuck}/change/" in listed
+    assert f"/admin/saga/sagarecord/{stuck}/change/" in listed
     for term, count in ((id, 1), (stuck, 1), ("ledger.settle", 1), ("x", 0)):
         found = page(client, "delivery/", q=term)
         assert f"{count} result{'s' * (count != 1)}" in found, term
@@ -289,12 +291,12 @@ def test_a_message_that_is_parked_twice_is_acted_on_in_the_row_that_is_selected(
 @pytest.mark.parametrize("act", ["replay", "skip", "cancel"])
 def test_each_act_has_its_permission(login: Any, stuck: str, outside: Query, act: str) -> None:
     client = login(*(name for name in EVERY if name != f"{act}_saga"))
-    path = f"/admin/saga/saga/{stuck}/act/{act}/"
-    assert path not in page(client, f"saga/{stuck}/change/")
+    path = f"/admin/saga/sagarecord/{stuck}/act/{act}/"
+    assert path not in page(client, f"sagarecord/{stuck}/change/")
     assert client.get(path).status_code == 403
     assert client.post(path, {"reason": "r", "step": "settle"}).status_code == 403
     chosen = {"action": f"{act}_selected", "_selected_action": [stuck], "confirmed": "1"}
-    client.post("/admin/saga/saga/", {**chosen, "reason": "r"})
+    client.post("/admin/saga/sagarecord/", {**chosen, "reason": "r"})
     assert outside("SELECT count(*) FROM saga.audit") == [(0,)]
 
 
@@ -315,9 +317,9 @@ def test_each_act_on_messages_has_its_permission(
 def test_without_permission_nothing_is_seen(login: Any, stuck: str, outside: Query) -> None:
     client = login()
     for path in (
-        "saga/",
-        f"saga/{stuck}/change/",
-        f"saga/{stuck}/act/replay/",
+        "sagarecord/",
+        f"sagarecord/{stuck}/change/",
+        f"sagarecord/{stuck}/act/replay/",
         "delivery/",
         f"delivery/{parked(outside)}/change/",
         "act/",
@@ -331,9 +333,11 @@ def test_nobody_adds_changes_or_deletes(clean: None, stuck: str) -> None:
 
     client = Client()
     client.force_login(User.objects.create_superuser("root"))
-    page(client, "saga/add/", 403)
-    assert client.post(f"/admin/saga/saga/{stuck}/delete/", {"post": "yes"}).status_code == 403
-    assert "delete_selected" not in page(client, "saga/")
+    page(client, "sagarecord/add/", 403)
+    assert (
+        client.post(f"/admin/saga/sagarecord/{stuck}/delete/", {"post": "yes"}).status_code == 403
+    )
+    assert "delete_selected" not in page(client, "sagarecord/")
 
 
 def test_an_act_in_a_request_that_is_a_transaction(
@@ -343,7 +347,7 @@ def test_an_act_in_a_request_that_is_a_transaction(
 
     monkeypatch.setitem(connections["default"].settings_dict, "ATOMIC_REQUESTS", True)
     client = login(*EVERY)
-    path = f"/admin/saga/saga/{stuck}/act/replay/"
+    path = f"/admin/saga/sagarecord/{stuck}/act/replay/"
     tried = client.post(path, {"reason": "mended", "preview": "1"}).content.decode()
     assert "It would be replayed" in tried
     client.post(path, {"reason": "mended"})

@@ -73,9 +73,9 @@ def test_one_is_got_by_its_key(clean: None) -> None:
 def test_it_is_a_value_for_queries(ask: Any) -> None:
     from django.db import transaction
 
-    from boundary.django.models import Saga
+    from boundary.django.models import SagaRecord
 
     with transaction.atomic():
         handle = ask()
-    assert Saga.objects.get(pk=handle).pk == handle
-    assert Saga.objects.filter(pk__in=[handle]).count() == 1
+    assert SagaRecord.objects.get(pk=handle).pk == handle
+    assert SagaRecord.objects.filter(pk__in=[handle]).count() == 1

@@ -110,20 +110,20 @@ def test_models_read_the_tables_and_write_nothing(clean: None) -> None:
     from ledger.sagas import KEEP, Text
 
     from boundary.django import start
-    from boundary.django.models import Delivery, Message, ReadOnly, Saga
+    from boundary.django.models import Delivery, Message, ReadOnly, SagaRecord
 
     with transaction.atomic():
         id = start(KEEP, Text(text="one"))
-    saga = Saga.objects.get(pk=id)
+    saga = SagaRecord.objects.get(pk=id)
     assert (str(saga), saga.status, saga.get_status_display()) == ("keep:one", "running", "Running")
     assert Message.objects.filter(saga=saga, kind="ledger.write").count() == 1
     assert Delivery.objects.select_related("message__saga").filter(consumer="ledger").get()
     for change in (
         saga.save,
         saga.delete,
-        Saga.objects.all().delete,
-        lambda: Saga.objects.update(status="completed"),
-        lambda: Saga.objects.create(id=id),
+        SagaRecord.objects.all().delete,
+        lambda: SagaRecord.objects.update(status="completed"),
+        lambda: SagaRecord.objects.create(id=id),
     ):
         with pytest.raises(ReadOnly):
             change()

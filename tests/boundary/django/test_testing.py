@@ -32,9 +32,9 @@ def in_test_case(outside: Query) -> Callable[[Callable[[], None]], None]:
 
 
 def status(id: Any) -> str:
-    from boundary.django.models import Saga
+    from boundary.django.models import SagaRecord
 
-    return str(Saga.objects.get(pk=id).status)
+    return str(SagaRecord.objects.get(pk=id).status)
 
 
 def entries() -> list[str]:

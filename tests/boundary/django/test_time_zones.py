@@ -59,8 +59,8 @@ def test_the_pages_of_what_is_pending_and_of_what_failed(visitor: Any, outside: 
     with transaction.atomic():
         ids.append(start(KEEP, Text(text="four")))  # its first delivery is pending
     for id in ids:
-        assert visitor.get(f"/admin/saga/saga/{id}/change/").status_code == 200
-    for model in ("saga", "delivery", "act"):
+        assert visitor.get(f"/admin/saga/sagarecord/{id}/change/").status_code == 200
+    for model in ("sagarecord", "delivery", "act"):
         assert visitor.get(f"/admin/saga/{model}/").status_code == 200
     for (message,) in outside("SELECT id FROM saga.outbox"):
         assert visitor.get(f"/admin/saga/delivery/{message}/change/").status_code == 200

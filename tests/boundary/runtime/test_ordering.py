@@ -139,7 +139,8 @@ def test_what_waits_for_one_before_it_is_not_rung_for(board: Board) -> None:
     board.answer()
     board.publish("red", 2)
     board.outside.execute(
-        "UPDATE inbox SET due_at = now(), ring_at = now() WHERE state = 'pending'"
+        "UPDATE inbox SET wait_reason = NULL, due_at = now(), ring_at = now() "
+        "WHERE state = 'pending'"
     )
     assert board.runtime._worker_loop.relay().look() == 0
 

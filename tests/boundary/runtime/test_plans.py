@@ -27,6 +27,7 @@ HOP = {
         "outbox_pkey: id",
     },
     "begin_forwarding": {"inbox_pkey: message_id consumer"},
+    "forward": {"inbox_pkey: message_id consumer", "outbox_causation_id_idx: causation_id"},
     "confirm": {"inbox_pkey: message_id consumer"},
     "forward_anew": {"inbox_due_idx: consumer", "inbox_pkey: message_id consumer"},
     "unexplained": {"inbox_due_idx: consumer due_at"},

@@ -8,10 +8,9 @@ from flask_sqlalchemy import SQLAlchemy
 from pydantic import BaseModel
 from sqlalchemy.orm import Mapped, mapped_column
 
-from boundary.flask import Saga
+from boundary.flask import SagaExtension
 from internals import Context, Work
-from saga import Command, Event, Rejected, Retry, Step, Wait
-from saga import Saga as Definition
+from saga import Command, Event, Rejected, Retry, Saga, Step, Wait
 
 
 class Sale(BaseModel):
@@ -36,9 +35,9 @@ class Approved(Event, kind="desk.approved"):
     pass
 
 
-SALE = Definition("sale", Sale, (Step("charge", lambda s: Charge(number=s.number, then=s.then)),))
-STORAGE = Definition("storage", Sale, (Step("stow", lambda s: Stow(number=s.number)),))
-LOAN = Definition("loan", Sale, (Wait("approval", until=Approved),))
+SALE = Saga("sale", Sale, (Step("charge", lambda s: Charge(number=s.number, then=s.then)),))
+STORAGE = Saga("storage", Sale, (Step("stow", lambda s: Stow(number=s.number)),))
+LOAN = Saga("loan", Sale, (Wait("approval", until=Approved),))
 
 db = SQLAlchemy()
 
@@ -87,7 +86,7 @@ def stow(command: Stow, work: Work) -> None:
     db.session.add(Elsewhere(id=command.number))
 
 
-sagas = Saga(sagas=[SALE, LOAN, STORAGE], contexts=[till, attic], db=db)
+sagas = SagaExtension(sagas=[SALE, LOAN, STORAGE], contexts=[till, attic], db=db)
 
 
 def create_app(**config: Any) -> Flask:
