@@ -6,7 +6,7 @@ It is the same for a run in the transaction of its batch and for one under a lea
 from collections.abc import Callable
 from functools import partial
 
-from internals.context import Handler, Unreadable
+from internals.handler import Handler, Unreadable
 from internals.hop.batch import Batch
 from internals.hop.dispatch import leave_unread
 from internals.hop.failure_isolation import PROVED_AFTER

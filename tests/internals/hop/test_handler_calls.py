@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from internals import Context
-from internals.context import Handler, Unreadable
+from internals.handler import Handler, Unreadable
 from internals.hop.batch import Batch
 from internals.hop.failure_isolation import is_too_slow
 from internals.hop.handler_calls import HandlerCalls
