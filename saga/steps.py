@@ -178,7 +178,12 @@ class Wait(AnyWait[D], Generic[D, E]):
         ```python
         from datetime import timedelta
 
+        from pydantic import BaseModel
+
         from saga import Event, Wait
+
+        class Loan(BaseModel):
+            cents: int
 
         class Approved(Event, kind="desk.approved"):
             by: str
@@ -186,7 +191,7 @@ class Wait(AnyWait[D], Generic[D, E]):
         class Declined(Event, kind="desk.declined"):
             by: str
 
-        approval = Wait(
+        approval = Wait[Loan](
             "approval", until=Approved, rejected_by=Declined, timeout=timedelta(days=3)
         )
         ```

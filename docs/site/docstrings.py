@@ -1,7 +1,8 @@
 """Docstrings are written for `help()` and for editors: here they become pages of the reference.
 
 A name in `single backticks` is code, and leads to its entry if the reference has one.  An indented
-block after a blank line is a listing.  Settings are listed with their variables.
+block after a blank line is a listing, and so is what stands between fences.  Settings are listed with
+their variables.
 """
 
 import importlib
@@ -37,6 +38,7 @@ NOT_OURS = (
 
 _NAPOLEON = Config(napoleon_use_rtype=False)
 _CODE = re.compile(r"(?<![`:\w])`([^`\n]+)`(?!`)")
+_NAMED = re.compile(r" {4}(\w+): (.*)")
 _SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Yields|Note|Warning|Examples?):")
 
 
@@ -52,15 +54,49 @@ def setup(app: Sphinx) -> dict[str, bool]:
 def _as_page(
     app: Sphinx, kind: str, name: str, documented: object, options: object, lines: list[str]
 ) -> None:
-    lines[:] = [_CODE.sub(_mark, line) for line in _with_listings(lines)]
+    settings = inspect.isclass(documented) and issubclass(documented, BaseSettings)
+    described = _taken_out(lines, "Attributes") if settings else {}
+    lines[:] = [_CODE.sub(_mark, line) for line in _with_listings(_unfenced(lines))]
     # Of an attribute's `one: two` napoleon would take `one` for the type.
     if kind not in ("attribute", "property", "data"):
         lines[:] = GoogleDocstring(lines, _NAPOLEON, app, kind, name, documented, options).lines()
-    if inspect.isclass(documented) and issubclass(documented, BaseSettings):
-        lines += _settings(documented)
+    if settings:
+        lines += _settings(documented, described)  # type: ignore[arg-type]
 
 
-def _settings(of: type[BaseSettings]) -> list[str]:
+def _unfenced(lines: list[str]) -> list[str]:
+    """Write a listing between fences, as Markdown has it, as a directive."""
+    done: list[str] = []
+    fenced = False
+    for line in lines:
+        indent, fence, language = line.partition("```")
+        if fence and not indent.strip():
+            fenced = not fenced
+            done += [f"{indent}.. code-block:: {language}", ""] if fenced else [""]
+        else:
+            done.append(f"    {line}" if fenced and line.strip() else line)
+    return done
+
+
+def _taken_out(lines: list[str], section: str) -> dict[str, str]:
+    """Take a section out of a docstring; returns what it says of each name."""
+    begin = lines.index(f"{section}:")
+    end = next(
+        (at for at in range(begin + 1, len(lines)) if lines[at] and not lines[at].startswith(" ")),
+        len(lines),
+    )
+    found: dict[str, str] = {}
+    for line in lines[begin + 1 : end]:
+        named = _NAMED.match(line)
+        if named:
+            found[named[1]] = named[2]
+        elif found and line.strip():
+            found[[*found][-1]] += f" {line.strip()}"
+    del lines[begin:end]
+    return found
+
+
+def _settings(of: type[BaseSettings], described: dict[str, str]) -> list[str]:
     """A table of the settings and their variables."""
     rows = ["", ".. list-table::", "   :header-rows: 1", "   :widths: auto", ""]
     rows += ["   * - setting", "     - variable", "     - default", "     - what it is"]
@@ -73,7 +109,7 @@ def _settings(of: type[BaseSettings]) -> list[str]:
             f"   * - ``{name}``",
             f"     - ``{variable}``",
             f"     - ``{default}``" if default not in (None, {}) else "     -",
-            f"     - {_CODE.sub(_mark, field.description or '')}",
+            f"     - {_CODE.sub(_mark, described[name])}",
         ]
     return [*rows, ""]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.site.docstrings import _with_listings
+from docs.site.docstrings import _taken_out, _unfenced, _with_listings
 from docs.site.navigation import BELOW, GROUPS, ROOT
 from tests.conftest import ROOT as CHECKOUT
 
@@ -87,3 +87,26 @@ def test_an_indented_block_of_a_docstring_is_a_listing() -> None:
         *("A story:", "", "::", "", "    given(trip)", "", "    .done()", ""),
         *("Args:", "    name: A word.", ""),
     ]
+
+
+def test_a_listing_between_fences_is_one_with_its_language() -> None:
+    lines = ["Example:", "    ```python", "    if told:", "        tell()", "", "    ```", "Args:"]
+    assert _unfenced(lines) == [
+        *("Example:", "    .. code-block:: python", "", "        if told:", "            tell()"),
+        *("", "", "Args:"),
+    ]
+
+
+def test_a_section_is_taken_out_with_what_it_says_of_each_name() -> None:
+    lines = [
+        "All.",
+        "",
+        "Attributes:",
+        "    one: A word",
+        "        or two.",
+        "    two: No.",
+        "",
+        "End:",
+    ]
+    assert _taken_out(lines, "Attributes") == {"one": "A word or two.", "two": "No."}
+    assert lines == ["All.", "", "End:"]

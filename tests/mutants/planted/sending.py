@@ -108,4 +108,31 @@ SENDS = (
         "tests/boundary/runtime/test_runtime.py::TestAnswer"
         "::test_subscriptions_are_recorded_before_anything_is_handled",
     ),
+    Plant(
+        "start-by-a-thread-is-another",
+        "a handler that starts sagas with threads and is run again starts them twice",
+        "internals/work.py",
+        "            entered = _handling.set(self)  # it may be a thread of the handler's\n",
+        "            entered = _handling.set(_handling.get())\n",
+        "tests/boundary/runtime/test_starting_in_handlers.py"
+        "::test_a_thread_of_the_handler_starts_the_same_saga_too",
+    ),
+    Plant(
+        "wait-goes-on-while-stuck",
+        "a script that waits for a saga waits in vain though a person is needed",
+        "boundary/runtime/saga_handle.py",
+        ".final or status is Status.STUCK):\n",
+        ".final):\n",
+        "tests/boundary/runtime/test_saga_handle.py::TestWait"
+        "::test_it_ends_when_the_saga_is_over_or_stuck[-1-stuck]",
+    ),
+    Plant(
+        "page-of-sagas-skips",
+        "a list of sagas that began at one moment ends with its first page",
+        "boundary/queries/saga_list.py",
+        "       OR (started_at, id) < (%(before_at)s::timestamptz, %(before_id)s::uuid))\n",
+        "       OR started_at < %(before_at)s::timestamptz)\n",
+        "tests/boundary/runtime/test_saga_handle.py::TestSagas"
+        "::test_a_list_goes_on_where_the_page_before_ended",
+    ),
 )
