@@ -83,7 +83,7 @@ django-versions: ## Run the Django tests on 4.2, 5.2 and the newest Django
 	done
 
 models: $(STAMP) ## Hold 10,000 random causal trees against what must be true of any
-	SAGA_MODEL_EXAMPLES=420 $(BIN)/python -m pytest -q -n 0 --timeout 0 tests/boundary/test_settling_model.py
+	SAGA_MODEL_EXAMPLES=420 $(BIN)/python -m pytest -q -n 0 --timeout 0 tests/boundary/orchestration/test_settling_model.py
 
 outages: $(STAMP) ## Have the servers of streams away for a minute, while events go on
 	SAGA_OUTAGE_SECONDS=60 $(BIN)/python -m pytest -q -n 2 tests/boundary/bridges/test_outages.py

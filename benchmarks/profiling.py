@@ -86,7 +86,7 @@ def _busy(settings: Settings, sagas: int) -> dict[str, float]:
     """Return whose code takes which share of the CPU of a process's hops."""
     runtime = build_runtime(settings)
     try:
-        runtime.subscribe_once()
+        runtime._administration.subscribe_once()
         _start(runtime, sagas // 10 or 1)
         _drain(runtime)
         _start(runtime, sagas)
@@ -142,7 +142,7 @@ def _start(runtime: Any, count: int) -> None:
 
 
 def _drain(runtime: Any) -> None:
-    while sum(runtime.answer(consumer, follow=True) for consumer in runtime.consumers):
+    while sum(runtime.answer(consumer, follow=True) for consumer in runtime._wiring.consumers):
         pass
 
 

@@ -45,8 +45,8 @@ sagas AS (
            'order', saga_id, id, 'first', '{saga.done}'
     FROM m
 )
-INSERT INTO inbox (message_id, consumer, saga_id, state, due_at, ring_at, done_at)
-SELECT id, 'first', saga_id, 'done', now(), now(), now() FROM m
+INSERT INTO inbox (message_id, consumer, saga_id, state, outcome, due_at, ring_at, done_at)
+SELECT id, 'first', saga_id, 'done', 'handled', now(), now(), now() FROM m
 """
 
 _WAITING = """
@@ -102,7 +102,7 @@ def _run(
         runtime.start_many(started, ORDER, orders)
     postgres, python = postgres_seconds(connection), time.thread_time()
     began = time.perf_counter()
-    while sum(runtime.answer(consumer) for consumer in runtime.consumers):
+    while sum(runtime.answer(consumer) for consumer in runtime._wiring.consumers):
         pass
     seconds = time.perf_counter() - began
     found = {

@@ -1,8 +1,5 @@
 """Flask: sagas in an application, whose handlers run in its context.
 
-    sagas = Saga(sagas=[CHECKOUT], contexts=[stock, payments], db=db)
-    sagas.init_app(app)
-
 Everything is kept with the application, so that two of them in one process share nothing.
 """
 
@@ -23,11 +20,12 @@ from boundary.cli import main
 from boundary.cli.session import Desk
 from boundary.orchestration.operator_actions import Acted
 from boundary.runtime import Runtime
+from boundary.runtime.saga_handle import SagaHandle
 from boundary.settings import Settings
 from internals.context import Context
 from internals.once import once
 from internals.work import Around, Work, nothing_around
-from saga.definition import Saga as Definition
+from saga.definition import Saga
 from saga.errors import DefinitionError, NoTransaction
 from saga.messages import Event
 
@@ -38,8 +36,8 @@ _EXTENSION = "saga"
 _WORKER_APP = "boundary.flask:worker_runtime"
 
 
-class Saga:
-    """The extension.
+class SagaExtension:
+    """The Flask extension: sagas in an application, whose handlers run in its context.
 
     Args:
         app: The application, or None for `init_app` later.
@@ -50,13 +48,39 @@ class Saga:
 
     The configuration is in ``SAGA_…`` keys, as in the environment: ``SAGA_REDIS_URL``,
     ``SAGA_SCHEMA`` and so on; what is not there is read from the environment.
+
+    Example:
+        ```python
+        from flask import Flask
+        from pydantic import BaseModel
+
+        from boundary.flask import SagaExtension
+        from internals import Context
+        from saga import Command, Saga, Step
+
+        class Order(BaseModel):
+            number: str
+
+        class Charge(Command, kind="payments.charge"):
+            order: str
+
+        CHECKOUT = Saga(
+            "checkout", Order, (Step("payment", lambda order: Charge(order=order.number)),)
+        )
+        sagas = SagaExtension(sagas=[CHECKOUT], contexts=[Context("payments")])
+
+        def create_app() -> Flask:
+            app = Flask(__name__)
+            sagas.init_app(app)
+            return app
+        ```
     """
 
     def __init__(
         self,
         app: Flask | None = None,
         *,
-        sagas: Iterable[Definition[Any]] = (),
+        sagas: Iterable[Saga[Any]] = (),
         contexts: Iterable[Context] = (),
         db: Any = None,
     ) -> None:
@@ -83,23 +107,30 @@ class Saga:
         return _installed(current_app).runtime
 
     def start(
-        self, saga: Definition[D], data: D, *, key: str | None = None, session: Any = None
-    ) -> UUID:
-        """Start a saga with the session's own writes, and return its id.
+        self, saga: Saga[D], data: D, *, key: str | None = None, session: Any = None
+    ) -> SagaHandle:
+        """Start a saga with the session's own writes, and return its id, as a handle.
 
-        It begins when the caller commits, or never.  `session` is another Session or Connection
-        than that of the application's Flask-SQLAlchemy.  Raises what `Runtime.start` raises.
+        It begins when the caller commits, or never.
+
+        Args:
+            saga: Its definition.
+            data: What it begins with.
+            key: The business key, if it is not the definition's to say.
+            session: Another Session or Connection than that of the application's Flask-SQLAlchemy.
+
+        Raises what `Runtime.start` raises.
         """
         return self.runtime.start(self._handle(session), saga, data, key=key)
 
     def start_many(
         self,
-        saga: Definition[D],
+        saga: Saga[D],
         items: Sequence[D],
         *,
         keys: Sequence[str | None] | None = None,
         session: Any = None,
-    ) -> list[UUID]:
+    ) -> list[SagaHandle]:
         """Start a saga for each item, all or none; see `start`."""
         return self.runtime.start_many(self._handle(session), saga, items, keys=keys)
 
@@ -122,7 +153,7 @@ class Saga:
         if session is None and db is None:
             raise NoTransaction(
                 "give the Session or Connection of your own writes (session=…), or make the "
-                "extension with your Flask-SQLAlchemy: Saga(app, db=db)"
+                "extension with your Flask-SQLAlchemy: SagaExtension(app, db=db)"
             )
         return db.session if session is None else session
 
@@ -132,7 +163,7 @@ class _Installed:
     """What one application has of the extension."""
 
     app: Flask
-    sagas: Sequence[Definition[Any]]
+    sagas: Sequence[Saga[Any]]
     contexts: Sequence[Context]
     db: Any
     settings: Settings
@@ -208,7 +239,7 @@ def _installed(app: Flask) -> _Installed:
     found = app.extensions.get(_EXTENSION)
     if not isinstance(found, _Installed):
         raise DefinitionError(
-            f"the application {app.name!r} has no sagas: Saga(app) or saga.init_app(app)"
+            f"the application {app.name!r} has no sagas: SagaExtension(app) or saga.init_app(app)"
         )
     return found
 

@@ -1,6 +1,7 @@
 """The choreographed internals: bounded contexts that react to each other's messages."""
 
-from internals.context import Context, Handler
+from internals.context import Context
+from internals.handler import Handler
 from internals.undo import no_undo
 from internals.work import Work
 

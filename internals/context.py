@@ -1,33 +1,25 @@
 """Context: a bounded context's handlers.  It knows messages, and neither sagas nor other contexts."""
 
-import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from internals.handler import Handler, UndoHandler
 from internals.ordering_field import check_ordered_by
 from internals.undo import NoUndo
 from internals.work import Work
 from saga.envelope import Envelope, command_recipient
-from saga.errors import DefinitionError, UnreadableMessage
+from saga.errors import DefinitionError
 from saga.messages import Command, Event, Message, Undo
 from saga.retry import DEFAULT_RETRY, Retry
 from saga.validation.durations import check_duration
-from saga.validation.functions import check_function, check_returned, name_of
+from saga.validation.functions import check_function, name_of
 from saga.validation.kinds import check_kinds
 
 C = TypeVar("C", bound=Command)
 E = TypeVar("E", bound=Event)
 M = TypeVar("M", bound=Message)
-
-
-class Unreadable(Exception):
-    """A delivery's payload does not fit the class that this process has for its kind.
-
-    Only a handler's own message raises it: whatever else cannot be read is the handler's failure.
-    """
 
 
 #: What a handler declares to undo its work: a function that is given the same message.
@@ -36,59 +28,8 @@ UndoOf = Callable[[M, Work], None] | NoUndo | None
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Handler:
-    """One function of a context and what it is declared to do."""
-
-    message: type[Message]
-    function: Callable[..., object]
-    #: The only messages it may send.
-    emits: tuple[type[Message], ...]
-    retry: Retry
-    #: Whether it acts outside the database, so that it is run under a lease and outside of any
-    #: transaction.
-    external: bool = False
-    lease: timedelta = timedelta(minutes=1)
-    #: How what it did is undone; None where nobody said.
-    undo: Callable[..., None] | NoUndo | None = None
-    #: The event's field whose deliveries of equal value go in order.
-    ordered_by: str | None = None
-    #: How long a run may take; None where nobody said.
-    limit: timedelta | None = None
-
-    def read(self, message: Envelope) -> Message:
-        """Return the message; raises `Unreadable` where the class here does not fit it."""
-        try:
-            return self.message.from_json(self._payload(message))
-        except UnreadableMessage as error:
-            raise Unreadable(str(error)) from error
-
-    def run(self, message: Envelope, work: Work) -> None:
-        """Call the function with the message; raises `Unreadable` as `read` does."""
-        returned = self.function(self.read(message), work)
-        if returned is not None:
-            check_returned(
-                returned, f"the handler of {self.message.kind}, {name_of(self.function)},"
-            )
-
-    def handle(self, work: Work) -> None:
-        """Run it on what `work` is for, and write out what it has pending; raises as `run` does."""
-        self.run(work.message, work)
-        work.finish()
-
-    def _payload(self, message: Envelope) -> str:
-        return message.payload
-
-
-class UndoHandler(Handler):
-    """A handler's undo: it is given the message that was handled then."""
-
-    def _payload(self, message: Envelope) -> str:
-        return json.dumps(Undo.from_json(message.payload).payload)
-
-
 class Context:
-    """A bounded context: one consumer, one inbox, one queue.
+    """A bounded context: its handlers, with one inbox and one queue.
 
     Args:
         name: A lower-case word; commands whose kind starts with it come here.
@@ -97,6 +38,32 @@ class Context:
         alone: Each delivery has a transaction of its own, where several would share one.  For
             handlers that change settings of their transaction by way of a function in the database,
             which nobody sees; of those that do it themselves the next delivery sees nothing anyway.
+
+    Raises:
+        DefinitionError: The name cannot be one.
+
+    Example:
+        ```python
+        from internals import Context, Work
+        from saga import Command, Event, Rejected
+
+        class Reserve(Command, kind="stock.reserve"):
+            item: str
+
+        class Reserved(Event, kind="stock.reserved"):
+            item: str
+
+        stock = Context("stock")
+
+        @stock.handles(Reserve, emits=(Reserved,))
+        def reserve(command: Reserve, work: Work) -> None:
+            if not work.execute(
+                "UPDATE stock SET left = left - 1 WHERE item = %(item)s AND left > 0 RETURNING 1",
+                {"item": command.item},
+            ):
+                raise Rejected(f"there is no {command.item} left")
+            work.publish(Reserved(item=command.item))
+        ```
     """
 
     def __init__(self, name: str, *, database: str | None = None, alone: bool = False) -> None:
@@ -144,6 +111,8 @@ class Context:
             undo: Undoes what the handler did, given the same command, where a step is compensated
                 with `CAUSAL`; or `no_undo` with the reason why that cannot be.  It may emit what
                 the handler may, and is run, retried and parked as the handler is.
+
+        Raises `DefinitionError` for a declaration that cannot work.
         """
         if not (isinstance(command, type) and issubclass(command, Command) and command.kind):
             raise DefinitionError(
@@ -185,6 +154,8 @@ class Context:
                 Events with the same value are handled in the order in which they were committed,
                 one at a time; one that is parked holds up those behind it, and no others.
                 Publishers of the same value then wait for each other until they commit.
+
+        Raises `DefinitionError` for a declaration that cannot work.
         """
         if not (isinstance(event, type) and issubclass(event, Event) and event.kind):
             raise DefinitionError(

@@ -1,24 +1,35 @@
 """Work: what a handler is given besides the message."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar, Token
-from threading import RLock
 from types import TracebackType
-from typing import Any, Self
+from typing import Protocol, Self, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Connection
-from sqlalchemy.orm import Session
+from pydantic import BaseModel
 
-from internals.database.unit_of_work import Row, UnitOfWork
+from internals.database.unit_of_work import UnitOfWork
+from internals.handler_transaction import HandlerTransaction
+from saga.definition import Saga
 from saga.envelope import Category, Envelope, command_recipient
 from saga.errors import NoTransaction, UndeclaredEmission
 from saga.messages import Command, Event, Message
 
+D = TypeVar("D", bound=BaseModel)
+
 #: Entered around each run of a handler.
 Around = Callable[["Work"], AbstractContextManager[object]]
+
+
+class StartsSagas(Protocol):
+    """Starts sagas in a handler's transaction; a runtime gives it to each run."""
+
+    def __call__(
+        self, unit: UnitOfWork, saga: Saga[D], items: Sequence[D], keys: Sequence[str | None]
+    ) -> list[UUID]:
+        """Return the ids in the order of the items."""
 
 
 _handling: ContextVar["Work | None"] = ContextVar("handling", default=None)
@@ -30,8 +41,10 @@ def handling() -> "Work | None":
 
 
 def depth_here() -> int:
-    """Return the depth of what is started or published here: in a handler it is below its message,
-    whatever transaction is used."""
+    """Return the depth of what is started or published here.
+
+    In a handler it is below its message, whatever transaction is used.
+    """
     work = _handling.get()
     return 0 if work is None else work.message.depth + 1
 
@@ -41,12 +54,35 @@ def nothing_around(_: "Work") -> AbstractContextManager[None]:
     return nullcontext()
 
 
-class Work:
+class Work(HandlerTransaction):
     """One run of one handler, inside the transaction that settles its delivery.
 
     Whatever is written with `connection` or `session` and whatever is sent commits together
     with the delivery, or not at all.  The handler never commits.  When it ends, its work is closed:
     from then on all that writes or sends raises `NoTransaction`.
+
+    Example:
+        ```python
+        from internals import Context, Work
+        from saga import Command, Event
+
+        class Charge(Command, kind="payments.charge"):
+            order: str
+            cents: int
+
+        class Charged(Event, kind="payments.charged"):
+            order: str
+
+        payments = Context("payments")
+
+        @payments.handles(Charge, emits=(Charged,))
+        def charge(command: Charge, work: Work) -> None:
+            work.execute(
+                "INSERT INTO payment VALUES (%(key)s, %(cents)s)",
+                {"key": work.idempotency_key, "cents": command.cents},
+            )
+            work.publish(Charged(order=command.order))
+        ```
     """
 
     def __init__(
@@ -58,83 +94,16 @@ class Work:
         unit: UnitOfWork | None = None,
         begin: Callable[[], UnitOfWork] | None = None,
     ) -> None:
-        self.message = message
+        super().__init__(message, unit, begin)
         self.sent: list[Envelope] = []
+        #: None where none can be started: in a context that has a database of its own.
+        self.starts_sagas: StartsSagas | None = None
         #: Whose handler it is.
         self.consumer = consumer
-        self._unit = unit
-        self._begin = begin
         self._emits = emits
         #: How much of each kind was sent, and what of it has an element's name.
         self._counts: Counter[str] = Counter()
-        self._session: Session | None = None
         self._entered: Token[Work | None] | None = None
-        self._closed = False
-        #: Held while the transaction is used, so that none of it is under way when the handler ends.
-        self._using = RLock()
-        #: Whether the handler may have written anything.
-        self.touched = False
-
-    @property
-    def connection(self) -> Any:
-        """The SQLAlchemy connection (in Django: Django's) that is in this transaction.
-
-        Raises `NoTransaction` in a handler that acts outside the database, until it is done with
-        that and says `begin()`.
-        """
-        return self._open.connection
-
-    @property
-    def _open(self) -> UnitOfWork:
-        self._refuse_if_closed()
-        if self._unit is None:
-            raise NoTransaction(
-                f"the handler of {self.message.kind} is external, so no transaction is open while "
-                "it calls out; call work.begin() after the call, then write"
-            )
-        self.touched = True
-        return self._unit
-
-    def writes_with(self, connection: object) -> bool:
-        """Whether this is the connection that is in this transaction."""
-        return self._unit is not None and self._unit.connection is connection
-
-    @property
-    def session(self) -> Session:
-        """An ORM session on that connection; flushed when the handler returns."""
-        self._refuse_if_closed()
-        if self._session is None:
-            connection = self.connection
-            if not isinstance(connection, Connection):
-                raise TypeError("work.session needs SQLAlchemy; this transaction is not its own")
-            self._session = Session(
-                connection, join_transaction_mode="create_savepoint", close_resets_only=False
-            )
-        return self._session
-
-    def execute(self, statement: str, parameters: Mapping[str, object] | None = None) -> list[Row]:
-        """Run one SQL statement in this transaction, at the driver's own speed.
-
-        Args:
-            statement: With ``%(name)s`` placeholders; a literal ``%`` is written ``%%``.
-            parameters: Their values.
-
-        Returns the rows, if it has any.  Raises what the driver raises, and `NoTransaction` as
-        `connection` does.
-        """
-        with self._using:
-            return list(self._open.run(statement, parameters or {}))
-
-    def begin(self) -> None:
-        """Open the transaction, in a handler that acts outside the database: call out first.
-
-        What is written from here on commits together with the delivery and what is sent.
-        """
-        with self._using:
-            self._refuse_if_closed()
-            if self._unit is None:
-                assert self._begin is not None
-                self._unit = self._begin()
 
     @property
     def message_id(self) -> UUID:
@@ -187,15 +156,53 @@ class Work:
             raise TypeError(f"send() takes a Command, not {type(command).__name__}")
         self._add(command, Category.COMMAND, command_recipient(command.kind), element)
 
+    def start(self, saga: Saga[D], data: D, *, key: str | None = None) -> UUID:
+        """Start a saga in this transaction and return its id.
+
+        It begins when the delivery is settled, or never.  The id follows from the message being
+        handled, so a run that is repeated starts the same saga.
+
+        Args:
+            saga: Its definition.
+            data: What it begins with.
+            key: The business key, if it is not the definition's to say.  Starting the same key
+                with the same data again returns the same saga.
+
+        Raises:
+            KeyConflict: The key was started before, with other data.
+            NoTransaction: The handler is external and did not `begin()`, or its context has a
+                database of its own; publish an event there, and start the saga where it is handled.
+            PayloadError: The data or the first command cannot be stored.
+            TooDeep: Sagas start each other, in a cycle.
+            StillLocked: Another transaction, which does not end, is starting the same key.
+        """
+        return self.start_many(saga, [data], keys=[key])[0]
+
+    def start_many(
+        self, saga: Saga[D], items: Sequence[D], *, keys: Sequence[str | None] | None = None
+    ) -> list[UUID]:
+        """Start a saga for each item, all or none; returns the ids in their order.
+
+        Raises what `start` raises.
+        """
+        with self._using:
+            unit = self._open
+            if self.starts_sagas is None:
+                raise NoTransaction(
+                    f"the handler of {self.message.kind} in {self.consumer} is in a database of "
+                    "its own, and sagas begin in the one that has the sagas' tables; publish an "
+                    "event, and start the saga in the handler of another context"
+                )
+            entered = _handling.set(self)  # it may be a thread of the handler's
+            try:
+                return self.starts_sagas(unit, saga, items, keys or [None] * len(items))
+            finally:
+                _handling.reset(entered)
+
     def name_start(self, saga: str, key: str | None) -> str:
         """Return the name, below the message, of a saga that the handler starts."""
         count = self._count(f"start {saga}" if key is None else f"start {saga}={key}")
         return f"{self.consumer}:start {saga}:{count}" + ("" if key is None else f"={key}")
-
-    def finish(self) -> None:
-        """Write out the session's pending changes; the framework calls it."""
-        if self._session is not None:
-            self._session.commit()  # releases the session's savepoint, no more
 
     def __enter__(self) -> Self:
         self._entered = _handling.set(self)
@@ -210,25 +217,6 @@ class Work:
         if self._entered is not None:
             _handling.reset(self._entered)
         self._close()
-
-    def _close(self) -> None:
-        """Let nobody use it any more: a thread of the handler's, or who has kept it.
-
-        The transaction goes on with other deliveries, and the connection with other transactions.
-        A statement that is under way is waited for: it began while the handler ran.
-        """
-        with self._using:
-            self._closed = True
-            self._unit = self._begin = None
-            if self._session is not None:
-                self._session.close()
-
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            raise NoTransaction(
-                f"the handler of {self.message.kind} has ended, and its work with it; do all of it "
-                "before the handler returns, and wait there for threads that take part in it"
-            )
 
     def _add(
         self, message: Message, category: Category, recipient: str | None, element: str | None

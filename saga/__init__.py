@@ -2,7 +2,7 @@
 
 from saga.causal import CAUSAL, SETTLED
 from saga.decide import Decision, Verdict, decide, fold
-from saga.definition import Parallel, Saga, Step, Wait
+from saga.definition import Saga
 from saga.envelope import Category, Envelope
 from saga.errors import (
     ActRefused,
@@ -38,6 +38,7 @@ from saga.messages import (
 )
 from saga.retry import Retry
 from saga.state import Direction, Phase, SagaState, Status, StepState
+from saga.steps import Parallel, Step, Wait
 
 __all__ = [
     # What a saga is written with

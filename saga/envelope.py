@@ -9,55 +9,63 @@ from saga.retry import Retry
 
 
 class Category(StrEnum):
-    """What sort of message a row of the outbox is."""
+    """What sort of message a row of the outbox is.
+
+    Attributes:
+        TIMEOUT: A deadline: due later, and revoked when it is not needed any more.
+        ACT: What an operator did.
+    """
 
     COMMAND = "command"
     EVENT = "event"
     REPLY = "reply"
-    #: A deadline: due later, and revoked when it is not needed any more.
     TIMEOUT = "timeout"
-    #: What an operator did.
     ACT = "act"
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A message and its place in the causal record.  One row of the outbox."""
+    """A message and its place in the causal record.  One row of the outbox.
 
-    #: Same decision, same id: that is how a message sent twice becomes one.
+    Attributes:
+        id: Same decision, same id: that is how a message sent twice becomes one.
+        payload: JSON text.
+        saga_id: The saga this belongs to, if any; every message it sets off inherits both.
+        causation_id: The message whose handling sent this one.
+        root_id: The command of the step under which all of this happens; its own id for a command
+            that a saga sends.
+        recipient: The consumer it is addressed to; None for an event, which goes to whoever
+            subscribed.
+        sender: Who sent it: a consumer's name, or None for a host's code.
+        awaits: Kinds that the step's saga waits for; inherited, so that an event far down the
+            choreography finds its way without anyone knowing the saga.
+        retry: The step's retry policy, if it declares one; it overrides the handler's.
+        delay: Seconds from the commit of the sender until the message is due.
+        intent: What it carries out, where an earlier message meant the same; None: what it says
+            itself. Calls to other systems are known by it, so that a replay is no second order.
+        undoes: Of a compensation, the idempotency key under which that was called for which it
+            undoes.
+        depth: Messages above it that handlers handled.  A saga's commands are as deep as its start,
+            so that a long saga is no cycle.  Two messages that differ in this alone say the same.
+        origin: Of an event from outside: bridge, source and id there, as JSON text.
+    """
+
     id: UUID
     kind: str
     category: Category
-    #: JSON text.
     payload: str
-    #: The saga this belongs to, if any; every message it sets off inherits both.
     saga_id: UUID | None = None
     saga: str | None = None
-    #: The message whose handling sent this one.
     causation_id: UUID | None = None
-    #: The command of the step under which all of this happens; its own id for a command
-    #: that a saga sends.
     root_id: UUID | None = None
-    #: The consumer it is addressed to; None for an event, which goes to whoever subscribed.
     recipient: str | None = None
-    #: Who sent it: a consumer's name, or None for a host's code.
     sender: str | None = None
-    #: Kinds that the step's saga waits for; inherited, so that an event far down the
-    #: choreography finds its way without anyone knowing the saga.
     awaits: tuple[str, ...] = ()
-    #: The step's retry policy, if it declares one; it overrides the handler's.
     retry: Retry | None = None
-    #: Seconds from the commit of the sender until the message is due.
     delay: float = 0.0
-    #: What it carries out, where an earlier message meant the same; None: what it says itself.
-    #: Calls to other systems are known by it, so that a replay is no second order.
     intent: UUID | None = None
-    #: Of a compensation, the idempotency key under which that was called for which it undoes.
     undoes: str | None = None
-    #: Messages above it that handlers handled.  A saga's commands are as deep as its start, so that
-    #: a long saga is no cycle.  Two messages that differ in this alone say the same.
     depth: int = field(default=0, compare=False)
-    #: Of an event from outside: bridge, source and id there, as JSON text.
     origin: str | None = None
 
     def idempotency_key(self, consumer: str) -> str:

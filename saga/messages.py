@@ -20,11 +20,36 @@ _KIND = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 
 
 class Message(BaseModel):
-    """Common part of commands, events and replies; declare one of those, never a bare message."""
+    """Common part of commands, events and replies; declare a `Command` or an `Event`.
+
+    A message is a frozen pydantic model.  It is strict when it is made, where an unknown field is an
+    error, and tolerant when it is read, where one is ignored: a newer release may have added it.
+
+    Args:
+        kind: A class argument: the wire name, such as ``flights.reserve``: lower-case words joined by
+            dots, the context's name first.  It is stored, so it stays when the class is renamed.
+            Without it the class is a family of messages, which only its subclasses are sent of.
+
+    Attributes:
+        kind: The wire name.
+
+    Raises:
+        DefinitionError: The kind cannot be one, or is the framework's own.
+
+    Example:
+        ```python
+        from saga import Command
+
+        class Reserve(Command, kind="flights.reserve"):
+            seats: int
+
+        assert Reserve.kind == "flights.reserve"
+        assert Reserve.from_json('{"seats": 2, "meal": "none"}') == Reserve(seats=2)
+        ```
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    #: The wire name, such as ``flights.reserve``: the context's name, a dot, what is said.
     kind: ClassVar[str] = ""
 
     def __init_subclass__(cls, *, kind: str | None = None, **kwargs: Any) -> None:
@@ -81,11 +106,36 @@ class Message(BaseModel):
 
 
 class Command(Message):
-    """An order to one context, named by the first word of the kind: ``flights.reserve``."""
+    """An order to one context: the one that the first word of the kind names.
+
+    A saga's step or a handler sends it; the context's one handler of that kind gets it, though it
+    may boot later.
+
+    Example:
+        ```python
+        from saga import Command
+
+        class Reserve(Command, kind="flights.reserve"):  # goes to the context "flights"
+            trip: str
+            seats: int
+        ```
+    """
 
 
 class Event(Message):
-    """A fact that a context tells whoever listens: ``flights.reserved``."""
+    """A fact that a context publishes, for all contexts that react to it.
+
+    By convention the kind begins with the context that publishes it.
+
+    Example:
+        ```python
+        from saga import Event
+
+        class Reserved(Event, kind="flights.reserved"):
+            trip: str
+            seats: tuple[str, ...]
+        ```
+    """
 
 
 class Started(Message, kind="saga.started"):
@@ -101,9 +151,14 @@ class Settled(Message, kind="saga.settled"):
 
 
 class Undo(Message, kind="saga.undo"):
-    """An order to the context whose handler ran: undo that run."""
+    """An order to the context whose handler ran: undo that run.
 
-    #: The message that was handled.
+    Attributes:
+        message_id: The message that was handled.
+        message_kind: Its kind.
+        payload: What it said.
+    """
+
     message_id: UUID
     message_kind: str
     payload: dict[str, Any]
@@ -116,12 +171,18 @@ class Refused(Message, kind="saga.rejected"):
 
 
 class Faulted(Message, kind="saga.faulted"):
-    """A delivery under the step was parked: an error that retries did not cure."""
+    """A delivery under the step was parked: an error that retries did not cure.
+
+    Attributes:
+        consumer: Whose delivery it was.
+        message_kind: Of what message.
+        error: What it failed with, in words.
+        external: Whether the handler acts outside the database, so that it may have had an effect.
+    """
 
     consumer: str
     message_kind: str
     error: str
-    #: Whether the handler acts outside the database, so that it may have had an effect.
     external: bool = False
 
 
@@ -135,12 +196,16 @@ class Revoked(Message, kind="saga.revoked"):
     """Whether a command that was given up is taken back: it is not started, or not once more.
 
     It is the answer to a revocation; and a run that was under way then says so when it failed.
+
+    Attributes:
+        step: The step; only in the answer.
+        revoked: Whether it is revoked.
+        started: Whether a handler that acts outside the database was started, and so may have had its
+            effect.
     """
 
-    #: Only in the answer.
     step: str | None = None
     revoked: bool
-    #: Whether a handler that acts outside the database was started, and so may have had its effect.
     started: bool = False
 
 
@@ -151,15 +216,19 @@ class Cancelled(Message, kind="saga.cancelled"):
 
 
 class Replayed(Message, kind="saga.replayed"):
-    """A person lets a stuck saga go on."""
+    """A person lets a stuck saga go on.
+
+    Attributes:
+        reason: Why; kept in the audit.
+        from_step: Undo what was done from this step on, and go forward from there again.
+        data: Fields of the saga's data to correct.
+        no_effect: The person knows that the calls which failed had no effect elsewhere: what is sent
+            again has a new idempotency key.
+    """
 
     reason: str
-    #: Undo what was done from this step on, and go forward from there again.
     from_step: str | None = None
-    #: Fields of the saga's data to correct.
     data: dict[str, Any] = Field(default_factory=dict)
-    #: The person knows that the calls which failed had no effect elsewhere: what is sent anew has a
-    #: new idempotency key.
     no_effect: bool = False
 
 

@@ -3,24 +3,46 @@
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from saga.backoff import Backoff
 from saga.errors import DefinitionError
 from saga.validation.durations import check_not_too_long
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A retry policy.  The waits are kept in Postgres as due times, never in a worker."""
+    """How often a failed delivery is tried again, and when.
 
-    #: Runs in all, the first included.
+    The waits have full jitter, and are kept in Postgres as due times, never in a worker.
+
+    Args:
+        attempts: Runs in all, the first included.
+        backoff: The wait before the second run; it doubles each time.
+        cap: No wait is longer than this.
+        never: Exceptions after which it is given up at once: classes, or their names, module and
+            all.  A subclass counts; of `never` and `always`, the class that is nearer to the
+            exception wins.
+        always: Exceptions after which it is tried again however often it was: a partner's rate
+            limit.
+
+    Raises:
+        DefinitionError: The numbers cannot work, or an exception is in both lists.
+
+    Example:
+        ```python
+        from datetime import timedelta
+
+        from saga import Retry
+
+        policy = Retry(attempts=3, backoff=timedelta(seconds=2), never=(ValueError,))
+        assert policy.delay(2, jitter=0.5) == 2.0  # half of the second wait, 4 s
+        assert policy.delay(1, 0.5, ValueError("a bug")) is None
+        ```
+    """
+
     attempts: int = 5
-    #: The wait before the second run; it doubles each time.
     backoff: timedelta = timedelta(seconds=1)
-    #: No wait is longer than this.
     cap: timedelta = timedelta(minutes=5)
-    #: Exceptions after which it is given up at once: classes, or their names, module and all.
-    #: A subclass counts; of `never` and `always`, the class that is nearer to the exception wins.
     never: tuple[type[BaseException] | str, ...] = ()
-    #: Exceptions after which it is tried again however often it was: a partner's rate limit.
     always: tuple[type[BaseException] | str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -40,8 +62,10 @@ class Retry:
             raise DefinitionError(f"Retry: {min(map(str, both))} is in never and in always")
 
     def overridden_by(self, step: "Retry | None") -> "Retry":
-        """Return a handler's policy as a step's changes it: the numbers are the step's, and the
-        exceptions those of both."""
+        """Return a handler's policy as a step's changes it.
+
+        The numbers are the step's, and the exceptions those of both.
+        """
         if step is None:
             return self
         never = tuple(
@@ -53,17 +77,20 @@ class Retry:
     def delay(
         self, attempt: int, jitter: float, error: BaseException | None = None
     ) -> float | None:
-        """Return the seconds to wait after run number `attempt` failed, or None to give up.
+        """Return the seconds to wait after a run failed, or None to give up.
 
-        `jitter` is drawn by the caller from [0, 1): full jitter, so that what failed together
-        does not come back together.  `error` is what it failed with.
+        Args:
+            attempt: The number of the run, from 1.
+            jitter: Drawn by the caller from [0, 1): full jitter, so that what failed together does
+                not come back together.
+            error: What it failed with.
         """
         named = () if error is None else map(_name, type(error).__mro__)
         nearest = next((name for name in named if name in (*self.never, *self.always)), None)
         if nearest in self.never or (attempt >= self.attempts and nearest not in self.always):
             return None
-        doubled: float = self.backoff.total_seconds() * 2.0 ** min(attempt - 1, 32)
-        return min(doubled, self.cap.total_seconds()) * jitter
+        waits = Backoff(self.backoff.total_seconds(), self.cap.total_seconds(), jitter=1.0)
+        return waits.wait(attempt, jitter)
 
 
 def _names(field: str, classes: object) -> tuple[str, ...]:

@@ -19,11 +19,14 @@ S = TypeVar("S")
 
 
 class Status(StrEnum):
-    """Where a saga stands, in the words an operator sees."""
+    """Where a saga stands, in the words an operator sees.
+
+    Attributes:
+        STUCK: Something failed for good and waits for a person; `SagaState.reason` says what.
+    """
 
     RUNNING = "running"
     COMPENSATING = "compensating"
-    #: Something failed for good and waits for a person; `SagaState.reason` says what.
     STUCK = "stuck"
     COMPLETED = "completed"
     COMPENSATED = "compensated"
@@ -64,29 +67,32 @@ class Direction(StrEnum):
 
 
 class Phase(StrEnum):
-    """Where one step stands.  A step that was never begun has no state at all."""
+    """Where one step stands.  A step that was never begun has no state at all.
 
-    #: Its command is out and the outcome is not known.
+    Attributes:
+        COMMANDED: Its command is out and the outcome is not known.
+        WAITING: It waits for an outside message.
+        REVOKING: Its command is to be taken back, if nobody started it.
+        REVOKED: Taken back before anyone started it: nothing was done.
+        IN_DOUBT: Given up: it may have happened, or happen yet.
+        DONE: The outcome came.
+        SKIPPED: The action returned None.
+        REJECTED: The business said no, in the command's own handler: nothing was done.
+        REJECTED_LATE: The business said no further down, after earlier hops had committed.
+        COMPENSATING: Its compensation is out.
+        COMPENSATED: What it did is undone.
+    """
+
     COMMANDED = "commanded"
-    #: It waits for an outside message.
     WAITING = "waiting"
-    #: Its command is to be taken back, if nobody started it.
     REVOKING = "revoking"
-    #: Taken back before anyone started it: nothing was done.
     REVOKED = "revoked"
-    #: Given up: it may have happened, or happen yet.
     IN_DOUBT = "in_doubt"
-    #: The outcome came.
     DONE = "done"
-    #: The action returned None.
     SKIPPED = "skipped"
-    #: The business said no, in the command's own handler: nothing was done.
     REJECTED = "rejected"
-    #: The business said no further down, after earlier hops had committed.
     REJECTED_LATE = "rejected_late"
-    #: Its compensation is out.
     COMPENSATING = "compensating"
-    #: What it did is undone.
     COMPENSATED = "compensated"
 
 
@@ -149,35 +155,41 @@ def changed(state: S, **changes: Any) -> S:
 
 @dataclass(frozen=True)
 class StepState:
-    """One step of one saga."""
+    """One step of one saga.
+
+    Attributes:
+        generation: Grows whenever a command of the step must be a new message: it is replayed, or
+            compensated once more.
+        position: The number of the consumed message that ended it: the order of completion.
+        rejection: Why the business said no.
+        fault: Why it cannot go on.
+        parked: The parked messages that are the cause of the fault, if any are.
+        overdue: Whether its time is over, so that it is not awaited once it could not be taken
+            back.
+        doubt: Whether it was given up with an outcome unknown; a success that comes late is undone
+            then.
+        failures: Failures that may have left something, and are taken into account: one that is
+            told again says nothing new.
+        again: Whether it turned out to have happened while its compensation was out already.
+        intent: The generation whose command first meant what the step's command means.  All that
+            mean the same have one idempotency key, until the effect is known to be undone.
+        undo_intent: The same of its compensation, if an operator said that an earlier one had no
+            effect.
+        context: The context that its command went to, if a compensation is to be told.
+    """
 
     phase: Phase
-    #: Grows whenever a command of the step must be a new message: it is replayed, or compensated
-    #: once more.
     generation: int = 1
-    #: The how-manieth consumed message ended it: the order of completion.
     position: int | None = None
-    #: Why the business said no.
     rejection: str | None = None
-    #: Why it cannot go on.
     fault: str | None = None
-    #: The parked messages that are the cause of the fault, if any are.
     parked: tuple[UUID, ...] = ()
-    #: Whether its time is over, so that it is not awaited once it could not be taken back.
     overdue: bool = False
-    #: Whether it was given up with an outcome unknown; a success that comes late is undone then.
     doubt: bool = False
-    #: Failures that may have left something, and are taken into account: one that is told again
-    #: says nothing new.
     failures: tuple[UUID, ...] = ()
-    #: Whether it turned out to have happened while its compensation was out already.
     again: bool = False
-    #: The generation whose command first meant what the step's command means.  All that mean the
-    #: same have one idempotency key, until the effect is known to be undone.
     intent: int = 1
-    #: The same of its compensation, if an operator said that an earlier one had no effect.
     undo_intent: int | None = None
-    #: The context that its command went to, if a compensation is to be told.
     context: str | None = None
 
 
@@ -192,33 +204,39 @@ class Early:
 
 @dataclass(frozen=True)
 class SagaState(Generic[D]):
-    """One saga as it is stored.  Steps are named, never counted, so that a deploy which inserts
-    one does not re-point the others."""
+    """One saga as it is stored.
+
+    Steps are named, never counted, so that a deploy which inserts one does not re-point the others.
+
+    Attributes:
+        consumed: Messages consumed so far.
+        cancelled: Why it is to be undone though nothing was rejected: it was cancelled, or is
+            overdue.
+        early: Outside messages that came before their step waited for them, in the order in which
+            they came.
+        generations: How often steps were ordered before the saga went back to do them again.
+        intents: Of steps that are done again, though it is not known that nothing stands of what
+            they did, the generation whose command first meant the same.
+        rewind_to: While going back to this step only, to go forward from it again.
+        faults: Messages to the saga itself that are parked because one of its functions raised: id
+            to error.  Each goes when its message is consumed after all.
+        depth: Messages above its start that handlers handled: none, unless a handler started it.
+        unknown: What another release stored with the data, which the class here does not read.
+    """
 
     id: UUID
     data: D
     status: Status = Status.RUNNING
     direction: Direction = Direction.FORWARD
     steps: Mapping[str, StepState] = field(default_factory=dict)
-    #: Messages consumed so far.
     consumed: int = 0
-    #: Why it is to be undone though nothing was rejected: it was cancelled, or is overdue.
     cancelled: str | None = None
-    #: Outside messages that came before their step waited for them, in the order in which they came.
     early: tuple[Early, ...] = ()
-    #: How often steps were ordered before the saga went back to do them again.
     generations: Mapping[str, int] = field(default_factory=dict)
-    #: Of steps that are done again, though it is not known that nothing stands of what they did, the
-    #: generation whose command first meant the same.
     intents: Mapping[str, int] = field(default_factory=dict)
-    #: While going back to this step only, to go forward from it again.
     rewind_to: str | None = None
-    #: Messages to the saga itself that are parked because one of its functions raised: id to
-    #: error.  Each goes when its message is consumed after all.
     faults: Mapping[UUID, str] = field(default_factory=dict)
-    #: Messages above its start that handlers handled: none, unless a handler started it.
     depth: int = 0
-    #: What another release stored with the data, which the class here does not read.
     unknown: Unknown | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -240,8 +258,10 @@ class SagaState(Generic[D]):
         return uuid5(self.id, f"{step}:{phase}:{generation}")
 
     def intent_id(self, step: str, phase: Phase) -> UUID:
-        """Return what the step's command, or its compensation, carries out: the same for all that
-        mean the same."""
+        """Return what the step's command, or its compensation, carries out.
+
+        It is the same for all that mean the same.
+        """
         known = self.steps[step]
         if phase is Phase.COMPENSATING and known.undo_intent is not None:
             return self.command_id(step, phase, known.undo_intent)

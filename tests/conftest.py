@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psutil
 import psycopg
 import pytest
 import redis
@@ -27,10 +28,10 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, NullPool, create_engine, text
 
 from boundary.embedded import EmbeddedServers
-from boundary.migration import migrate
 from boundary.runtime import Runtime
 from boundary.settings import Settings
 from tests.packaged import installed, packaged, wheel  # noqa: F401 - fixtures
+from tests.schemas import drop_schema, make_schema
 
 ROOT = Path(__file__).parents[1]
 
@@ -142,7 +143,7 @@ def empty_settings(servers: Addresses, owner: Engine, own_name: str) -> Iterator
 @pytest.fixture
 def settings(empty_settings: Settings, owner: Engine) -> Settings:
     """Settings for this test's own, migrated schema."""
-    migrate(owner, empty_settings.db_schema)
+    make_schema(owner, empty_settings.db_schema)
     return empty_settings
 
 
@@ -198,10 +199,10 @@ def elsewhere(settings: Settings, second_database: str) -> Iterator[Settings]:
     """The settings of a second database, migrated, in which the test's schema has the same name."""
     made = settings.model_copy(update={"database_url": SecretStr(second_database)})
     engine = create_engine(second_database, poolclass=NullPool)
-    migrate(engine, made.db_schema)
+    make_schema(engine, made.db_schema)
     yield made
     with engine.begin() as connection:
-        connection.execute(text(f"DROP SCHEMA {made.db_schema} CASCADE"))
+        drop_schema(connection, made.db_schema)
 
 
 @pytest.fixture
@@ -322,9 +323,13 @@ class WorkerGroup:
 
     def kill(self) -> None:
         """SIGKILL all of its processes at once, as a machine that loses power does."""
+        forked: list[psutil.Process] = []
+        with suppress(psutil.NoSuchProcess):
+            forked = psutil.Process(self._process.pid).children(recursive=True)
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        psutil.wait_procs(forked, timeout=30)
 
     def stop(self) -> int:
         """Ask it to stop, as a deploy does, and return its exit status."""
@@ -378,9 +383,7 @@ def wait_until(condition: Callable[[], Any], seconds: float = 60.0, what: str = 
 def _drop(owner: Engine, redis_url: str, name: str) -> None:
     assert OWN_NAME.fullmatch(name), name
     with owner.begin() as connection:
-        # Whoever still holds a lock in this schema, such as a thread of a failed test, goes first.
-        connection.execute(text("SET LOCAL lock_timeout = '10s'"))
-        connection.execute(text(f"DROP SCHEMA IF EXISTS {name} CASCADE"))
+        drop_schema(connection, name)
     with redis.Redis.from_url(redis_url) as client:
         for key in client.scan_iter(f"{name}:*", count=1000):
             client.delete(key)

@@ -35,14 +35,14 @@ from internals.store.inbox import Inbox
 from internals.store.outbox import Outbox
 from internals.undo import no_undo
 from internals.work import Work
+from saga.backoff import Backoff
 from saga.errors import DefinitionError
 from saga.messages import Event
 
 logger = logging.getLogger(__name__)
 
-#: Seconds until the stream is tried again, which double.
-_SHORTEST_PAUSE = 0.5
-_LONGEST_PAUSE = 30.0
+#: Until the stream is tried again.
+_BACKOFF = Backoff(0.5, cap=30.0, jitter=0.5)
 
 #: Seconds that a batch may be on its way until it is sent anew, unless its lease is renewed.
 _LEASE = 2 * PATIENCE
@@ -125,7 +125,8 @@ class OutgoingConsumer:
         self._left = Left(bridge.name)
         self._passed = _PASSED.format(schema=schema)
         self._heartbeat = heartbeat
-        self._pause = 0.0
+        #: In a row.
+        self._failures = 0
         self._next = 0.0
 
     def handle(
@@ -229,14 +230,14 @@ class OutgoingConsumer:
 
     def _wait(self, error: Exception) -> float:
         """Leave the stream alone for a while; returns the seconds."""
-        self._pause = min(2 * self._pause or _SHORTEST_PAUSE, _LONGEST_PAUSE)
-        pause = self._pause * random.uniform(0.5, 1)
+        self._failures += 1
+        pause = _BACKOFF.wait(self._failures, random.random())
         self._next = time.monotonic() + pause
         logger.warning("%s: not sent, again in %.1f s: %s", self.name, pause, error)
         return pause
 
     def _go_on(self) -> float:
-        self._pause = self._next = 0.0
+        self._failures, self._next = 0, 0.0
         return 0.0
 
 

@@ -22,6 +22,7 @@ from internals.database.connections import Database
 from internals.database.errors import describe, is_no_room, is_transient
 from internals.store.delivery import shortened
 from internals.store.outbox import DEFAULT_MAX_DEPTH, Outbox
+from saga.backoff import Backoff
 from saga.envelope import Envelope
 from saga.errors import PayloadError
 from saga.messages import Event
@@ -31,9 +32,8 @@ logger = logging.getLogger(__name__)
 #: Events that are taken in one transaction.
 _BATCH = 256
 
-#: Seconds until reading is tried again, which double.
-_SHORTEST_PAUSE = 0.5
-_LONGEST_PAUSE = 15.0
+#: Until reading is tried again.
+_BACKOFF = Backoff(0.5, cap=15.0, jitter=0.5)
 
 #: So often in a row the database may say that it has no room, before an event is blamed for it.
 _PATIENCE = 6
@@ -42,7 +42,7 @@ _CAME_BACK = "UPDATE {schema}.outbox SET repeats = repeats + 1 WHERE id = %(id)s
 
 _PARK = """
 UPDATE {schema}.inbox
-SET state = 'parked', attempts = 1, last_error = %(why)s, done_at = clock_timestamp()
+SET state = 'parked', outcome = 'failed', attempts = 1, last_error = %(why)s, done_at = clock_timestamp()
 WHERE message_id = %(id)s AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
 """
 
@@ -67,26 +67,25 @@ class Receiver:
 
     def run(self, stop: threading.Event) -> None:
         """Take what comes until `stop` is set.  Whatever goes wrong, it is tried again and again."""
-        source, pause, failures = self.bridge.stream.source(self.bridge.name), 0.0, 0
+        source, failures = self.bridge.stream.source(self.bridge.name), 0
         try:
             while not stop.is_set():
                 try:
                     self.receive(source, patient=failures < _PATIENCE)
-                    pause, failures = 0.0, 0
+                    failures = 0
                 except Exception as error:
                     known = isinstance(error, StreamTrouble) or is_transient(error)
                     failures += 1
-                    pause = min(2 * pause or _SHORTEST_PAUSE, _LONGEST_PAUSE)
                     logger.warning(
                         "%s: reading again in %.1f s: %s",
                         self.bridge.name,
-                        pause,
+                        _BACKOFF.longest(failures),
                         error,
                         exc_info=not known,
                     )
                     # What was read and not confirmed is given once more.
                     _close(source, self.bridge.name)
-                    stop.wait(pause * random.uniform(0.5, 1))
+                    stop.wait(_BACKOFF.wait(failures, random.random()))
         finally:
             _close(source, self.bridge.name)
 

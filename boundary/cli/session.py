@@ -14,6 +14,8 @@ from boundary.cli.errors import Complaint
 from boundary.cli.load_app import APP_VARIABLE, load_application, settings_runtime
 from boundary.operations.doctor import database_problem, shown_url
 from boundary.runtime import Runtime
+from boundary.runtime.composition import wiring_of
+from internals.database.connections import reading
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork, UnitOfWork
 
 #: SQLSTATEs that mean the tables are not there, or are those of another release.
@@ -65,7 +67,7 @@ class Desk:
     def check_redis_url(self) -> None:
         """Raise `Complaint` for a URL that cannot be read, before anything is written."""
         try:
-            _ = self.runtime.broker
+            _ = wiring_of(self.runtime).broker
         except ValueError as error:
             raise Complaint(f"SAGA_REDIS_URL cannot be read; {_REDIS_URL}") from error
 
@@ -102,10 +104,7 @@ class Desk:
     @contextmanager
     def exporting(self) -> Iterator[Connection]:
         """The same as a connection, for what is too large to be read at once."""
-        with self.database_errors(), self.engine.connect() as connection:
-            connection.execution_options(
-                isolation_level="REPEATABLE READ", postgresql_readonly=True
-            )
+        with self.database_errors(), reading(self.engine) as connection:
             yield connection
 
     @contextmanager

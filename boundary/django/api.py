@@ -8,14 +8,17 @@ from pydantic import BaseModel
 
 from boundary.django.project import runtime
 from boundary.orchestration.operator_actions import Acted
+from boundary.runtime.saga_handle import SagaHandle
 from saga.definition import Saga
 from saga.messages import Event
 
 D = TypeVar("D", bound=BaseModel)
 
 
-def start(saga: Saga[D], data: D, *, key: str | None = None, using: str | None = None) -> UUID:
-    """Start a saga in the transaction that the caller is in, and return its id.
+def start(
+    saga: Saga[D], data: D, *, key: str | None = None, using: str | None = None
+) -> SagaHandle:
+    """Start a saga in the transaction that the caller is in, and return its id, as a handle.
 
     Args:
         saga: Its definition.
@@ -28,6 +31,31 @@ def start(saga: Saga[D], data: D, *, key: str | None = None, using: str | None =
         NoTransaction: The caller is not in `transaction.atomic()` on that database.
         KeyConflict: The key was started before, with other data.
         PayloadError: The data or the first command cannot be stored.
+        StillLocked: Another transaction, which does not end, is starting the same key.
+
+    Example:
+        ```python
+        from django.db import transaction
+        from pydantic import BaseModel
+
+        from boundary.django import start
+        from saga import Command, Saga, Step
+
+        class Order(BaseModel):
+            number: str
+
+        class Charge(Command, kind="payments.charge"):
+            order: str
+
+        CHECKOUT = Saga(
+            "checkout", Order, (Step("payment", lambda order: Charge(order=order.number)),)
+        )
+
+        def place(number: str) -> None:
+            with transaction.atomic():
+                ...  # write the order down
+                start(CHECKOUT, Order(number=number))
+        ```
     """
     return runtime().start(using, saga, data, key=key)
 
@@ -38,7 +66,7 @@ def start_many(
     *,
     keys: Sequence[str | None] | None = None,
     using: str | None = None,
-) -> list[UUID]:
+) -> list[SagaHandle]:
     """Start a saga for each item, all or none; returns their ids and raises as `start` does."""
     return runtime().start_many(using, saga, items, keys=keys)
 

@@ -52,8 +52,18 @@ class Status(models.TextChoices):
     COMPENSATED = "compensated"
 
 
-class Saga(Stored):
-    """One saga."""
+class SagaRecord(Stored):
+    """One saga, for the ORM to read: the framework alone writes it.
+
+    Example:
+        ```python
+        from boundary.django.models import SagaRecord, Status
+
+        def stuck() -> list[str]:
+            found = SagaRecord.objects.filter(status=Status.STUCK).order_by("started_at")
+            return [f"{saga}: {saga.reason}" for saga in found]
+        ```
+    """
 
     id = models.UUIDField(primary_key=True)
     name = models.TextField()
@@ -91,7 +101,7 @@ class Message(Stored):
     kind = models.TextField()
     category = models.TextField()
     saga = models.ForeignKey(
-        Saga, models.DO_NOTHING, db_column="saga_id", db_constraint=False, null=True
+        SagaRecord, models.DO_NOTHING, db_column="saga_id", db_constraint=False, null=True
     )
     saga_name = models.TextField(db_column="saga", null=True)
     sender = models.TextField(null=True)
@@ -120,7 +130,7 @@ class Delivery(Stored):
     attempts = models.IntegerField()
     rings = models.IntegerField()
     last_error = models.TextField(null=True)
-    due_at = models.DateTimeField("due")
+    due_at = models.DateTimeField("due", null=True)
     done_at = models.DateTimeField("done", null=True)
 
     class Meta:

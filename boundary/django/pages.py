@@ -4,11 +4,12 @@ import json
 from typing import Any
 from uuid import UUID
 
-from boundary.django.admin.html import pill, timeline, trace_html
+from boundary.django.html import pill, timeline, trace_html
 from boundary.django.project import runtime
-from boundary.operations import show_message, show_saga
-from boundary.operations.queries.time_format import clock, duration
+from boundary.operations import show_known_saga, show_message
+from boundary.queries.time_format import clock, duration
 from boundary.rendering import render_trace
+from boundary.runtime.composition import wiring_of
 from internals.store.delivery import DeliveryState
 from internals.store.trace import trace
 from saga.errors import UnknownSaga
@@ -32,12 +33,9 @@ def saga_page(id: UUID, *, payload: bool) -> dict[str, Any] | None:
     schema = made.settings.db_schema
     with made.django.reading() as unit:
         try:
-            detail = show_saga(unit, schema, id)
+            detail = show_known_saga(unit, schema, id, wiring_of(made).sagas)
         except UnknownSaga:
             return None
-        definition = made.sagas.get(detail.saga.name, {}).get(detail.saga.version)
-        if definition is not None:
-            detail = show_saga(unit, schema, id, definition=definition)
         found = trace(unit, schema, id, _SHOWN)
     saga = detail.saga
     return {

@@ -18,6 +18,7 @@ from boundary.runtime import Runtime
 from internals.context import Context
 from internals.database.connections import Database
 from internals.database.transaction_limits import Bounds
+from internals.database.unit_of_work import UnitOfWork
 from saga.definition import Saga
 
 #: Settings that a runtime is made of.
@@ -55,6 +56,17 @@ class ProjectRuntime(Runtime):
             for database in (self.django, *self._own.values()):
                 stack.enter_context(database.nested())
             yield
+
+    @contextmanager
+    def _reading(self) -> Iterator[UnitOfWork]:
+        with self.django.reading() as unit:
+            yield unit
+
+    @contextmanager
+    def _acting(self) -> Iterator[UnitOfWork]:
+        """In the `atomic()` that the caller is in, it commits with that."""
+        with self.nested(), super()._acting() as unit:
+            yield unit
 
     def _open_own(self, name: str, engine: Engine) -> Database:
         return self._own[name]
@@ -110,8 +122,9 @@ def forget(*, setting: str, **_: Any) -> None:
 
 
 def subscribe(*, using: str, **_: Any) -> None:
-    """Record what the contexts react to once the tables are there, so that even an event that is
-    published before the first worker boots reaches them.
+    """Record what the contexts react to once the tables are there.
+
+    So even an event that is published before the first worker boots reaches them.
     """
     if using != database_alias() or connections[using].vendor != "postgresql":
         return

@@ -80,16 +80,20 @@ class StockDoorbells:
         return asked - (tried - failed.keys())
 
     def deaf(self) -> frozenset[str]:
-        """Return the consumers whose doorbells did not ring when that was tried last; and try again
-        where it is time to."""
+        """Return the consumers whose doorbells did not ring when that was tried last.
+
+        It also tries again where it is time to.
+        """
         if overdue := self._breaker.overdue():
             self.ring(self._consumers if _BROKER in overdue else overdue)
         failing = self._breaker.failing()
         return frozenset(self._consumers) if _BROKER in failing else failing
 
     def waiting(self, consumers: Sequence[str]) -> Mapping[str, int]:
-        """Say that none waits, since not every broker can tell: the relay then rings for what is
-        late, more and more seldom."""
+        """Say that none waits, since not every broker can tell.
+
+        The relay then rings for what is late, more and more seldom.
+        """
         return dict.fromkeys(consumers, 0)
 
     def close(self) -> None:

@@ -71,8 +71,10 @@ class DoorbellBroker(RedisBroker):
         return self
 
     def declare_doorbell(self, consumer: str) -> str:
-        """Declare the doorbell queue of a consumer and return its name; workers started from now on
-        listen to it."""
+        """Declare the doorbell queue of a consumer and return its name.
+
+        Workers started from now on listen to it.
+        """
         if consumer not in self._doorbells:
             self.emit_before("declare_queue", consumer)
             self._doorbells.add(consumer)
@@ -116,8 +118,10 @@ class DoorbellBroker(RedisBroker):
         return asked - rung
 
     def deaf(self) -> frozenset[str]:
-        """Return the consumers whose doorbells did not ring, or could not be heard here, when that
-        was tried last; and try again to ring where it is time to."""
+        """Return the consumers whose doorbells did not ring, or could not be heard here, the last time.
+
+        It also tries again to ring where it is time to.
+        """
         overdue = self._ringing.overdue()
         if overdue:
             self.ring(self._doorbells if _SERVER in overdue else overdue)
@@ -127,10 +131,9 @@ class DoorbellBroker(RedisBroker):
         return failing | self._hearing.failing()
 
     def waiting(self, consumers: Sequence[str]) -> Mapping[str, int] | None:
-        """Return how many doorbells wait for each of these consumers, as far as it can be told;
-        None if Redis is away.
+        """Return how many doorbells wait for each of these consumers; None if Redis is away.
 
-        It also finds out whether they could be rung, before anybody's saga has to wait for it.
+        Those that cannot be counted are left out.  It also finds out whether they could be rung, before anybody's saga has to wait for it.
         """
         if _SERVER in self._ringing.failing():
             return None

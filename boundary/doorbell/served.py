@@ -21,8 +21,15 @@ class Answering(Protocol):
         """Wait for those that are being answered."""
 
 
+class Serve(Protocol):
+    """Answers a doorbell in the calling thread."""
+
+    def __call__(self, consumer: str, *, follow: bool = False) -> int:
+        """Handle what is due for a consumer; returns how many deliveries that were."""
+
+
 class Served(Protocol):
-    """A runtime, as its worker knows it; `boundary.runtime.Runtime` is one."""
+    """A runtime, as its worker knows it; its worker loop is one."""
 
     @property
     def broker(self) -> Any:
@@ -48,8 +55,9 @@ class Served(Protocol):
     def answering(self) -> Answering:
         """Handles deliveries of consumers whose doorbells cannot ring."""
 
-    def answer(self, consumer: str, *, follow: bool = False) -> int:
-        """Handle what is due for a consumer; returns how many deliveries that were."""
+    @property
+    def serve(self) -> Serve:
+        """Answers a doorbell in the calling thread."""
 
     def relays(self) -> Sequence[Relay]:
         """Return a relay for each database, home's first."""

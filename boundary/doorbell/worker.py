@@ -53,7 +53,7 @@ def install_worker(runtime: Served) -> None:
         @dramatiq.actor(broker=broker, actor_name=DOORBELL, queue_name=queues[0])
         def answer(consumer: str) -> None:
             try:
-                runtime.answer(consumer, follow=True)
+                runtime.serve(consumer, follow=True)
             except Exception as error:
                 if not is_transient(error):
                     raise

@@ -22,10 +22,11 @@ from boundary.operations.bulk import (
     look_at_sagas,
     watch_canaries,
 )
-from boundary.operations.queries.audit import AuditEntry, message_audit, saga_audit
-from boundary.operations.queries.blocked_on import StepDetail
-from boundary.operations.queries.open_deliveries import Head, OpenDelivery
-from boundary.operations.queries.parked import (
+from boundary.operations.unsubscribe import Unsubscribed, unsubscribe
+from boundary.queries.audit import AuditEntry, message_audit, saga_audit
+from boundary.queries.blocked_on import StepDetail
+from boundary.queries.open_deliveries import Head, OpenDelivery
+from boundary.queries.parked import (
     MessageDelivery,
     MessageDetail,
     ParkedFilter,
@@ -35,16 +36,15 @@ from boundary.operations.queries.parked import (
     list_parked,
     show_message,
 )
-from boundary.operations.queries.reference import find_saga
-from boundary.operations.queries.saga_detail import SagaDetail, show_saga
-from boundary.operations.queries.saga_list import (
+from boundary.queries.reference import find_saga
+from boundary.queries.saga_detail import SagaDetail, show_known_saga, show_saga
+from boundary.queries.saga_list import (
     SagaSummary,
     choose_sagas,
     count_sagas,
     list_sagas,
     saga_names,
 )
-from boundary.operations.unsubscribe import Unsubscribed, unsubscribe
 
 __all__ = [
     # Many sagas
@@ -56,6 +56,7 @@ __all__ = [
     # One saga
     "find_saga",
     "show_saga",
+    "show_known_saga",
     "SagaDetail",
     "StepDetail",
     "OpenDelivery",

@@ -10,17 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-from boundary.operations.queries.query import query
 from boundary.orchestration.operator_actions import Acted
+from boundary.queries.query import query
+from boundary.queries.reference import saga_status
 from boundary.runtime import Runtime
+from boundary.runtime.composition import administration_of, wiring_of
 from internals.database.commit_points import Boundary, transaction
 from internals.database.unit_of_work import UnitOfWork
 from internals.ids import uuid7
 from saga.errors import ActRefused
 from saga.messages import Event, Message
-from saga.state import Status
 
-_STATUS = "SELECT status FROM {schema}.saga WHERE id = %(id)s"
 _SENT = "SELECT saga_id, kind FROM {schema}.outbox WHERE id = %(id)s"
 
 
@@ -44,9 +44,9 @@ def act_on_saga(
         PayloadError: What the act brings, or what is stored, does not fit.
     """
     with attempt(runtime, dry_run) as unit:
-        acted = runtime.acts.act(unit, saga_id, act, actor=actor)
+        acted = administration_of(runtime).acts.act(unit, saga_id, act, actor=actor)
     if not dry_run:
-        runtime.broker.ring(acted.woken)
+        wiring_of(runtime).broker.ring(acted.woken)
     return acted
 
 
@@ -71,14 +71,16 @@ def signal_saga(
         before = query(unit, schema, _SENT, id=message_id)
         if before and before[0] != (saga_id, event.kind):
             raise ActRefused(f"{message_id} is the id of another message; give this one its own")
-        woken = runtime.acts.signal(unit, saga_id, event, id=message_id, actor=actor, reason=reason)
+        woken = administration_of(runtime).acts.signal(
+            unit, saga_id, event, id=message_id, actor=actor, reason=reason
+        )
         if before:
             return Signalled(message_id, sent=False)
-        [(status,)] = query(unit, schema, _STATUS, id=saga_id)  # locked by the signal
-        if Status(status).final:
+        status = saga_status(unit, schema, saga_id)  # locked by the signal
+        if status.final:
             raise ActRefused(f"saga {saga_id} is {status}, so it waits for nothing any more")
     if not dry_run:
-        runtime.broker.ring(woken)
+        wiring_of(runtime).broker.ring(woken)
     return Signalled(message_id, sent=True)
 
 
@@ -96,11 +98,11 @@ def retry_parked(
     Returns the consumers that get it.  Raises `ActRefused` if it is not parked.
     """
     with attempt(runtime, dry_run) as unit:
-        woken = runtime.acts.retry_parked(
+        woken = administration_of(runtime).acts.retry_parked(
             unit, [message_id], actor=actor, reason=reason, consumer=consumer
         )
     if not dry_run:
-        runtime.broker.ring(woken)
+        wiring_of(runtime).broker.ring(woken)
     return woken
 
 
@@ -115,11 +117,11 @@ def drop_parked(
 ) -> None:
     """Give up a parked message, as `retry_parked` delivers it again; the row stays."""
     with attempt(runtime, dry_run) as unit:
-        woken = runtime.acts.drop_parked(
+        woken = administration_of(runtime).acts.drop_parked(
             unit, [message_id], actor=actor, reason=reason, consumer=consumer
         )
     if not dry_run:
-        runtime.broker.ring(woken)
+        wiring_of(runtime).broker.ring(woken)
 
 
 class _DryRun(Exception):
@@ -130,7 +132,7 @@ class _DryRun(Exception):
 def attempt(runtime: Runtime, dry_run: bool) -> Iterator[UnitOfWork]:
     """A transaction of an operator's: committed at the end, or rolled back if only tried."""
     try:
-        with transaction(runtime.database, Boundary.ACT) as unit:
+        with transaction(wiring_of(runtime).database, Boundary.ACT) as unit:
             yield unit
             if dry_run:
                 raise _DryRun

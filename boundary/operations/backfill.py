@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from boundary.operations.actions import attempt
-from boundary.operations.queries.query import query
+from boundary.queries.query import query
 from boundary.runtime import Runtime
+from boundary.runtime.composition import administration_of, wiring_of
 from internals.context import Context
 from internals.database.unit_of_work import UnitOfWork
 from internals.store.backfill import Backfill, BackfillState
@@ -47,7 +48,7 @@ def preview_backfill(runtime: Runtime, consumer: str, since: timedelta) -> int:
     """
     _check(runtime, consumer)
     with attempt(runtime, dry_run=True) as unit:
-        subscribe(unit, runtime.statements, _contexts(runtime, consumer))
+        subscribe(unit, wiring_of(runtime).statements, _contexts(runtime, consumer))
         return _backfill(runtime, consumer).preview(unit, _moment(runtime, unit, since))
 
 
@@ -81,10 +82,10 @@ def backfill(
     _check(runtime, consumer)
     work = _backfill(runtime, consumer)
     with attempt(runtime, dry_run=False) as unit:
-        subscribe(unit, runtime.statements, _contexts(runtime, consumer))
+        subscribe(unit, wiring_of(runtime).statements, _contexts(runtime, consumer))
         state = work.hold(unit, None if since is None else _moment(runtime, unit, since))
         detail = {"consumer": consumer, "since": state.since.isoformat(), "rate": rate}
-        runtime.acts.audit(unit, actor, "backfill", reason, detail)
+        administration_of(runtime).acts.audit(unit, actor, "backfill", reason, detail)
     if not state.until:
         yield from _wait(runtime, work)
         with attempt(runtime, dry_run=False) as unit:
@@ -96,7 +97,7 @@ def backfill(
     with attempt(runtime, dry_run=False) as unit:
         work.release(unit)
         state = _state(work, unit)
-    runtime.broker.ring(frozenset({consumer}))
+    wiring_of(runtime).broker.ring(frozenset({consumer}))
     yield BackfillStep(Stage.FINISHED, state)
 
 
@@ -108,7 +109,7 @@ def _hand(runtime: Runtime, consumer: str, work: Backfill, rate: float) -> Itera
             portion = work.hand(unit, size)
             state = _state(work, unit)
         if portion.handed:
-            runtime.broker.ring(frozenset({consumer}))
+            wiring_of(runtime).broker.ring(frozenset({consumer}))
         yield BackfillStep(Stage.HANDING, state)
         if portion.last:
             return
@@ -128,7 +129,7 @@ def _wait(runtime: Runtime, work: Backfill) -> Iterator[BackfillStep]:
 
 
 def _check(runtime: Runtime, consumer: str) -> None:
-    known = [context.name for context in runtime.contexts if context.subscriptions]
+    known = [context.name for context in wiring_of(runtime).contexts if context.subscriptions]
     if consumer not in known:
         listed = f"it has {', '.join(known)}" if known else "it has none"
         raise ActRefused(
@@ -137,7 +138,7 @@ def _check(runtime: Runtime, consumer: str) -> None:
 
 
 def _contexts(runtime: Runtime, consumer: str) -> list[Context]:
-    return [context for context in runtime.contexts if context.name == consumer]
+    return [context for context in wiring_of(runtime).contexts if context.name == consumer]
 
 
 def _backfill(runtime: Runtime, consumer: str) -> Backfill:

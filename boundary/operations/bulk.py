@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from boundary.operations.queries.query import query
 from boundary.orchestration.operator_actions import Acted
+from boundary.queries.query import query
 from boundary.runtime import Runtime
+from boundary.runtime.composition import wiring_of
 from internals.database.unit_of_work import Row
 from saga.errors import SagaError
 from saga.state import Status
@@ -168,7 +169,7 @@ def watch_canaries(
 
 
 def _read(runtime: Runtime, sql: str, **parameters: object) -> Sequence[Row]:
-    opened = runtime.database.open()
+    opened = wiring_of(runtime).database.open()
     try:
         return query(opened.unit, runtime.settings.db_schema, sql, **parameters)
     finally:

@@ -37,8 +37,8 @@ ORDER BY o.seq
 """
 
 _DELIVERIES = """
-SELECT i.message_id, i.consumer, i.saga_id, i.state, i.attempts, i.rings, i.last_error,
-       i.position, i.due_at, i.started_at, i.done_at, o.causation_id, o.root_id
+SELECT i.message_id, i.consumer, i.saga_id, i.state, i.attempts, i.rings, i.outcome, i.last_error,
+       i.position, i.due_at, i.wait_reason, i.started_at, i.done_at, o.causation_id, o.root_id
 FROM {schema}.inbox AS i JOIN {schema}.outbox AS o ON o.id = i.message_id
 WHERE (CAST(:since AS interval) IS NULL OR o.sent_at >= now() - CAST(:since AS interval))
   AND (CAST(:saga AS text) IS NULL OR o.saga = :saga)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from boundary.operations.actions import attempt
 from boundary.runtime import Runtime
+from boundary.runtime.composition import administration_of, wiring_of
 from internals.database.commit_points import Boundary, transaction
 from internals.database.unit_of_work import UnitOfWork
 from internals.store.backfill import Backfill
@@ -58,13 +59,13 @@ def unsubscribe(
         ActRefused: The application still reacts to it, or there is nothing to end.
         PayloadError: The reason is blank, or too long.
     """
-    retiring = runtime.retiring(consumer)
+    retiring = administration_of(runtime).retiring(consumer)
     with attempt(runtime, dry_run) as unit:
         kinds = _kinds(runtime, retiring, unit, consumer, kind)
         count = retiring.count(unit, kinds)
         retiring.end(unit, kinds)
         detail = {"consumer": consumer, "kinds": list(kinds), "open": count}
-        runtime.acts.audit(unit, actor, "unsubscribe", reason, detail)
+        administration_of(runtime).acts.audit(unit, actor, "unsubscribe", reason, detail)
         barrier = Backfill(runtime.settings.db_schema, consumer).barrier(unit)
     if dry_run:
         return Unsubscribed(consumer, kinds, count, 0)
@@ -89,7 +90,7 @@ def _revoke(
             done = retiring.revoke(unit, kinds, why)
         revoked += done.count
         if done.woken:
-            runtime.broker.ring(done.woken)
+            wiring_of(runtime).broker.ring(done.woken)
         if done.count:
             continue
         with attempt(runtime, dry_run=False) as unit:
@@ -105,7 +106,7 @@ def _revoke_elsewhere(
     runtime: Runtime, retiring: Retiring, kinds: tuple[str, ...], why: str
 ) -> None:
     """What was forwarded to a database of its own is handled by nobody there either."""
-    for reach in runtime.own_databases.reached.values():
+    for reach in wiring_of(runtime).own_databases.reached.values():
         done = True
         while done:
             with transaction(reach, Boundary.ACT) as unit:
@@ -115,14 +116,16 @@ def _revoke_elsewhere(
 def _kinds(
     runtime: Runtime, retiring: Retiring, unit: UnitOfWork, consumer: str, kind: str | None
 ) -> tuple[str, ...]:
-    handled = {k for c in runtime.contexts if c.name == consumer for k, _ in c.subscriptions}
+    handled = {
+        k for c in wiring_of(runtime).contexts if c.name == consumer for k, _ in c.subscriptions
+    }
     if kind in handled:
         raise ActRefused(
             f"the application still reacts to {kind} in {consumer}, and its next worker would "
             "subscribe again; take the reaction out first"
         )
     subscribed, open = retiring.kinds(unit)
-    for reach in runtime.own_databases.reached.values():
+    for reach in wiring_of(runtime).own_databases.reached.values():
         with transaction(reach, Boundary.ACT) as there:
             open |= retiring.kinds(there)[1]
     ending = (subscribed | open) - handled

@@ -60,6 +60,7 @@ class Consequences:
                 {
                     "id": self._supersede,
                     "of": None,
+                    "outcome": "superseded",
                     "why": "superseded: its step was given up or replayed",
                 },
             )

@@ -19,11 +19,12 @@ from internals.ids import uuid7
 from internals.store.outbox import Outbox
 from internals.store.sql import Statements
 from saga.decide import Decision, Verdict, decide
-from saga.definition import Saga, Wait
+from saga.definition import Saga
 from saga.envelope import Category, Envelope, saga_consumer
 from saga.errors import ActRefused, SagaError, UnknownSaga
 from saga.messages import Cancelled, Event, Message, Replayed, Skipped
 from saga.state import SagaState, Status, start_id
+from saga.steps import Wait
 
 #: Sagas by name and version.
 Definitions = Mapping[str, Mapping[int, Saga[Any]]]
@@ -31,18 +32,22 @@ Definitions = Mapping[str, Mapping[int, Saga[Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Acted:
-    """What an act did, or with a dry run would do."""
+    """What an act did, or with a dry run would do.
+
+    Attributes:
+        sent: Kinds of the commands that are sent.
+        retried: Parked messages that are delivered again.
+        woken: Consumers whose doorbells are to be rung after the commit.
+        new_key: Whether what is sent has a new idempotency key, since the earlier call had no
+            effect.
+    """
 
     saga_id: UUID
     before: Status
     after: Status
-    #: Kinds of the commands that are sent.
     sent: tuple[str, ...] = ()
-    #: Parked messages that are delivered again.
     retried: tuple[UUID, ...] = ()
-    #: Consumers whose doorbells are to be rung after the commit.
     woken: frozenset[str] = field(default_factory=frozenset)
-    #: Whether what is sent has a new idempotency key, since the earlier call had no effect.
     new_key: bool = False
 
 

@@ -20,7 +20,14 @@ from internals.hop.colocation import NOBODY, Folded, Folder
 from internals.hop.consumer import Handled, Unprotected
 from internals.hop.finish import finish
 from internals.hop.unhandled import UNREADABLE, Left
-from internals.store.delivery import DELIVERY_COLUMNS, Delivery, DeliveryState, Settlement, delivery
+from internals.store.delivery import (
+    DELIVERY_COLUMNS,
+    Delivery,
+    DeliveryOutcome,
+    DeliveryState,
+    Settlement,
+    delivery,
+)
 from internals.store.inbox import Inbox
 from internals.store.json_rows import records
 from internals.store.outbox import Heard, Outbox
@@ -118,7 +125,8 @@ class Orchestrator:
                 if unit.lost or is_transient(error):
                     raise
                 folding = self._folding()
-                folding.batch.park(each, describe(error), attempts=each.attempts + 1)
+                attempts, outcome = each.attempts + 1, DeliveryOutcome.parked_for(error)
+                folding.batch.park(each, describe(error), outcome=outcome, attempts=attempts)
                 logger.exception(
                     "saga %s %s: %s is parked, since what follows from it cannot be written",
                     self._saga,
@@ -202,25 +210,33 @@ class Orchestrator:
             decided = self._deciding.decide(message, stored, folding)
         except (UnknownVersion, UnreadableState) as error:
             # Another release has the version, the step, or a class that fits: left for it.
-            batch.leave(delivery, str(error), delay=self._left.delay(message.kind, str(error)))
+            why = str(error)
+            batch.leave_to_others(delivery, why, delay=self._left.delay(message.kind, why))
             return
         except UnreadableMessage as error:
             why = f"{UNREADABLE}{error}"
-            batch.leave(delivery, why, delay=self._left.delay(message.kind, why))
+            batch.leave_to_others(delivery, why, delay=self._left.delay(message.kind, why))
             return
         except Exception as error:
             # One of the definition's functions raised.  They are pure, so it would raise again.
-            batch.park(delivery, describe(error), attempts=delivery.attempts + 1)
+            attempts, outcome = delivery.attempts + 1, DeliveryOutcome.parked_for(error)
+            batch.park(delivery, describe(error), outcome=outcome, attempts=attempts)
             logger.exception("saga %s %s: %s parked", self._saga, message.saga_id, message.kind)
             return
         if decided.decision.verdict is Verdict.UNEXPECTED:
             why = f"unexpected: nothing that saga {message.saga_id} sent leads to it"
-            batch.settlements.append(Settlement(message.id, DeliveryState.PARKED, error=why))
+            batch.settlements.append(_unexpected(message.id, why))
             logger.error("%s: %s %s is parked as unexpected", self.name, message.kind, message.id)
             return
         position, note = self._deciding.take(decided, message, folding)
         batch.settlements.append(
-            Settlement(message.id, error=note, position=position, attempts=delivery.attempts)
+            Settlement(
+                message.id,
+                outcome=DeliveryOutcome(note or DeliveryOutcome.HANDLED),
+                error=note,
+                position=position,
+                attempts=delivery.attempts,
+            )
         )
 
     def _park_orphans(self, unit: UnitOfWork, absent: Iterable[Delivery], batch: Batch) -> None:
@@ -234,5 +250,9 @@ class Orchestrator:
             if message.saga_id in existing:
                 continue  # left pending: the next hop finds it
             error = f"saga {message.saga_id} does not exist"
-            batch.settlements.append(Settlement(message.id, DeliveryState.PARKED, error=error))
+            batch.settlements.append(_unexpected(message.id, error))
             logger.error("%s: %s %s is parked: %s", self.name, message.kind, message.id, error)
+
+
+def _unexpected(id: UUID, error: str) -> Settlement:
+    return Settlement(id, DeliveryState.PARKED, DeliveryOutcome.UNEXPECTED, error=error)

@@ -60,8 +60,9 @@ class ParkedDeliveries:
         reason: str,
         consumer: str | None = None,
     ) -> frozenset[str]:
-        """Give up parked messages, at all where they are parked or at one consumer: the rows
-        stay, with the reason.
+        """Give up parked messages, at all where they are parked or at one consumer.
+
+        The rows stay, with the reason.
 
         Returns the consumers to ring: deliveries that waited for these can go on, and a saga that
         waits until all is done is notified.  Raises `ActRefused` if one of them is not parked.
@@ -69,7 +70,12 @@ class ParkedDeliveries:
         check_words(actor, reason)
         rows = unit.run(
             self._statements.drop_parked,
-            {"id": list(ids), "of": consumer, "why": f"dropped: {reason}"},
+            {
+                "id": list(ids),
+                "of": consumer,
+                "outcome": "dropped",
+                "why": f"dropped: {reason}",
+            },
         )
         self._record(unit, "drop", ids, len({id for id, _, _ in rows}), actor, reason, consumer)
         return frozenset(self._outbox.settling.close(unit, rows))

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from boundary.operations.actions import Signalled
 from boundary.operations.bulk import Done, Report, Target
-from boundary.operations.queries.saga_list import SagaSummary
+from boundary.queries.saga_list import SagaSummary
 from boundary.rendering.words import STATUS_STYLES, one_line
 
 #: How many of those done are drawn, a line each; those refused are all drawn.

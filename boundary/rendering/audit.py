@@ -7,8 +7,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from boundary.operations.queries.audit import AuditEntry
-from boundary.operations.queries.time_format import clock
+from boundary.queries.audit import AuditEntry
+from boundary.queries.time_format import clock
 from boundary.rendering.words import one_line
 
 

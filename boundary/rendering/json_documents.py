@@ -8,9 +8,9 @@ from typing import Any
 from uuid import UUID
 
 from boundary.operations.doctor import Finding, Verdict
-from boundary.operations.queries.parked import MessageDetail, ParkedGroup, ParkedSummary
-from boundary.operations.queries.saga_detail import SagaDetail
-from boundary.operations.queries.saga_list import SagaSummary
+from boundary.queries.parked import MessageDetail, ParkedGroup, ParkedSummary
+from boundary.queries.saga_detail import SagaDetail
+from boundary.queries.saga_list import SagaSummary
 from internals.store.trace import Node, Trace
 from saga.state import Phase
 

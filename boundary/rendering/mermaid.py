@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from boundary.operations.queries.time_format import duration
+from boundary.queries.time_format import duration
 from boundary.rendering.trace_tree import act_on_parked, repeated
 from internals.store.delivery import DeliveryState
 from internals.store.trace import Node, Trace, TracedDelivery

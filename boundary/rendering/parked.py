@@ -7,13 +7,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from boundary.operations.queries.parked import (
+from boundary.queries.parked import (
     MessageDelivery,
     MessageDetail,
     ParkedGroup,
     ParkedSummary,
 )
-from boundary.operations.queries.time_format import clock
+from boundary.queries.time_format import clock
 from boundary.rendering.audit import render_audit
 from boundary.rendering.trace_tree import from_outside
 from boundary.rendering.words import DELIVERY_MARKS, one_line

@@ -8,10 +8,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from boundary.operations.queries.blocked_on import StepDetail
-from boundary.operations.queries.saga_detail import SagaDetail
-from boundary.operations.queries.saga_list import SagaSummary
-from boundary.operations.queries.time_format import clock, duration
+from boundary.queries.blocked_on import StepDetail
+from boundary.queries.saga_detail import SagaDetail
+from boundary.queries.saga_list import SagaSummary
+from boundary.queries.time_format import clock, duration
 from boundary.rendering.audit import render_audit
 from boundary.rendering.words import PHASE_STYLES, one_line, status_text
 from saga.state import Status

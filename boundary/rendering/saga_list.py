@@ -7,8 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from boundary.operations.doctor import Finding, Verdict
-from boundary.operations.queries.saga_list import SagaSummary
-from boundary.operations.queries.time_format import clock, duration
+from boundary.queries.saga_list import SagaSummary
+from boundary.queries.time_format import clock, duration
 from boundary.rendering.words import STATUS_STYLES, one_line, status_text
 from saga.state import Status
 

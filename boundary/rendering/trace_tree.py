@@ -13,13 +13,10 @@ from datetime import UTC, datetime, timedelta
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from boundary.operations.queries.saga_detail import SagaDetail
-from boundary.operations.queries.time_format import duration
+from boundary.queries.saga_detail import SagaDetail
+from boundary.queries.time_format import duration
 from boundary.rendering.words import DELIVERY_MARKS, STATUS_STYLES, one_line
-from internals.store.causal_undo import STANDS
-from internals.store.delivery import DeliveryState
-from internals.store.sql.causal import OVERRAN
-from internals.store.sql.sentinels import FORWARDED_YEAR, FORWARDING_YEAR, NEVER_YEAR
+from internals.store.delivery import DeliveryOutcome, DeliveryState, WaitReason
 from internals.store.trace import Node, Trace, TracedAct, TracedDelivery
 from saga.envelope import Category
 from saga.messages import Started
@@ -31,21 +28,18 @@ _DEEPEST = 42
 #: Stands between words that a line is not broken at; printed as a space.
 _GLUE = "\ue000"
 
-#: What the store notes with a delivery that was answered by "no", with one without effect, and
-#: before the reason for which one was taken back.
-_REJECTED = "rejected: "
-_STALE = "stale"
+#: The word before the reason for which a delivery was taken back; it is said already.
 _REVOKED = "revoked: "
 
 #: Seconds that are worth a word.
 _SHORTEST = 0.0005
 
-#: A year that stands for a time nobody knows yet.
-_NEVER_AT = datetime(NEVER_YEAR, 1, 1, tzinfo=UTC)
-_ON_ITS_WAY = ", on its way to a database of its own"
-_ELSEWHERE = ", in a database of its own"
-_HELD_UP = ", behind another one of its key"
-_HELD = ", held until past events are there"
+_WAITS: Mapping[WaitReason, str] = {
+    WaitReason.ORDERING: ", behind another one of its key",
+    WaitReason.BACKFILL: ", held until past events are there",
+    WaitReason.FORWARDING: ", on its way to a database of its own",
+    WaitReason.FORWARDED: ", in a database of its own",
+}
 
 _KIND_STYLES: Mapping[Category, str] = {
     Category.COMMAND: "bold",
@@ -188,9 +182,8 @@ def repeated(node: Node) -> str:
 def _delivery(delivery: TracedDelivery, node: Node, at: datetime, *, times: bool) -> Text:
     mark, style = DELIVERY_MARKS[delivery.state]
     error = one_line(delivery.last_error or "")
-    rejected = delivery.state is DeliveryState.DONE and error.startswith(_REJECTED)
     text = Text(f"{delivery.consumer}{_GLUE}")
-    if rejected:
+    if delivery.outcome is DeliveryOutcome.REJECTED:
         text.append(f"✗ {error} ", "red")
     else:
         text.append(f"{mark}{_GLUE}", style)
@@ -226,13 +219,11 @@ def act_on_parked(act: TracedAct) -> str:
 def _done(delivery: TracedDelivery, took: str, error: str, tried: str) -> Text:
     text = Text(took, "dim")
     text.append_text(_past(delivery))
-    if error.startswith(STANDS):
-        text.append(f" {error}", "yellow")
-    if error.startswith(OVERRAN):
+    if delivery.outcome in (DeliveryOutcome.NO_UNDO, DeliveryOutcome.OVERRAN):
         text.append(f" {error}", "yellow")
     if delivery.attempts:
         text.append(f" after {tried} that failed", "yellow")
-    if error == _STALE:
+    if delivery.outcome is DeliveryOutcome.STALE:
         text.append(" no effect: came late or twice", "dim")
     return text
 
@@ -244,16 +235,13 @@ def _past(delivery: TracedDelivery) -> Text:
 
 def _pending(delivery: TracedDelivery, at: datetime, error: str, tried: str) -> Text:
     text = Text()
-    if delivery.due_at.year == FORWARDING_YEAR:
-        text.append(_ON_ITS_WAY)
-    elif delivery.due_at.year == FORWARDED_YEAR:
-        text.append(_ELSEWHERE)
-    elif delivery.due_at.year >= NEVER_YEAR:
-        text.append(_HELD_UP if delivery.ordering_key else _HELD)
-        return text
+    if delivery.wait_reason is not None:
+        text.append(_WAITS[delivery.wait_reason])
+        if delivery.wait_reason in (WaitReason.ORDERING, WaitReason.BACKFILL):
+            return text
     if delivery.attempts:
         text.append(f", {tried} failed", "yellow")
-    if at < delivery.due_at < _NEVER_AT:
+    if delivery.wait_reason is None and delivery.due_at is not None and at < delivery.due_at:
         text.append(f", next in {duration(delivery.due_at - at)}", "yellow")
     text.append(f": {error}" if error else "", "red")
     return text
@@ -289,4 +277,4 @@ def delivery_text(delivery: TracedDelivery, node: Node, at: datetime) -> Text:
 
 
 def _is_plain(delivery: TracedDelivery) -> bool:
-    return delivery.state is DeliveryState.DONE and not delivery.last_error
+    return delivery.outcome is DeliveryOutcome.HANDLED

@@ -1,12 +1,12 @@
 """Runtime: an application's sagas and contexts, and what a host calls.
 
-It is composed of four others: `wiring` makes engine, broker and consumers, `host_writes` writes in
-the host's transactions, `worker_loop` answers doorbells, and `administration` is for deploys and
-operators.  Nothing happens at import, and nothing connects before it is used: a runtime that only
+It is composed of four others (`composition`): `wiring` makes engine, broker and consumers, `host_writes`
+writes in the host's transactions, `worker_loop` answers doorbells, and `administration` is for deploys
+and operators.  Nothing happens at import, and nothing connects before it is used: a runtime that only
 starts sagas connects to Redis when it rings its first doorbell.
 """
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -14,23 +14,14 @@ import dramatiq
 from pydantic import BaseModel
 from sqlalchemy import Engine
 
-from boundary.bridges.receiver import Receiver
-from boundary.doorbell.host_broker import StockDoorbells
-from boundary.doorbell.redis_broker import DoorbellBroker
 from boundary.doorbell.worker import install_worker
 from boundary.orchestration.operator_actions import Acted
-from boundary.runtime.administration import Administration
-from boundary.runtime.declarations import check_messages, sagas_by_name, unique_contexts
-from boundary.runtime.host_writes import Handle, HostWrites
-from boundary.runtime.wiring import Wiring
-from boundary.runtime.worker_loop import WorkerLoop
+from boundary.runtime.composition import Composition
+from boundary.runtime.host_writes import Handle
+from boundary.runtime.saga_handle import SagaHandle
 from boundary.settings import Settings
 from internals.context import Context
-from internals.database.connections import Database, SqlAlchemyDatabase
-from internals.hop.consumer import Consumer
-from internals.hop.relay import Relay
-from internals.store.outbox import Outbox
-from internals.store.unsubscribe import Retiring
+from internals.database.connections import Database
 from internals.work import Around, nothing_around
 from saga.definition import Saga
 from saga.messages import Event
@@ -38,8 +29,11 @@ from saga.messages import Event
 D = TypeVar("D", bound=BaseModel)
 
 
-class Runtime:
+class Runtime(Composition):
     """An application's sagas and contexts, on its servers.
+
+    Make one for a process, at import if you like: nothing connects before it is used.  Safe to share
+    between threads.
 
     Args:
         sagas: The definitions that this process knows; several versions of one are welcome.
@@ -60,6 +54,40 @@ class Runtime:
     Raises:
         DefinitionError: Two contexts, or two definitions of one saga and version, collide, or the
             settings name a schema or a URL that cannot be one.
+
+    Attributes:
+        settings: What it was made with, or what the environment says.
+        sagas: Stored sagas: `get` one, or `list` many.
+
+    Example:
+        ```python
+        from pydantic import BaseModel
+
+        from boundary import Runtime, SagaHandle
+        from internals import Context, Work
+        from saga import Command, Saga, Step
+
+        class Order(BaseModel):
+            number: str
+
+        class Charge(Command, kind="payments.charge"):
+            order: str
+
+        payments = Context("payments")
+
+        @payments.handles(Charge)
+        def charge(command: Charge, work: Work) -> None: ...
+
+        CHECKOUT = Saga(
+            "checkout", Order, (Step("payment", lambda order: Charge(order=order.number)),)
+        )
+        runtime = Runtime(sagas=[CHECKOUT], contexts=[payments])
+
+        def place(number: str) -> SagaHandle:
+            with runtime.engine.begin() as connection:
+                ...  # write the order down
+                return runtime.start(connection, CHECKOUT, Order(number=number))
+        ```
     """
 
     def __init__(
@@ -75,38 +103,18 @@ class Runtime:
         around: Around = nothing_around,
         execution_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self.settings = settings or Settings()
-        self.sagas = sagas_by_name(sagas)
-        self.contexts = unique_contexts(contexts)
-        check_messages(self.sagas, self.contexts)
-        self._wiring = Wiring(
-            settings=self.settings,
-            sagas=self.sagas,
-            contexts=self.contexts,
+        super().__init__(
+            sagas=sagas,
+            contexts=contexts,
+            settings=settings or Settings(),
             engine=engine,
             broker=broker,
             database=database,
             databases=databases or {},
             around=around,
             execution_options=execution_options or {},
-            open_own=self._open_own,
-            ring=self.ring,
-            prepare=self.subscribe_once,
+            serve=self.answer,
         )
-        self.servers = self._wiring.servers
-        self.own_databases = self._wiring.own_databases
-        #: The framework's SQL for the configured schema.
-        self.statements = self._wiring.statements
-        #: Ends the handlers of this process that take too long.
-        self.watch = self._wiring.watch
-        self._outbox = self._wiring.outbox
-        self._administration = Administration(self._wiring)
-        #: What operators do; `boundary.operations` and the command line use it.
-        self.acts = self._administration.acts
-        self._host_writes = HostWrites(self._wiring, self.acts)
-        self._worker_loop = WorkerLoop(self._wiring, self.answer)
-        #: Answers in a worker's process the doorbells that cannot ring.
-        self.answering = self._worker_loop.answering
 
     @property
     def engine(self) -> Engine:
@@ -114,19 +122,9 @@ class Runtime:
         return self._wiring.engine
 
     @property
-    def database(self) -> Database:
-        """Where the hops' transactions are opened and the host's are joined."""
-        return self._wiring.database
-
-    @property
-    def broker(self) -> DoorbellBroker | StockDoorbells:
-        """The broker that carries the doorbells; Dramatiq's global one only if it was given."""
-        return self._wiring.broker
-
-    @property
-    def consumers(self) -> dict[str, Consumer]:
-        """Each consumer of this process, by name."""
-        return self._wiring.consumers
+    def own_engines(self) -> Mapping[str, Engine]:
+        """The engines of the databases that contexts have for their own, by name."""
+        return self._wiring.own_databases.engines
 
     def start(
         self,
@@ -135,10 +133,10 @@ class Runtime:
         data: D,
         *,
         key: str | None = None,
-    ) -> UUID:
-        """Start a saga in the caller's transaction and return its id.
+    ) -> SagaHandle:
+        """Start a saga in the caller's transaction and return its id, as a handle.
 
-        In a handler that is `work.connection`; the trace then says which message the saga began with.
+        A handler calls `work.start`, which needs no runtime.
 
         Args:
             handle: The SQLAlchemy Session or Connection of the caller's own writes.  Nothing is
@@ -147,6 +145,8 @@ class Runtime:
             data: What it begins with.
             key: The business key, if it is not the definition's to say.  Starting the same key
                 with the same data again returns the same saga.
+
+        Returns the saga's id, which can also be asked and waited for once the caller has committed.
 
         Raises:
             KeyConflict: The key was started before, with other data.
@@ -165,18 +165,35 @@ class Runtime:
         items: Sequence[D],
         *,
         keys: Sequence[str | None] | None = None,
-    ) -> list[UUID]:
+    ) -> list[SagaHandle]:
         """Start a saga for each item, all or none, in as many statements as one start takes.
+
+        Args:
+            handle: As for `start`.
+            saga: The definition of all of them.
+            items: What each begins with.
+            keys: The business key of each, where it is not the definition's to say.
 
         Returns the ids in the order of the items; raises what `start` raises.
         """
-        return self._host_writes.start_many(handle, saga, items, keys or [None] * len(items))
+        ids = self._host_writes.start_many(handle, saga, items, keys or [None] * len(items))
+        return [self.sagas.handle(id) for id in ids]
 
     def publish(self, handle: Handle, event: Event) -> UUID:
         """Publish a domain event in the caller's transaction and return its id.
 
-        Raises `NoTransaction`, `PayloadError`, `TooDeep` and `StillLocked` as `start` does, and
-        `TypeError` for what is no event: a command is sent by a saga, or by a handler.
+        A handler calls `work.publish`.
+
+        Args:
+            handle: As for `start`.
+            event: The event; contexts that react to its kind get it after the commit.
+
+        Raises:
+            NoTransaction: The handle is not in a transaction.
+            PayloadError: The event cannot be stored.
+            TypeError: It is no event: a command is sent by a saga, or by a handler.
+            TooDeep: In a handler: events set each other off, in a cycle.
+            StillLocked: Another transaction, which does not end, publishes events of the same order.
         """
         return self._host_writes.publish(handle, event)
 
@@ -190,8 +207,18 @@ class Runtime:
     ) -> None:
         """Send a saga an outside message that one of its waits takes, in the caller's transaction.
 
-        One that comes early is kept.  The same `id` sent twice is one message.  Raises
-        `UnknownSaga`, `ActRefused`, `NoTransaction` and `StillLocked`.
+        Args:
+            handle: As for `start`.
+            saga_id: The saga.
+            event: The message; one that comes early is kept.
+            id: The message's id.  The same id sent twice is one message.
+
+        Raises:
+            UnknownSaga: There is no such saga, or this application does not define it.
+            ActRefused: No wait of the saga takes such a message.
+            NoTransaction: The handle is not in a transaction.
+            PayloadError: The message cannot be stored.
+            StillLocked: Another transaction holds the saga, and does not end.
         """
         self._host_writes.signal(handle, saga_id, event, id)
 
@@ -199,7 +226,21 @@ class Runtime:
         """Cancel a saga in the caller's transaction: it turns back, stuck or not.
 
         Commands that no worker has begun are revoked; the outcomes of the others are awaited.
-        Raises `UnknownSaga`, `ActRefused` (after the pivot, say), `NoTransaction` and `StillLocked`.
+
+        Args:
+            handle: As for `start`.
+            saga_id: The saga.
+            reason: Why; kept in the audit.
+            actor: Who does it; kept in the audit.
+
+        Returns what was done.
+
+        Raises:
+            UnknownSaga: There is no such saga, or this application does not define it.
+            ActRefused: It cannot be cancelled: it is over, or past its pivot.
+            NoTransaction: The handle is not in a transaction.
+            PayloadError: The reason is blank or too long.
+            StillLocked: Another transaction holds the saga, and does not end.
         """
         return self._host_writes.cancel(handle, saga_id, reason=reason, actor=actor)
 
@@ -208,47 +249,24 @@ class Runtime:
 
         Hand it to Dramatiq as ``dramatiq yourapp.worker:broker`` or with `dramatiq.set_broker`.
         """
-        install_worker(self)
-        return self.broker.carrier
-
-    def ring(self, consumers: Set[str]) -> None:
-        """Ring these consumers' doorbells.
-
-        Those of this process whose doorbells cannot ring are answered in a worker's own threads;
-        without a worker they are left to the workers' relays.
-        """
-        self._worker_loop.ring(consumers)
+        install_worker(self._worker_loop)
+        return self._wiring.broker.carrier
 
     def answer(self, consumer: str, *, follow: bool = False) -> int:
-        """Answer a doorbell in this thread: handle what the consumer has due.
+        """Handle what a consumer has due, in this thread.
 
-        With `follow`, as workers call it, sagas consume the outcomes of their steps in the same
-        transaction (unless the settings say otherwise), and the thread then handles deliveries of
-        another consumer of this process that it sent something to, instead of ringing for it.
+        Workers do it when they hear a doorbell; a test does it instead of a worker.
+
+        Args:
+            consumer: The name of a context, or ``saga.`` and the name of a saga.
+            follow: As workers call it.  Sagas consume the outcomes of their steps in the same
+                transaction (unless the settings say otherwise), and the thread then handles
+                deliveries of another consumer of this process that it sent something to, instead
+                of ringing for it.
 
         Returns how many deliveries were settled; 0 for an unknown consumer.
         """
         return self._worker_loop.answer(consumer, follow=follow)
-
-    def answer_here(self, consumer: str) -> None:
-        """Answer a consumer without a doorbell: in a worker's own threads, or else in this one."""
-        self._worker_loop.answer_here(consumer)
-
-    def follow_no_further(self) -> None:
-        """Finish what is under way and leave the rest to others: this worker is being stopped."""
-        self._worker_loop.follow_no_further()
-
-    def relay(self) -> Relay:
-        """Return a relay over the consumers of this process."""
-        return self._worker_loop.relay()
-
-    def relays(self) -> list[Relay]:
-        """Return a relay for each database that this process knows, home's first."""
-        return self._worker_loop.relays()
-
-    def receiver(self, name: str) -> Receiver:
-        """Return what reads the stream of an incoming bridge; raises `DefinitionError` for none."""
-        return self._administration.receiver(name)
 
     def migrate(self) -> None:
         """Bring the schema to the newest version, in contexts' own databases too.
@@ -266,22 +284,6 @@ class Runtime:
         """
         self._administration.subscribe()
 
-    def subscribe_once(self) -> None:
-        """Record the subscriptions, unless this process did so before."""
-        self._administration.subscribe_once()
-
-    def retiring(self, consumer: str) -> Retiring:
-        """Return what ends a consumer's subscriptions; `boundary.operations` uses it."""
-        return self._administration.retiring(consumer)
-
-    def outbox(self, max_payload: int) -> Outbox:
-        """Return home's outbox with this limit of a payload, in bytes."""
-        return self._wiring.outbox_of(max_payload)
-
     def close(self) -> None:
         """Close connections and leave the embedded servers."""
         self._wiring.close()
-
-    def _open_own(self, name: str, engine: Engine) -> Database:
-        """Return what opens transactions in a context's own database of this name."""
-        return SqlAlchemyDatabase(engine, self._wiring.bounds)

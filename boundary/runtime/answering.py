@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Iterable
 
 from internals.database.errors import is_transient
+from saga.backoff import Backoff
 
 logger = logging.getLogger(__name__)
 
-#: Seconds until a consumer whose answer raised is answered again; it doubles up to the second.
-_SHORTEST_PAUSE = 1.0
-_LONGEST_PAUSE = 60.0
+#: Until a consumer whose answer raised is answered again.
+_BACKOFF = Backoff(1.0, cap=60.0)
 
 #: Seconds for which a handler may go on when the process is to stop, as in Dramatiq's own threads.
 _STOP = 600.0
@@ -105,5 +105,4 @@ class Answering:
 
     def _note_failure(self, consumer: str) -> None:
         times, _ = self._failures.get(consumer, (0, 0.0))
-        pause = min(_SHORTEST_PAUSE * 2.0**times, _LONGEST_PAUSE)
-        self._failures[consumer] = (min(times + 1, 16), time.monotonic() + pause)
+        self._failures[consumer] = (times + 1, time.monotonic() + _BACKOFF.longest(times + 1))

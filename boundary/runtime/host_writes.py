@@ -51,7 +51,12 @@ class HostWrites:
         self, handle: Handle, saga: Saga[D], items: Sequence[D], keys: Sequence[str | None]
     ) -> list[UUID]:
         """Start a saga for each item, all or none; returns the ids in the order of the items."""
-        unit = self._joined(handle)
+        return self.start_in(self._joined(handle), saga, items, keys)
+
+    def start_in(
+        self, unit: UnitOfWork, saga: Saga[D], items: Sequence[D], keys: Sequence[str | None]
+    ) -> list[UUID]:
+        """Start a saga for each item in this transaction."""
         chosen = [business_key(saga, item, key) for item, key in zip(items, keys, strict=True)]
         with self._bounded(unit, _keys_of(saga, chosen)):
             ids, woken = self._starter.start(unit, saga, items, chosen)
@@ -80,14 +85,20 @@ class HostWrites:
 
     def signal(self, handle: Handle, saga_id: UUID, event: Event, id: UUID | None) -> None:
         """Send a saga an outside message."""
-        unit = self._joined(handle)
+        self.signal_in(self._joined(handle), saga_id, event, id)
+
+    def signal_in(self, unit: UnitOfWork, saga_id: UUID, event: Event, id: UUID | None) -> None:
+        """Send a saga an outside message in this transaction."""
         with self._bounded(unit, f"saga {saga_id}"):
             woken = self._acts.signal(unit, saga_id, event, id=id)
         unit.on_commit(lambda: self._wiring.ring(woken))
 
     def cancel(self, handle: Handle, saga_id: UUID, *, reason: str, actor: str) -> Acted:
         """Cancel a saga."""
-        unit = self._joined(handle)
+        return self.cancel_in(self._joined(handle), saga_id, reason=reason, actor=actor)
+
+    def cancel_in(self, unit: UnitOfWork, saga_id: UUID, *, reason: str, actor: str) -> Acted:
+        """Cancel a saga in this transaction."""
         with self._bounded(unit, f"saga {saga_id}"):
             acted = self._acts.act(unit, saga_id, Cancelled(reason=reason), actor=actor)
         unit.on_commit(lambda: self._wiring.ring(acted.woken))

@@ -6,7 +6,8 @@ the engine, what opens transactions on it, the broker, and the consumers, which 
 Everything else is made at once.
 """
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager
 from typing import Any
 
 import dramatiq
@@ -35,7 +36,7 @@ from internals.store.inbox import Inbox
 from internals.store.ordering import LateKeys
 from internals.store.outbox import Outbox
 from internals.store.sql import statements
-from internals.work import Around
+from internals.work import Around, StartsSagas, Work
 from saga.definition import Saga
 from saga.envelope import saga_consumer
 
@@ -57,6 +58,7 @@ class Wiring:
         open_own: Makes of a name and its engine what opens transactions in a context's own database.
         ring: Rings the doorbells of these consumers.
         prepare: Called before a context's own database is used.
+        start: Starts sagas in the transaction of a handler.
 
     Raises `DefinitionError` for a schema's name that cannot be one, and for a context's URL that is
     none of Postgres.
@@ -77,6 +79,7 @@ class Wiring:
         open_own: Callable[[str, Engine], Database],
         ring: Callable[[Set[str]], None],
         prepare: Callable[[], None],
+        start: StartsSagas,
     ) -> None:
         self.settings = settings
         self.sagas = sagas
@@ -91,6 +94,7 @@ class Wiring:
         self.own_databases = OwnDatabases(databases, settings, execution_options, open_own)
         self.ring = ring
         self.prepare = prepare
+        self._start = start
         self.statements = statements(settings.db_schema)
         self.late_keys = LateKeys()
         self.outbox = self.outbox_of(settings.max_payload)
@@ -166,7 +170,7 @@ class Wiring:
             suspect_starts=self.settings.suspect_starts,
             suspect_lease=suspect_lease(self.settings.frozen_after),
             yields=self.settings.yields,
-            around=self._around,
+            around=self._around if context.database is not None else self._around_at_home,
             ending=ending,
             heartbeat=self.heartbeat,
         )
@@ -195,6 +199,13 @@ class Wiring:
             self.engine.dispose()
         self.own_databases.close()
         self.servers.stop()
+
+    @contextmanager
+    def _around_at_home(self, work: Work) -> Iterator[None]:
+        """What is entered around a handler whose transaction is in the sagas' database."""
+        work.starts_sagas = self._start
+        with self._around(work):
+            yield
 
     def _inbox(self, consumer: str) -> Inbox:
         return Inbox(consumer, self.settings.db_schema, self.statements)

@@ -8,27 +8,27 @@ import time
 from collections.abc import Callable, Mapping, Set
 from functools import partial
 from threading import Lock
-from typing import Protocol
 
+from boundary.doorbell.host_broker import StockDoorbells
+from boundary.doorbell.redis_broker import DoorbellBroker
+from boundary.doorbell.served import Serve
 from boundary.orchestration.orchestrator import Orchestrator
+from boundary.runtime.administration import Administration
 from boundary.runtime.answering import Answering
+from boundary.runtime.own_databases import OwnDatabases
 from boundary.runtime.remote_contexts import remote_relays, stale_forwards
 from boundary.runtime.wiring import Wiring
+from internals.context import Context
 from internals.hop import Colocated, drain
 from internals.hop.coalescing import Turn
+from internals.hop.consumer import Consumer
 from internals.hop.lock_contention import StandingBack
 from internals.hop.relay import Relay
+from internals.hop.time_limits import Watch
 from internals.once import once
 
 #: Seconds for which a thread follows what it sends before it hands it over.
 _FOLLOW = 2.0
-
-
-class Serve(Protocol):
-    """Answers a doorbell in the calling thread."""
-
-    def __call__(self, consumer: str, *, follow: bool = False) -> int:
-        """Return how many deliveries were settled."""
 
 
 class WorkerLoop:
@@ -36,15 +36,50 @@ class WorkerLoop:
 
     Args:
         wiring: The consumers, and how they are reached.
+        administration: Records the subscriptions.
         serve: `answer`, within what the host needs around it.
     """
 
-    def __init__(self, wiring: Wiring, serve: Serve) -> None:
+    def __init__(self, wiring: Wiring, administration: Administration, serve: Serve) -> None:
         self._wiring = wiring
-        self._serve = serve
+        self._administration = administration
+        self.serve = serve
         #: Answers those that cannot be rung, in a worker's process.
         self.answering = Answering(partial(serve, follow=True))
         self._stopping = False
+
+    @property
+    def broker(self) -> DoorbellBroker | StockDoorbells:
+        """The doorbells' broker."""
+        return self._wiring.broker
+
+    @property
+    def contexts(self) -> tuple[Context, ...]:
+        """The contexts that this process is given."""
+        return self._wiring.contexts
+
+    @property
+    def own_databases(self) -> OwnDatabases:
+        """The names of contexts' own databases that are known here."""
+        return self._wiring.own_databases
+
+    @property
+    def consumers(self) -> Mapping[str, Consumer]:
+        """Those that have a doorbell, by name."""
+        return self._wiring.consumers
+
+    @property
+    def watch(self) -> Watch:
+        """Ends handlers that take too long."""
+        return self._wiring.watch
+
+    def subscribe_once(self) -> None:
+        """Record the subscriptions, unless this process did so before."""
+        self._administration.subscribe_once()
+
+    def close(self) -> None:
+        """Close connections and leave the embedded servers."""
+        self._wiring.close()
 
     def ring(self, consumers: Set[str]) -> None:
         """Ring doorbells; this process answers its own consumers whose doorbells cannot ring."""
@@ -57,7 +92,7 @@ class WorkerLoop:
         if self.answering.running:
             self.answering.ask([consumer])
         else:
-            self._serve(consumer)
+            self.serve(consumer)
 
     def answer(self, consumer: str, *, follow: bool) -> int:
         """Handle what a consumer has due, and with `follow` what follows from it.

@@ -12,10 +12,9 @@ from sqlalchemy import text
 from sqlalchemy.orm import Mapped, mapped_column
 from werkzeug.wrappers import Response
 
-from boundary.flask import Saga
+from boundary.flask import SagaExtension
 from internals import Context, Work
-from saga import Command, Rejected, Retry, Step
-from saga import Saga as Definition
+from saga import Command, Rejected, Retry, Saga, Step
 
 db = SQLAlchemy()
 
@@ -94,7 +93,7 @@ def print_ticket(command: PrintTicket, work: Work) -> None:
     db.session.get_one(Trip, command.trip).ticket = f"ETKT {command.trip}"
 
 
-TRIP = Definition(
+TRIP = Saga(
     "trip",
     Journey,
     key=lambda journey: journey.trip,
@@ -113,7 +112,7 @@ TRIP = Definition(
     ),
 )
 
-sagas = Saga(sagas=[TRIP], contexts=[flights, hotels, documents], db=db)
+sagas = SagaExtension(sagas=[TRIP], contexts=[flights, hotels, documents], db=db)
 
 
 def create_app() -> Flask:

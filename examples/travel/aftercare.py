@@ -4,8 +4,6 @@ It learns from events who travels on what, and starts `rebook_trip` for whoever 
 flight that is cancelled, in whichever order it hears of the two.
 """
 
-from collections.abc import Callable, Sequence
-
 from sqlalchemy import (
     Boolean,
     Column,
@@ -24,7 +22,6 @@ from examples.travel.contexts.schema import SCHEMA
 from examples.travel.disruption import REBOOK_TRIP, Disruption
 from examples.travel.messages import DocumentsIssued, FlightCancelled
 from internals import Context, Work
-from saga import Saga
 
 metadata = MetaData(schema=SCHEMA)
 
@@ -47,37 +44,32 @@ flights = Table(
     Column("cancelled", Boolean, nullable=False),
 )
 
-#: Starts sagas in a connection's transaction: `Runtime.start_many`.
-StartMany = Callable[[Connection, Saga[Disruption], Sequence[Disruption]], object]
+aftercare = Context("aftercare")
 
 
-def aftercare(start_many: StartMany) -> Context:
-    """Return the context; `start_many` begins its sagas."""
-    context = Context("aftercare")
+@aftercare.reacts_to(DocumentsIssued)
+def keep(event: DocumentsIssued, work: Work) -> None:
+    """Note who travels on what; they may be too late."""
+    _keep(work.connection, event)
+    if _is_cancelled(work.connection, event.flight):
+        _rebook(work, itineraries.c.trip_id == event.trip_id)
 
-    def rebook(work: Work, whose: ColumnElement[bool]) -> None:
-        rows = work.connection.execute(select(itineraries).where(whose)).mappings()
-        start_many(work.connection, REBOOK_TRIP, [Disruption.model_validate(row) for row in rows])
 
-    @context.reacts_to(DocumentsIssued)
-    def keep(event: DocumentsIssued, work: Work) -> None:
-        """Note who travels on what; they may be too late."""
-        _keep(work.connection, event)
-        if _is_cancelled(work.connection, event.flight):
-            rebook(work, itineraries.c.trip_id == event.trip_id)
-
-    @context.reacts_to(FlightCancelled)
-    def look_after(event: FlightCancelled, work: Work) -> None:
-        """Find another flight for everyone who has tickets of this one."""
-        if _is_cancelled(work.connection, event.flight, now=True):
-            rebook(work, itineraries.c.flight == event.flight)
-
-    return context
+@aftercare.reacts_to(FlightCancelled)
+def find_others(event: FlightCancelled, work: Work) -> None:
+    """Find another flight for everyone who has tickets of this one."""
+    if _is_cancelled(work.connection, event.flight, now=True):
+        _rebook(work, itineraries.c.flight == event.flight)
 
 
 def create_tables(connection: Connection) -> None:
     """Create its tables, beside those of the contexts; the caller commits."""
     metadata.create_all(connection, checkfirst=False)
+
+
+def _rebook(work: Work, whose: ColumnElement[bool]) -> None:
+    rows = work.connection.execute(select(itineraries).where(whose)).mappings()
+    work.start_many(REBOOK_TRIP, [Disruption.model_validate(row) for row in rows])
 
 
 def _keep(connection: Connection, event: DocumentsIssued) -> None:

@@ -32,7 +32,7 @@ WHERE o.kind = 'saga.settled' AND command.kind = 'flights.disrupt'
 
 _STANDING = """
 SELECT count(*) FROM {schema}.outbox AS o JOIN {schema}.inbox AS i ON i.message_id = o.id
-WHERE o.kind = 'saga.undo' AND i.last_error LIKE 'stands: %'
+WHERE o.kind = 'saga.undo' AND i.outcome = 'no_undo'
 """
 
 

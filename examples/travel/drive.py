@@ -4,8 +4,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import redis
+
 from boundary import Runtime
-from boundary.doorbell.redis_broker import DoorbellBroker
 from examples.travel.airline import Airline
 from examples.travel.booking import BOOK_TRIP
 from examples.travel.interruption import Interruption
@@ -55,11 +56,12 @@ class Faults:
 
     def wipe(self, runtime: Runtime) -> None:
         """Wipe Redis; on a server that is not ours alone, every key of the demo and no other."""
-        assert isinstance(runtime.broker, DoorbellBroker)
-        client = runtime.broker.client
-        if self.whole_server:
-            client.flushall()
-        else:
+        url = runtime.settings.redis_url
+        assert url is not None
+        with redis.Redis.from_url(url.get_secret_value()) as client:
+            if self.whole_server:
+                client.flushall()
+                return
             keys = list(client.scan_iter(match=f"{runtime.settings.namespace}:*", count=1000))
             if keys:
                 client.delete(*keys)

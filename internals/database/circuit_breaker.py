@@ -16,10 +16,10 @@ import sqlalchemy.exc
 from internals.database.connections import Database, OpenedUnit
 from internals.database.errors import describe, is_transient
 from internals.database.unit_of_work import UnitOfWork
+from saga.backoff import Backoff
 
-#: Seconds until the next try, which double.
-_SHORTEST = 0.25
-_LONGEST = 5.0
+#: Until the next try.
+_BACKOFF = Backoff(0.25, cap=5.0)
 
 
 class OutOfReach(psycopg.OperationalError):
@@ -38,7 +38,8 @@ class Reach:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lock = threading.Lock()
-        self._pause = 0.0
+        #: In a row.
+        self._failures = 0
         self._next = 0.0
         self._trying = False
         self._why = ""
@@ -46,7 +47,7 @@ class Reach:
     @property
     def away(self) -> bool:
         """Whether it did not answer, and this is not the time to try again."""
-        return bool(self._pause) and (self._trying or time.monotonic() < self._next)
+        return self._failures > 0 and (self._trying or time.monotonic() < self._next)
 
     @property
     def why(self) -> str:
@@ -75,7 +76,7 @@ class Reach:
         with self._lock:
             if self.away:
                 raise OutOfReach(f"the database did not answer a moment ago: {self._why}")
-            self._trying = bool(self._pause)
+            self._trying = self._failures > 0
             return self._trying
 
     def _tell(self, trying: bool, why: str | None) -> None:
@@ -83,11 +84,11 @@ class Reach:
             if trying:
                 self._trying = False
             if why is None:
-                self._pause = 0.0
+                self._failures = 0
             else:
                 self._why = why
-                self._pause = min(2 * self._pause or _SHORTEST, _LONGEST)
-                self._next = time.monotonic() + self._pause
+                self._failures += 1
+                self._next = time.monotonic() + _BACKOFF.longest(self._failures)
 
 
 def _says_nothing(error: BaseException) -> str | None:

@@ -4,8 +4,8 @@ One implementation lies over a SQLAlchemy engine; a host framework with connecti
 brings another, so that its ORM writes, the claim and the sends share one transaction.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import psycopg
@@ -57,6 +57,14 @@ class Database(Protocol):
 
         Raises `NoTransaction` if the handle is in none.
         """
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A transaction of its own that only reads, and whose statements see one moment."""
+    with engine.connect() as connection:
+        connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        yield connection
 
 
 class SqlAlchemyDatabase:

@@ -25,6 +25,7 @@ from internals.database.errors import is_conflict, is_frozen, is_transient, prep
 from internals.database.lock_waits import GaveWay
 from internals.hop.colocation import Folder
 from internals.hop.consumer import Consumer, Handled, Overran, Unprotected
+from saga.backoff import Backoff
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +44,11 @@ _MISSES = 12
 #: Seconds between two looks whether it has it still, which is about as long as a batch takes.
 _BATCH_PAUSE = 0.02
 
-#: Seconds to wait for a saga that another transaction holds; the wait doubles.
-_SHORTEST_PAUSE = 0.002
-_LONGEST_PAUSE = 0.064
+#: For a saga that another transaction holds.
+_HELD = Backoff(0.002, cap=0.064)
+
+#: For a database in trouble.
+_TROUBLE = Backoff(0.1, cap=1.6, jitter=1.0)
 
 _FROZEN = (
     "%s: this process, or a handler, stood still for so long that the database ended its transaction; "
@@ -132,7 +135,8 @@ def drain(
     own doorbell is rung again.
 
     Args:
-        database, consumer: Whose inbox, and where.
+        database: Where the inbox is.
+        consumer: Whose inbox it is.
         ring: Rings doorbells.
         limit: Deliveries of one hop at most.
         turn: Seconds.
@@ -188,8 +192,8 @@ class _Draining:
     failures: int = 0
     #: Hops in a row that found another process at a batch.
     missed: int = 0
-    #: Seconds to wait for sagas that another hop holds.
-    pause: float = _SHORTEST_PAUSE
+    #: Hops in a row that found all their sagas held by another one.
+    held: int = 0
 
     def hop(self) -> Handled:
         """Run the next hop."""
@@ -229,7 +233,7 @@ class _Draining:
         self.failures += 1
         self.singles = self.limit
         if not is_conflict(error):
-            time.sleep(random.uniform(0, 0.05 * 2**self.failures))
+            time.sleep(_TROUBLE.wait(self.failures, random.random()))
         return True
 
     def wait_for_others(self, done: Handled) -> None:
@@ -238,13 +242,13 @@ class _Draining:
         if self.missed == _MISSES:
             self.singles, self.missed = self.limit, 0
         if done.settled:
-            self.pause = _SHORTEST_PAUSE
+            self.held = 0
         elif done.missed:
             time.sleep(_BATCH_PAUSE)
         else:
             # Another hop holds these sagas.  It rings nobody for them, so look again soon.
-            time.sleep(self.pause)
-            self.pause = min(2 * self.pause, _LONGEST_PAUSE)
+            self.held += 1
+            time.sleep(_HELD.longest(self.held))
 
 
 def _tell(consumer: Consumer, error: Exception) -> None:

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from internals.database.errors import describe, storable
-from internals.database.lock_waits import KEY_WAIT, GaveWay
+from internals.database.lock_waits import KEY_WAIT
 from internals.hop.outcome import Failed, Outcome
-from internals.hop.uncounted_retries import YIELDS, is_over, wait, wait_for_key
+from internals.hop.uncounted_retries import YIELDS, is_over, wait
 from internals.ids import uuid7
-from internals.store.causal_undo import STANDS
-from internals.store.delivery import Delivery, DeliveryState, Settlement
+from internals.store.delivery import Delivery, DeliveryOutcome, DeliveryState, Settlement
 from internals.store.open_deliveries import Closing
 from saga.causal import is_counted, is_undoing
 from saga.envelope import Category, Envelope, saga_consumer
@@ -22,6 +21,8 @@ from saga.retry import Retry
 
 logger = logging.getLogger(__name__)
 
+
+_REVOKED = (DeliveryOutcome.UNDONE, DeliveryOutcome.GIVEN_UP)
 
 #: Characters of a rejection's reason that are sent on.
 _MAX_REASON = 2000
@@ -59,11 +60,11 @@ class Batch:
         sent: Iterable[Envelope],
         *,
         took: float | None = None,
-        note: str | None = None,
+        overran: str | None = None,
     ) -> None:
         """The handler returned: what it sent goes out, and the step's own command is answered.
 
-        The note is kept with the delivery; it must begin as the undo knows it.
+        If it took longer than its lease, `overran` says so.
         """
         message = delivery.message
         sent = list(sent)
@@ -74,7 +75,8 @@ class Batch:
         if message.id == message.root_id and Done.kind in message.awaits and not answered:
             self.messages.append(self._reply(message, Done()))
         # Beside "settled" a step awaits what says no, and nothing else.
-        self._close(delivery, error=note, took=took, refuses=answered)
+        outcome = DeliveryOutcome.HANDLED if overran is None else DeliveryOutcome.OVERRAN
+        self._close(delivery, outcome, error=overran, took=took, refuses=answered)
 
     def reject(self, delivery: Delivery, rejection: Rejected, *, took: float | None = None) -> None:
         """The business said no: the saga hears of it, if there is one."""
@@ -89,15 +91,16 @@ class Batch:
             return
         if message.saga is not None:
             self.messages.append(self._reply(message, Refused(reason=reason)))
-        self._close(delivery, error=f"rejected: {reason}", took=took, refuses=True)
+        error = f"rejected: {reason}"
+        self._close(delivery, DeliveryOutcome.REJECTED, error=error, took=took, refuses=True)
 
     def stand(self, delivery: Delivery, reason: str) -> None:
         """There is no undo of what a handler did: it is noted for the report."""
-        self._close(delivery, error=f"{STANDS}{reason}")
+        self._close(delivery, DeliveryOutcome.NO_UNDO, error=f"stands: {reason}")
 
     def take_back(self, delivery: Delivery) -> None:
         """What it belongs to is being undone, so it is not handled any more."""
-        self._close(delivery, DeliveryState.REVOKED, error="revoked: its step was undone")
+        self._close(delivery, DeliveryOutcome.UNDONE, error="revoked: its step was undone")
 
     def note_failed(self, failed: Failed) -> None:
         """The handler failed.  For a saga's own command `judge_failed` decides at the end what follows."""
@@ -120,7 +123,7 @@ class Batch:
         revoked = Revoked(revoked=True, started=delivery.started)
         self.messages.append(self._reply(delivery.message, revoked))
         # The saga hears of it; that all is done could overtake it.
-        self._close(delivery, DeliveryState.REVOKED, error=why, took=took, refuses=True)
+        self._close(delivery, DeliveryOutcome.GIVEN_UP, error=why, took=took, refuses=True)
 
     def fail(
         self, failed: Failed, *, yields: int = 0, least: float = 0.0, alone: bool = False
@@ -142,6 +145,7 @@ class Batch:
             self.park(
                 failed.delivery,
                 describe(error),
+                outcome=DeliveryOutcome.parked_for(error),
                 attempts=attempts,
                 external=failed.external,
                 yields=yields,
@@ -161,6 +165,7 @@ class Batch:
             Settlement(
                 message.id,
                 DeliveryState.PENDING,
+                DeliveryOutcome.FAILED,
                 error=describe(error),
                 # What is always tried again never uses up the attempts.
                 attempts=min(attempts, policy.attempts - 1),
@@ -186,6 +191,7 @@ class Batch:
         delivery: Delivery,
         error: str,
         *,
+        outcome: DeliveryOutcome = DeliveryOutcome.FAILED,
         attempts: int,
         external: bool = False,
         yields: int = 0,
@@ -196,10 +202,9 @@ class Batch:
         telling would be parked as well, and so on for ever.
         """
         message = delivery.message
+        parked = DeliveryState.PARKED
         self.settlements.append(
-            Settlement(
-                message.id, DeliveryState.PARKED, error=error, attempts=attempts, yields=yields
-            )
+            Settlement(message.id, parked, outcome, error=error, attempts=attempts, yields=yields)
         )
         self._count(message, closes=False)
         own_fault = message.kind == Faulted.kind and message.sender == self.consumer
@@ -228,24 +233,13 @@ class Batch:
         self.leave(delivery, describe(error), delay=delay, yields=yields)
         logger.info("%s: %s gave way and is run again in %.1f s", self.consumer, kind, delay)
 
-    def waits_for_key(self, delivery: Delivery) -> bool:
-        """Leave a delivery whose last run needed what another transaction holds; says if it did.
-
-        It is no trouble of the delivery's, and never counted: the other one may take long.
-        """
-        outcome = self.known.get((delivery.message.id, delivery.attempts))
-        if outcome is None or not isinstance(outcome.error, GaveWay):
-            return False
-        yields, delay = wait_for_key(delivery.yields, random.random())
-        self.leave(delivery, describe(outcome.error), delay=delay, yields=yields)
-        return True
-
     def leave(
         self,
         delivery: Delivery,
         error: str,
         *,
         delay: float,
+        outcome: DeliveryOutcome = DeliveryOutcome.DEFERRED,
         yields: int = 0,
         alone: bool = False,
     ) -> None:
@@ -254,6 +248,7 @@ class Batch:
             Settlement(
                 delivery.message.id,
                 DeliveryState.PENDING,
+                outcome,
                 error=error,
                 attempts=delivery.attempts,
                 delay=delay,
@@ -262,18 +257,25 @@ class Batch:
             )
         )
 
+    def leave_to_others(self, delivery: Delivery, reason: str, *, delay: float) -> None:
+        """Leave a delivery to a worker of another release, which may know it."""
+        self.leave(delivery, reason, delay=delay, outcome=DeliveryOutcome.UNHANDLED)
+
     def _close(
         self,
         delivery: Delivery,
-        state: DeliveryState = DeliveryState.DONE,
+        outcome: DeliveryOutcome,
         *,
         error: str | None = None,
         took: float | None = None,
         refuses: bool = False,
     ) -> None:
         message = delivery.message
+        state = DeliveryState.REVOKED if outcome in _REVOKED else DeliveryState.DONE
         self.settlements.append(
-            Settlement(message.id, state, error=error, attempts=delivery.attempts, took=took)
+            Settlement(
+                message.id, state, outcome, error=error, attempts=delivery.attempts, took=took
+            )
         )
         self._count(message, refuses=refuses)
         if delivery.ordering_key is not None:

@@ -5,11 +5,11 @@ from functools import partial
 
 import psycopg
 
-from internals.context import Handler
 from internals.database.commit_points import Boundary, transaction
 from internals.database.connections import Database
 from internals.database.errors import is_passing
 from internals.database.unit_of_work import UnitOfWork
+from internals.handler import Handler
 from internals.hop.batch import Batch
 from internals.hop.consumer import Overran, Unprotected
 from internals.hop.failure_isolation import PROVED_AFTER, is_interrupt, is_too_slow, own

@@ -5,11 +5,12 @@ import time
 from collections.abc import Mapping
 from functools import partial
 
-from internals.context import Context, Handler, Unreadable
+from internals.context import Context
 from internals.database.connections import Database
 from internals.database.errors import is_server_trouble
 from internals.database.lock_waits import Crowd, GaveWay
 from internals.database.unit_of_work import UnitOfWork
+from internals.handler import Handler, Unreadable
 from internals.hop.batch import Batch
 from internals.hop.batched_run import BatchedRunner
 from internals.hop.colocation import NOBODY, Folder
@@ -31,8 +32,8 @@ from internals.hop.time_limits import Watch
 from internals.hop.uncounted_retries import YIELDS
 from internals.hop.undone_runs import UndoneRuns
 from internals.hop.unhandled import Left
-from internals.store.delivery import SUSPECT_RINGS, Delivery
-from internals.store.inbox import UNSETTLED, Inbox
+from internals.store.delivery import SUSPECT_RINGS, Delivery, DeliveryOutcome
+from internals.store.inbox import Inbox
 from internals.store.outbox import Outbox
 from internals.work import Around, nothing_around
 from saga.errors import Rejected
@@ -274,10 +275,16 @@ class ContextConsumer:
         if delivery.attempts >= limit:
             error = f"its worker died, or its lease ended, in each of {limit} attempts"
             known = self._inbox.last_error(unit, delivery.message.id)
-            if known is not None and known != UNSETTLED:
+            if known is not None:
                 error = f"its worker died, or its lease ended, in the last of {limit} attempts; "
                 error += f"before that: {known}"
-            batch.park(delivery, error, attempts=delivery.attempts, external=handler.external)
+            batch.park(
+                delivery,
+                error,
+                outcome=DeliveryOutcome.UNSETTLED,
+                attempts=delivery.attempts,
+                external=handler.external,
+            )
             logger.error("%s: %s %s: %s", self.name, delivery.message.kind, limit, error)
             return None
         seconds = handler.lease.total_seconds() if handler.external else self._suspect_lease

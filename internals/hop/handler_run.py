@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from internals.context import Handler
+from internals.handler import Handler
+from internals.hop.lock_sampling import LockSampling
 from saga.envelope import Envelope
 from saga.errors import StillLocked, TookTooLong
 
@@ -33,8 +34,6 @@ class Run:
     """
 
     __slots__ = (
-        "answered",
-        "asked_at",
         "began",
         "blocked",
         "consumer",
@@ -49,6 +48,7 @@ class Run:
         "message",
         "over",
         "patience",
+        "sampling",
         "session",
         "settled",
         "thread",
@@ -80,9 +80,9 @@ class Run:
         self.locked = locked
         #: Whether it has reached its limit.
         self.late = False
-        #: When the server was asked if its session waits for a lock, and whether it has said so.
-        self.asked_at = 0.0
-        self.answered = False
+        #: Whether its session waits for a lock, and did before.  One that is run again alone, if it
+        #: is late, has not failed by that: it is not asked about until then.
+        self.sampling = LockSampling(limit, often=self.patience == limit)
         #: Seconds of it in which the whole process stood still, which is not the handler's fault.
         self.frozen = 0.0
         #: Whether it has reached its limit waiting for a lock.

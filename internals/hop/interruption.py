@@ -59,14 +59,15 @@ def _session(run: Run) -> psycopg.Connection[Any] | None:
 
 def ask_about_locks(run: Run) -> None:
     """Find out whether a run waits for a lock, which is not its handler's fault."""
+    blocked = None
     try:
         session = _session(run)
         if session is not None and session.pgconn.transaction_status == TransactionStatus.ACTIVE:
-            run.blocked = waits_for_lock(session)
+            blocked = waits_for_lock(session)
     except (OSError, psycopg.Error) as error:
         logger.info("%s: what it waits for is not known: %s", run.name, type(error).__name__)
     finally:
-        run.answered = True
+        run.sampling.answer(blocked)
 
 
 def cancel_statement(run: Run) -> None:

@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID, uuid4
 
-from internals.context import Handler
 from internals.database.commit_points import Boundary, OpenTransaction
 from internals.database.connections import Database
 from internals.database.errors import is_transient
 from internals.database.lock_waits import KEY_WAIT
+from internals.handler import Handler
 from internals.hop.batch import Batch
 from internals.hop.failure_isolation import PROVED_AFTER, is_interrupt, is_refusal, is_too_slow
 from internals.hop.finish import Ending, finish
@@ -34,17 +34,16 @@ from internals.hop.outcome import Failed
 from internals.hop.time_limits import Watch
 from internals.hop.uncounted_retries import YIELDS
 from internals.store.delivery import Delivery
-from internals.store.inbox import Inbox
+from internals.store.inbox import OVERRAN, Inbox
 from internals.store.outbox import Outbox
-from internals.store.sql.causal import OVERRAN
 from internals.work import Around, Work, nothing_around
+from saga.backoff import Backoff
 from saga.errors import Rejected
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two tries to settle what could not be done; it doubles up to the second.
-_SHORTEST_PAUSE = 0.05
-_LONGEST_PAUSE = 2.0
+#: Between two tries to settle what could not be done.
+_BACKOFF = Backoff(0.05, cap=2.0, jitter=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +138,7 @@ class LeasedRunner:
             no_database = lost or work_of.no_connection(error)
             self._note(batch, leased, run, error, no_database=no_database or work_of.passes(error))
             return self._settle_failed(opened, leased, batch)
-        batch.succeed(leased.delivery, work.sent, took=run.took, note=_overran(leased, run.took))
+        batch.succeed(leased.delivery, work.sent, took=run.took, overran=_overran(leased, run.took))
         return self._settle_returned(opened, leased, batch, run)
 
     def _batch(self, leased: Leased) -> Batch:
@@ -209,7 +208,7 @@ class LeasedRunner:
 
         The start is counted by now, and would look like a death if this were lost in a conflict.
         """
-        until, pause = time.monotonic() + leased.seconds, _SHORTEST_PAUSE
+        until, failures = time.monotonic() + leased.seconds, 0
         while True:
             opened = OpenTransaction(self._database, Boundary.LEASED)
             try:
@@ -217,8 +216,8 @@ class LeasedRunner:
             except Exception as error:
                 if not is_transient(error) or time.monotonic() > until:
                     raise
-            time.sleep(random.uniform(0, pause))
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            failures += 1
+            time.sleep(_BACKOFF.wait(failures, random.random()))
 
     def _settle(self, opened: OpenTransaction, leased: Leased, batch: Batch) -> frozenset[str]:
         unit = opened.begin()
@@ -243,7 +242,7 @@ class LeasedRunner:
 
 
 def _overran(leased: Leased, took: float) -> str | None:
-    """Return what is to be noted of a run that took this long, if anything is."""
+    """Return how a run is told that took longer than its lease; None of one that did not."""
     if took <= leased.seconds:
         return None
     note = f"{OVERRAN}: {took:.1f} s, and the lease is of {leased.seconds:g} s"

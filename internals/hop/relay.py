@@ -18,6 +18,7 @@ from internals.database.unit_of_work import Row, UnitOfWork
 from internals.hop import BATCH
 from internals.store.ordering import LateKeys, Succession
 from internals.store.sql import Statements
+from saga.backoff import Backoff
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +41,10 @@ _LONGEST_GRACE = 60.0
 #: The same where it is another database that may have been down, and can do no harm to be asked.
 _SOON = 5.0
 
-#: Seconds between two glances, where doorbells cannot ring or a key is to be looked at soon.
-_SHORTEST_PAUSE = 0.004
-_LONGEST_PAUSE = 0.05
+#: Seconds between two glances, where doorbells cannot ring.
+_GLANCE = 0.05
+#: The same where a key is to be looked at soon.
+_SOON_AGAIN = Backoff(0.004, cap=_GLANCE)
 
 #: Consumers to the number of doorbells that wait in their queues; None if nobody can tell.
 Waiting = Callable[[Sequence[str]], Mapping[str, int] | None]
@@ -62,8 +64,8 @@ class Relay:
         answer: Does here what a doorbell asks for that cannot ring.
         grace: Seconds that a delivery may wait before it counts as late; it doubles each ring.
         late: Ordering keys to look at soon.
-        also: Looked at in each look's transaction, with whether it is the time for a long look: returns
-            further consumers that have something to do.
+        also: Called in the transaction of each long look; returns further consumers that have something
+            to do.
         quick: Consumers that only take things from one database to another.
     """
 
@@ -79,7 +81,7 @@ class Relay:
         answer: Callable[[str], object],
         grace: float,
         late: LateKeys | None = None,
-        also: Callable[[UnitOfWork, bool], set[str]] | None = None,
+        also: Callable[[UnitOfWork], set[str]] | None = None,
         quick: Sequence[str] = (),
     ) -> None:
         self._database = database
@@ -97,7 +99,8 @@ class Relay:
         self._again = LateKeys()
         self._succession = Succession(statements, grace=grace, late=self._again)
         self._looks = 0
-        self._pause = 0.0
+        #: Looks in a row that left keys to be looked at again.
+        self._with_keys = 0
         self._soon = threading.Event()
 
     def look(self) -> int:
@@ -120,8 +123,8 @@ class Relay:
         with transaction(self._database, Boundary.RELAY) as unit:
             rows = self._move(unit, quiet) if quiet else ()
             woken = self._wake(unit, also_held_up=also_ordered)
-            if self._also is not None:
-                woken |= self._also(unit, long) & set(quiet)
+            if long and self._also is not None:
+                woken |= self._also(unit) & set(quiet)
             due = self._find_due(unit, deaf)
         self._tell({consumer for (consumer,) in rows} | woken, deaf, due)
         return len(rows)
@@ -218,12 +221,12 @@ class Relay:
     def _next_pause(self, until_look: float) -> float:
         if self._has_keys:
             # Somebody is publishing with them: most often for a moment, sometimes for minutes.
-            self._pause = min(2 * self._pause or _SHORTEST_PAUSE, _LONGEST_PAUSE)
-        elif self._find_deaf():
-            self._pause = _LONGEST_PAUSE
+            self._with_keys += 1
+            pause = _SOON_AGAIN.longest(self._with_keys)
         else:
-            self._pause = 0.0
-        return max(min(self._pause or until_look, until_look), 0.0)
+            self._with_keys = 0
+            pause = _GLANCE if self._find_deaf() else until_look
+        return max(min(pause, until_look), 0.0)
 
 
 def _interval() -> float:

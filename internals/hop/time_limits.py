@@ -3,7 +3,7 @@
 One thread of a process looks at all runs.  When one has reached its limit:
 
 1. The server is asked whether its session waits for a lock that another transaction holds: then the
-   run gives way, and nothing is counted.
+   run gives way, and nothing is counted.  What it waited for locks before is not its own time.
 2. It has failed, whatever it does from now on.  Where its session has its delivery locked, another
    thread queues for that, to write down what becomes of it before anybody claims it once more.
 3. An exception is raised in its thread, and a statement that it waits for is cancelled.  Code in
@@ -18,7 +18,7 @@ One thread of a process looks at all runs.  When one has reached its limit:
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from uuid import UUID
 
 from internals.database.errors import is_lock_timeout
@@ -81,7 +81,7 @@ class Watch:
         self._starting = threading.Lock()
         #: What late runs handled whose outcome is not written yet: the consumers and the messages.
         self._unwritten: set[tuple[str, UUID]] = set()
-        #: Those that write, ask or cancel something for it, and may not be done.
+        #: Those that write, ask or cancel something for it.
         self._others: list[threading.Thread] = []
         #: When the thread looked at runs last, or was woken to do so.
         self._looked = 0.0
@@ -107,8 +107,7 @@ class Watch:
     def is_unwritten(self, consumer: str, message: UUID) -> bool:
         """Whether a delivery's last run was late here, and what becomes of it is being written.
 
-        Postgres gives its lock to whoever comes first when that run's session ends, and not to who
-        waits for it.
+        Postgres gives its lock to who comes first when that run's session ends, not to who waits.
         """
         return (consumer, message) in self._unwritten
 
@@ -161,16 +160,13 @@ class Watch:
         with run.lock:
             run.over = True
             if run.told:
-                raise_in_thread(
-                    run.thread, None
-                )  # what was not raised yet must not be raised later
+                raise_in_thread(run.thread, None)  # what was not raised yet must not be later
         self._runs.pop(id(run), None)
 
     def _start(self) -> None:
         with self._starting:
-            if (
-                self._thread is None or not self._thread.is_alive()
-            ):  # a fork leaves its thread behind
+            # A fork leaves its thread behind.
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
                     target=self._look_on, name="saga-watch", daemon=True
                 )
@@ -181,12 +177,13 @@ class Watch:
         while True:
             self._awake.wait()
             runs = tuple(self._runs.values())
+            self._count_frozen(runs)
             for run in runs:
                 try:
                     self._look(run)
                 except Exception:
                     logger.exception("%s cannot be watched", run.name)
-            self._looked = now = time.monotonic()
+            now = time.monotonic()
             if any(not run.hung for run in runs):
                 quiet_since = now
             elif now - quiet_since > _LINGERING:
@@ -195,30 +192,47 @@ class Watch:
                     self._awake.set()  # it began just then
                 quiet_since = now
             time.sleep(self._interval)
-            stood_still = time.monotonic() - now - self._interval
-            if stood_still > _STOOD_STILL:
-                for run in tuple(self._runs.values()):
-                    run.frozen += min(stood_still, run.took)
+
+    def _count_frozen(self, runs: Iterable[Run]) -> None:
+        """Take from each run the time since the last look in which the process stood still.
+
+        A process may be frozen anywhere in a round, not only while this thread sleeps.
+        """
+        now = time.monotonic()
+        stood_still = now - self._looked - self._interval
+        if stood_still > _STOOD_STILL:
+            for run in runs:
+                run.frozen += min(stood_still, run.took)
+        self._looked = now
 
     def _look(self, run: Run) -> None:
-        if run.took - run.frozen < run.limit or run.hung:
+        if run.hung:
             return
-        now = time.monotonic()
-        if not run.asked_at:
-            run.asked_at = now
-            # It may take a while to reach the server, and others are to be watched meanwhile.
-            self._in_a_thread(ask_about_locks, run)
-        elif not run.late:
-            # What it waits for nobody can say once its statement is cancelled.
-            if run.answered or now > run.asked_at + self.grace:
-                self._fail(run)
+        if not run.late:
+            self._judge(run)
         elif not run.told:
             self._tell(run)
         elif not run.cut:
-            if now > run.told_at + self.grace:
+            if time.monotonic() > run.told_at + self.grace:
                 self._end(run)
         elif run.took - run.frozen > run.patience + self.grace:
             self._give_up_thread(run)
+
+    def _judge(self, run: Run) -> None:
+        """Find out whether a run has reached its limit; what it waited for locks does not count.
+
+        Who waits for one when the limit has passed gives way, so that its thread is free.
+        """
+        ran, sampling = run.took - run.frozen, run.sampling
+        if sampling.is_due(ran):
+            sampling.ask(ran)
+            # It may take a while to reach the server, and others are to be watched meanwhile.
+            self._in_a_thread(ask_about_locks, run)
+        elif sampling.heard(self.grace) and ran >= run.limit:
+            # What it waits for nobody can say once its statement is cancelled.
+            run.blocked = sampling.blocked
+            if run.blocked or ran - sampling.waited >= run.limit:
+                self._fail(run)
 
     def _fail(self, run: Run) -> None:
         with run.lock:

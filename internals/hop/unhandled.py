@@ -16,17 +16,6 @@ LONGEST_DELAY = 30.0
 
 #: How the reason begins of what is left since it cannot be read.
 UNREADABLE = "cannot be read here: "
-#: How it begins of what is left since its kind is not known.
-UNHANDLED = "no handler for "
-
-#: How all such reasons look, as SQL's LIKE has it.
-REASONS = (
-    f"{UNREADABLE}%",
-    f"{UNHANDLED}%",
-    "this worker does not know version %",
-    "the stored % here: %",
-    "version % here has no step %",
-)
 
 
 class Left:

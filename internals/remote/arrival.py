@@ -13,7 +13,13 @@ from internals.hop.consumer import Handled
 from internals.hop.finish import finish
 from internals.remote.results import Parcel
 from internals.remote.statements import RemoteStatements
-from internals.store.delivery import Delivery, DeliveryState, Settlement, delivery
+from internals.store.delivery import (
+    Delivery,
+    DeliveryOutcome,
+    DeliveryState,
+    Settlement,
+    delivery,
+)
 from internals.store.inbox import Inbox
 from internals.store.json_rows import records
 from internals.store.open_deliveries import Closing
@@ -135,7 +141,13 @@ class Arrival:
             for row in unit.run(self.statements.at_home, asked):
                 assert each.refused is not None
                 attempts = each.parcel.settlement.attempts + 1
-                batch.park(delivery(row), describe(each.refused), attempts=attempts, external=True)
+                batch.park(
+                    delivery(row),
+                    describe(each.refused),
+                    outcome=DeliveryOutcome.parked_for(each.refused),
+                    attempts=attempts,
+                    external=True,
+                )
 
     def _note(self, unit: UnitOfWork, failed: Sequence[Settlement]) -> None:
         if failed:
@@ -144,6 +156,7 @@ class Arrival:
                     "id": s.message_id,
                     "consumer": self.name,
                     "attempts": s.attempts,
+                    "outcome": s.outcome.value,
                     "error": s.error,
                     "took": s.took,
                 }

@@ -13,8 +13,7 @@ home while the other database is spoken to, which may be down for minutes.
 import logging
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -27,12 +26,12 @@ from internals.hop.colocation import NOBODY, Folder
 from internals.hop.consumer import Handled
 from internals.hop.finish import finish
 from internals.remote.results import parcels_of
-from internals.remote.sql import NOT_YET
 from internals.remote.statements import RemoteStatements
 from internals.store.delivery import DELIVERY_COLUMNS, delivery, shortened
 from internals.store.inbox import Inbox
-from internals.store.json_rows import Raw, Value, records
-from internals.store.outbox import Outbox, retry_to_json
+from internals.store.json_rows import Value, records
+from internals.store.message_columns import to_record
+from internals.store.outbox import Outbox
 from saga.envelope import Envelope
 from saga.errors import DefinitionError
 
@@ -65,8 +64,6 @@ class Forwarding:
 
     going: Sequence[_Going]
     lease: UUID
-    #: Until when it is ours.
-    until: datetime = field(repr=False)
 
 
 class Forwarder:
@@ -172,7 +169,7 @@ class Forwarder:
 
     def _begin(self, unit: UnitOfWork, going: Sequence[_Going]) -> Forwarding:
         lease = uuid4()
-        rows = unit.run(
+        unit.run(
             self._statements.begin_forwarding,
             {
                 "id": [each.message.id for each in going],
@@ -181,7 +178,7 @@ class Forwarder:
                 "seconds": _LEASE * (1 + random.random() / 2),
             },
         )
-        return Forwarding(going, lease, rows[0][0])
+        return Forwarding(going, lease)
 
     def _put_off(self, home: Database, leased: Forwarding, error: Exception, *, told: bool) -> None:
         """Let it be forwarded later; what cannot have arrived may also be taken back until then."""
@@ -224,7 +221,6 @@ class Forwarder:
                     "id": sorted(each.message.id for each in going),
                     "consumer": self.name,
                     "lease": leased.lease,
-                    "ring_at": leased.until,
                     "delay": _PAUSE * random.uniform(0.5, 1),
                     "again": _AGAIN,
                     "error": why,
@@ -241,28 +237,8 @@ class Forwarder:
 
 
 def _not_yet(why: str) -> str | None:
-    return shortened(f"{NOT_YET}: {why}")
+    return shortened(f"not forwarded to its own database yet: {why}")
 
 
 def _record(going: _Going) -> dict[str, Value]:
-    message = going.message
-    retry = retry_to_json(message.retry)
-    return {
-        "id": message.id,
-        "kind": message.kind,
-        "category": message.category.value,
-        "payload": Raw(message.payload),
-        "saga_id": message.saga_id,
-        "saga": message.saga,
-        "causation_id": message.causation_id,
-        "root_id": message.root_id,
-        "recipient": message.recipient,
-        "sender": message.sender,
-        "awaits": ",".join(message.awaits) or None,
-        "retry": None if retry is None else Raw(retry),
-        "intent_id": message.intent,
-        "undoes": message.undoes,
-        "given_up": going.given_up or None,
-        "applied": going.applied,
-        "depth": message.depth or None,
-    }
+    return {**to_record(going.message), "given_up": going.given_up, "applied": going.applied}

@@ -11,7 +11,6 @@ whoever writes some keeps other transactions of its context from doing so until 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from internals.database.unit_of_work import UnitOfWork
@@ -19,10 +18,11 @@ from internals.hop.batch import Batch
 from internals.hop.colocation import NOBODY, Folder
 from internals.hop.finish import judge_failed
 from internals.ids import uuid7
-from internals.store.delivery import DeliveryState, Settlement, shortened
+from internals.store.delivery import DeliveryOutcome, DeliveryState, Settlement, shortened
 from internals.store.inbox import Inbox
-from internals.store.outbox import Outbox, retry_from_json, retry_to_json, woken
-from internals.store.sql.sentinels import PARCEL
+from internals.store.message_columns import from_json_object, to_json_object
+from internals.store.outbox import Outbox, woken
+from internals.store.sql.hop import PARCEL
 from saga.envelope import Category, Envelope
 
 
@@ -56,10 +56,11 @@ class Parcel:
             {
                 "message_id": str(settlement.message_id),
                 "state": settlement.state.value,
+                "outcome": settlement.outcome.value,
                 "error": shortened(settlement.error),
                 "attempts": settlement.attempts,
                 "took": settlement.took,
-                "sent": [_written(envelope) for envelope in self.sent],
+                "sent": [to_json_object(envelope) for envelope in self.sent],
                 "refuses": self.refuses,
             }
         )
@@ -72,11 +73,12 @@ class Parcel:
             Settlement(
                 UUID(stored["message_id"]),
                 DeliveryState(stored["state"]),
+                DeliveryOutcome(stored["outcome"]),
                 error=stored["error"],
                 attempts=stored["attempts"],
                 took=stored["took"],
             ),
-            tuple(_read(envelope) for envelope in stored["sent"]),
+            tuple(from_json_object(envelope) for envelope in stored["sent"]),
             stored["refuses"],
         )
 
@@ -142,53 +144,3 @@ def _addressed(parcel: Parcel, inbox: Inbox) -> Envelope:
         recipient=parcels_of(inbox.consumer),
         sender=inbox.consumer,
     )
-
-
-def _written(envelope: Envelope) -> dict[str, Any]:
-    return {
-        "id": str(envelope.id),
-        "kind": envelope.kind,
-        "category": envelope.category.value,
-        "payload": envelope.payload,
-        "saga_id": _text(envelope.saga_id),
-        "saga": envelope.saga,
-        "causation_id": _text(envelope.causation_id),
-        "root_id": _text(envelope.root_id),
-        "recipient": envelope.recipient,
-        "sender": envelope.sender,
-        "awaits": envelope.awaits,
-        "retry": retry_to_json(envelope.retry),
-        "delay": envelope.delay,
-        "intent": _text(envelope.intent),
-        "undoes": envelope.undoes,
-        "depth": envelope.depth,
-    }
-
-
-def _read(stored: Mapping[str, Any]) -> Envelope:
-    return Envelope(
-        id=UUID(stored["id"]),
-        kind=stored["kind"],
-        category=Category(stored["category"]),
-        payload=stored["payload"],
-        saga_id=_id(stored["saga_id"]),
-        saga=stored["saga"],
-        causation_id=_id(stored["causation_id"]),
-        root_id=_id(stored["root_id"]),
-        recipient=stored["recipient"],
-        sender=stored["sender"],
-        awaits=tuple(stored["awaits"]),
-        retry=retry_from_json(stored["retry"]),
-        delay=stored["delay"],
-        intent=_id(stored["intent"]),
-        undoes=stored["undoes"],
-        depth=stored["depth"],
-    )
-
-
-def _text(id: UUID | None) -> str | None:
-    return None if id is None else str(id)
-
-
-def _id(text: str | None) -> UUID | None:
-    return None if text is None else UUID(text)

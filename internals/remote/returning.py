@@ -24,16 +24,16 @@ from internals.hop.consumer import Handled
 from internals.remote.arrival import Arrival, Arriving
 from internals.remote.results import Parcel, parcels_of
 from internals.remote.statements import RemoteStatements
-from internals.store.delivery import Delivery, DeliveryState, Settlement
+from internals.store.delivery import Delivery, DeliveryOutcome, DeliveryState, Settlement
 from internals.store.inbox import Inbox
 from internals.store.outbox import Outbox
+from saga.backoff import Backoff
 from saga.errors import IdConflict
 
 logger = logging.getLogger(__name__)
 
-#: Seconds until a parcel that home cannot take is offered again; it doubles up to the second.
-_SHORTEST_DELAY = 1.0
-_LONGEST_DELAY = 300.0
+#: Until a parcel that home cannot take is offered again.
+_BACKOFF = Backoff(1.0, cap=300.0)
 
 
 class Returner:
@@ -144,14 +144,14 @@ class Returner:
                     raise
                 waits = isinstance(error, GaveWay)
                 attempts = each.delivery.attempts + (not waits)
-                delay = min(_SHORTEST_DELAY * 2.0 ** min(attempts, 16), _LONGEST_DELAY)
                 settled.append(
                     Settlement(
                         each.id,
                         DeliveryState.PENDING,
+                        DeliveryOutcome.DEFERRED if waits else DeliveryOutcome.FAILED,
                         error=describe(error),
                         attempts=attempts,
-                        delay=delay,
+                        delay=_BACKOFF.longest(attempts + 1),
                     )
                 )
                 of = each.parcel.settlement.message_id

@@ -1,68 +1,57 @@
 """The SQL of contexts that have a database of their own.
 
-At home such a delivery stays pending until its parcel is back.  Meanwhile it is due at one of two
-times that never come, is marked as started, since it may have been, and has a lease: a random one,
-or the last parcel that was applied to it, for one that an operator had delivered again.
+At home such a delivery stays pending until its parcel is back.  While it is being forwarded it is leased:
+when the lease is over it is due again, for whoever comes.  When it has arrived no time is known at which
+it is due.  It is marked as started, since it may have been.  The parcel that parked it is remembered with
+it: an operator may have it delivered again, and that parcel may come again.
 """
 
+from internals.store.message_columns import BATCH_COLUMNS, FROM_BATCH, insert_messages
 from internals.store.sql.causal import FIRST_OF_ITS_KEY
-from internals.store.sql.sentinels import FORWARDED, FORWARDING, PARCEL
-
-#: How the note begins that is kept with a delivery which could not be forwarded.
-NOT_YET = "not forwarded to its own database yet"
+from internals.store.sql.hop import PARCEL
 
 # What is due, and what somebody was forwarding who did not live to say that it arrived.
 TO_FORWARD = f"""
 WITH due AS MATERIALIZED (
-    SELECT message_id, attempts, rings, due_at, ordering_key, yields, lease, started_at, false AS again
+    SELECT message_id, attempts, rings, due_at, ordering_key, yields, parcel_id,
+        started_at, wait_reason IS NOT NULL AS again
     FROM {{schema}}.inbox AS i
     WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now() AND {FIRST_OF_ITS_KEY}
     ORDER BY due_at
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
-), cut AS MATERIALIZED (
-    SELECT message_id, attempts, rings, due_at, ordering_key, yields, lease, started_at, true AS again
-    FROM {{schema}}.inbox AS i
-    WHERE consumer = %(consumer)s AND state = 'pending' AND due_at = {FORWARDING}
-      AND ring_at <= now()
-    LIMIT %(limit)s
-    FOR UPDATE SKIP LOCKED
 )
-SELECT {{claimed}}, i.lease, i.started_at IS NOT NULL, i.again
-FROM (SELECT * FROM due UNION ALL SELECT * FROM cut) AS i CROSS JOIN LATERAL {{message}} AS o
+SELECT {{claimed}}, i.parcel_id, i.started_at IS NOT NULL, i.again
+FROM due AS i CROSS JOIN LATERAL {{message}} AS o
 ORDER BY i.due_at, o.seq
 """
 
 # Committed before the other database is told: what it may have is never taken for unstarted.
-BEGIN_FORWARDING = f"""
-UPDATE {{schema}}.inbox
-SET due_at = {FORWARDING}, ring_at = now() + %(seconds)s * interval '1 second',
-    ready_at = CASE WHEN due_at < {FORWARDING} THEN due_at ELSE ready_at END,
-    claimed_at = CASE WHEN due_at < {FORWARDING} THEN now() ELSE claimed_at END,
-    lease = coalesce(lease, %(lease)s), started_at = coalesce(started_at, clock_timestamp())
+BEGIN_FORWARDING = """
+UPDATE {schema}.inbox
+SET wait_reason = 'forwarding', due_at = now() + %(seconds)s * interval '1 second',
+    ring_at = now() + %(seconds)s * interval '1 second',
+    ready_at = CASE WHEN wait_reason IS NULL THEN due_at ELSE ready_at END,
+    claimed_at = CASE WHEN wait_reason IS NULL THEN now() ELSE claimed_at END,
+    lease = %(lease)s, started_at = coalesce(started_at, clock_timestamp())
 WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
-RETURNING ring_at
 """
+
+# In order, so that two who forward the same cannot wait for each other.
+_INSERT = insert_messages(
+    {**FROM_BATCH, "given_up": "given_up"}, "FROM m ORDER BY id ON CONFLICT (id) DO NOTHING"
+)
 
 # In the other database.  What is there stays as it is, with two exceptions.  What was parked, and was
 # delivered again at home since its last parcel arrived, is run again, once that parcel is done with.
 # And of what is over there and not at home, which was restored from a backup then, the parcel is
-# offered anew.
+# offered anew.  That a consumer is itself makes Postgres expect few of either, as in `RENEW`.
 FORWARD = f"""
 WITH m AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(messages)s::json)
-        AS m (id uuid, kind text, category text, payload jsonb, saga_id uuid, saga text,
-              causation_id uuid, root_id uuid, recipient text, sender text, awaits text,
-              retry jsonb, intent_id uuid, undoes text, given_up bool, applied uuid, depth int)
+        AS m ({BATCH_COLUMNS}, given_up bool, applied uuid)
 ), sent AS (
-    INSERT INTO {{schema}}.outbox (id, kind, category, payload, saga_id, saga, causation_id,
-                                   root_id, recipient, sender, awaits, retry, intent_id, undoes,
-                                   given_up, depth)
-    SELECT id, kind, category, payload, saga_id, saga, causation_id, root_id,
-           recipient, sender, string_to_array(coalesce(awaits, ''), ','), retry, intent_id, undoes,
-           coalesce(given_up, false), coalesce(depth, 0)
-    FROM m ORDER BY id  -- so that two who forward the same cannot wait for each other
-    ON CONFLICT (id) DO NOTHING
+    {_INSERT}
 ), delivered AS (
     INSERT INTO {{schema}}.inbox (message_id, consumer, saga_id, due_at, ring_at)
     SELECT id, %(consumer)s, saga_id, now(), clock_timestamp() + %(grace)s * interval '1 second'
@@ -86,25 +75,27 @@ WITH m AS MATERIALIZED (
     WHERE i.state IN ('done', 'parked')
 ), again AS (
     UPDATE {{schema}}.inbox AS i
-    SET state = 'pending', attempts = 0, rings = 0, done_at = NULL, due_at = now(),
+    SET state = 'pending', outcome = 'retried', attempts = 0, rings = 0, done_at = NULL,
+        due_at = now(),
         ring_at = clock_timestamp() + %(grace)s * interval '1 second'
     FROM over
     WHERE i.message_id = over.id AND i.consumer = over.consumer AND coalesce(i.state = 'parked', false)
-      AND over.known AND over.done
+      AND over.known AND over.done AND over.consumer || '' = over.consumer
 ), offered AS (
     UPDATE {{schema}}.inbox AS i
-    SET state = 'pending', rings = 0, done_at = NULL, due_at = now(),
+    SET state = 'pending', outcome = 'retried', rings = 0, done_at = NULL, due_at = now(),
         ring_at = clock_timestamp() + %(grace)s * interval '1 second'
     FROM over
     WHERE i.message_id = over.parcel AND i.consumer = over.parcels AND coalesce(i.state = 'done', false)
-      AND NOT over.known
+      AND NOT over.known AND over.parcels || '' = over.parcels
 )
 SELECT id FROM over WHERE known AND NOT done
 UNION ALL
 -- Nothing is ever on its way in a database that is not the sagas' own.
-SELECT NULL WHERE EXISTS (
-    SELECT FROM {{schema}}.inbox WHERE consumer = %(consumer)s AND due_at = {FORWARDING}
-      AND state = 'pending')
+SELECT NULL FROM (SELECT id FROM m LIMIT 1) AS one CROSS JOIN LATERAL (
+    SELECT FROM {{schema}}.inbox
+    WHERE message_id = one.id AND consumer = %(consumer)s AND wait_reason IS NOT NULL OFFSET 0
+) AS at_home
 """
 
 # In the other database: what is given up, and not being handled, need not wait for its next attempt.
@@ -120,70 +111,70 @@ FROM (
 WHERE i.message_id = idle.message_id AND i.consumer = idle.consumer
 """
 
-# The time of the relay's next look tells whether it is with whoever says so still.
-CONFIRM = f"""
-UPDATE {{schema}}.inbox
-SET due_at = {FORWARDED},
-    last_error = CASE WHEN starts_with(last_error, '{NOT_YET}') THEN NULL ELSE last_error END,
+# If whoever says so has the lease still.
+CONFIRM = """
+UPDATE {schema}.inbox
+SET wait_reason = 'forwarded', due_at = NULL,
+    outcome = nullif(outcome, 'not_forwarded'),
+    last_error = CASE WHEN outcome = 'not_forwarded' THEN NULL ELSE last_error END,
     ring_at = clock_timestamp() + %(again)s * interval '1 second'
 WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
-  AND due_at = {FORWARDING} AND ring_at = %(ring_at)s
+  AND wait_reason = 'forwarding' AND lease = %(lease)s
 """
 
-# The oldest of what is due, of those who do not say yet why they wait: so a look costs the same however
-# many there are.
-UNEXPLAINED = f"""
+# The oldest of what is due, of those that were not forwarded and do not say yet why: so a look costs the
+# same however many there are.
+UNEXPLAINED = """
 SELECT message_id FROM (
-    SELECT message_id, last_error FROM {{schema}}.inbox
+    SELECT message_id, wait_reason, outcome FROM {schema}.inbox
     WHERE consumer = %(consumer)s AND state = 'pending' AND due_at <= now()
     ORDER BY due_at
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ) AS oldest
-WHERE coalesce(NOT starts_with(last_error, '{NOT_YET}'), true)
+WHERE wait_reason IS NULL AND outcome IS DISTINCT FROM 'not_forwarded'
 """
 
 # While its database is known to be away nobody tries, and it stays as it is but for the reason.
 EXPLAIN = """
-UPDATE {schema}.inbox SET last_error = %(error)s
+UPDATE {schema}.inbox SET outcome = 'not_forwarded', last_error = %(error)s
 WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s
   AND coalesce(state = 'pending', false)
 """
 
 # As if nobody had touched it.
-GIVE_BACK = f"""
-UPDATE {{schema}}.inbox
-SET due_at = again.at, ring_at = again.at, started_at = NULL, lease = nullif(lease, %(lease)s),
+GIVE_BACK = """
+UPDATE {schema}.inbox
+SET wait_reason = NULL, due_at = again.at, ring_at = again.at, started_at = NULL, lease = NULL,
+    outcome = CASE WHEN %(error)s::text IS NULL THEN outcome ELSE 'not_forwarded' END,
     last_error = coalesce(%(error)s, last_error)
 FROM (SELECT clock_timestamp() + %(delay)s * interval '1 second' AS at) AS again
 WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
-  AND due_at = {FORWARDING} AND ring_at = %(ring_at)s
+  AND wait_reason = 'forwarding' AND lease = %(lease)s
 """
 
 # It may have arrived.
-FORWARD_AGAIN = f"""
-UPDATE {{schema}}.inbox
-SET ring_at = clock_timestamp() + %(delay)s * interval '1 second',
+FORWARD_AGAIN = """
+UPDATE {schema}.inbox
+SET due_at = again.at, ring_at = again.at,
+    outcome = CASE WHEN %(error)s::text IS NULL THEN outcome ELSE 'not_forwarded' END,
     last_error = coalesce(%(error)s, last_error)
+FROM (SELECT clock_timestamp() + %(delay)s * interval '1 second' AS at) AS again
 WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
-  AND due_at = {FORWARDING} AND ring_at = %(ring_at)s
-"""
-
-CUT_OFF = f"""
-SELECT DISTINCT consumer FROM {{schema}}.inbox
-WHERE consumer = ANY (%(consumers)s) AND state = 'pending' AND due_at = {FORWARDING}
-  AND ring_at <= now()
+  AND wait_reason = 'forwarding' AND lease = %(lease)s
 """
 
 # What has lain there for long is offered again, in case that database was restored from a backup that
 # does not have it.
-FORWARD_ANEW = f"""
-UPDATE {{schema}}.inbox SET due_at = {FORWARDING}, ring_at = now()
+FORWARD_ANEW = """
+UPDATE {schema}.inbox
+SET wait_reason = 'forwarding', due_at = now(), ring_at = now(), lease = gen_random_uuid()
 WHERE (message_id, consumer) IN (
-    SELECT message_id, consumer FROM {{schema}}.inbox
-    WHERE consumer = ANY (%(consumers)s) AND state = 'pending' AND due_at = {FORWARDED}
-      AND ring_at <= now()
+    SELECT message_id, consumer FROM {schema}.inbox
+    WHERE consumer = ANY (%(consumers)s) AND state = 'pending' AND due_at IS NULL
+      AND wait_reason = 'forwarded' AND ring_at <= now()
     LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+RETURNING consumer
 """
 
 # In the other database: of these parked deliveries those that may have had an effect outside.
@@ -194,7 +185,7 @@ WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND started_
 
 # In order, so that two who apply parcels cannot wait for each other.
 AWAITED = """
-SELECT i.message_id, i.ordering_key, i.lease, o.root_id, o.awaits
+SELECT i.message_id, i.ordering_key, i.parcel_id, o.root_id, o.awaits
 FROM (SELECT DISTINCT id FROM unnest(%(id)s::uuid[]) AS ids (id) ORDER BY id) AS m
 CROSS JOIN LATERAL (
     SELECT * FROM {schema}.inbox
@@ -209,9 +200,10 @@ WHERE i.message_id = %(id)s AND i.consumer = %(consumer)s
 
 # What is tried again there.
 NOTE = """
-UPDATE {schema}.inbox AS i SET attempts = m.attempts, last_error = m.error, took = m.took
+UPDATE {schema}.inbox AS i
+SET attempts = m.attempts, outcome = m.outcome, last_error = m.error, took = m.took
 FROM json_to_recordset(%(notes)s::json)
-    AS m (id uuid, consumer text, attempts int, error text, took float4)
+    AS m (id uuid, consumer text, attempts int, outcome text, error text, took float4)
 WHERE i.message_id = m.id AND i.consumer = m.consumer AND m.consumer || '' = %(consumer)s
   AND coalesce(i.state = 'pending', false)
 """
@@ -224,7 +216,7 @@ WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce
 
 # What is parked may be delivered again, so the parcel that was applied is remembered.
 REMEMBER = """
-UPDATE {schema}.inbox AS i SET lease = m.parcel
+UPDATE {schema}.inbox AS i SET parcel_id = m.parcel
 FROM json_to_recordset(%(parked)s::json) AS m (id uuid, consumer text, parcel uuid)
 WHERE i.message_id = m.id AND i.consumer = m.consumer AND m.consumer || '' = %(consumer)s
   AND coalesce(i.state = 'parked', false)

@@ -1,4 +1,4 @@
-"""Stale forwards: deliveries that somebody was forwarding who did not live to say that they arrived."""
+"""Stale forwards: deliveries that were forwarded long ago and are not known to be over."""
 
 from collections.abc import Sequence
 
@@ -21,12 +21,7 @@ class StaleForwards:
         self._statements = statements
         self._consumers = list(consumers)
 
-    def __call__(self, unit: UnitOfWork, long: bool) -> set[str]:
-        """Return those of the consumers who have to forward something once more.
-
-        A long look also has done anew what was forwarded long ago and is not known to be done.
-        """
+    def __call__(self, unit: UnitOfWork) -> set[str]:
+        """Have these forwarded once more; returns those of the consumers who have something to do."""
         asked = {"consumers": self._consumers, "limit": _PORTION}
-        if long:
-            unit.run(self._statements.forward_anew, asked)
-        return {name for (name,) in unit.run(self._statements.cut_off, asked)}
+        return {name for (name,) in unit.run(self._statements.forward_anew, asked)}

@@ -20,7 +20,6 @@ class RemoteStatements(Statements):
     explain: str = sql.EXPLAIN
     give_back: str = sql.GIVE_BACK
     forward_again: str = sql.FORWARD_AGAIN
-    cut_off: str = sql.CUT_OFF
     forward_anew: str = sql.FORWARD_ANEW
     started: str = sql.STARTED
     awaited: str = with_messages(sql.AWAITED)

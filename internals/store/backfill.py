@@ -18,8 +18,7 @@ from datetime import datetime
 from internals.database.unit_of_work import Row, UnitOfWork
 from internals.store.sql import statements
 from internals.store.sql.causal import FIRST_OF_ITS_KEY, OPEN
-from internals.store.sql.ordering import HAND_OVER
-from internals.store.sql.sentinels import NEVER
+from internals.store.sql.ordering import HAND_OVER, HELD_UP_BY
 from saga.errors import ActRefused
 
 #: Messages of the log that one statement looks at, at most.
@@ -81,16 +80,19 @@ WITH at AS MATERIALIZED (
         SELECT FROM {{schema}}.inbox AS i
         WHERE i.message_id = o.id AND i.consumer = s.consumer OFFSET 0)
     ORDER BY o.seq LIMIT %(limit)s
+), placed AS MATERIALIZED (
+    SELECT *, key IS NOT NULL AND (seq > min(seq) OVER (PARTITION BY key) OR EXISTS (
+        SELECT FROM {{schema}}.inbox AS e WHERE e.ordering_key = key
+          AND e.state IN {OPEN} AND e.ordering_no < seq)) AS behind
+    FROM past
 ), handed AS (
     INSERT INTO {{schema}}.inbox
-        (message_id, consumer, saga_id, due_at, ring_at, ordering_key, ordering_no, backfill)
-    SELECT id, consumer, saga_id,
-           CASE WHEN key IS NOT NULL AND (seq > min(seq) OVER (PARTITION BY key) OR EXISTS (
-               SELECT FROM {{schema}}.inbox AS e WHERE e.ordering_key = key
-                 AND e.state IN {OPEN} AND e.ordering_no < seq
-           )) THEN {NEVER} ELSE sent_at END,
+        (message_id, consumer, saga_id, wait_reason, due_at, ring_at, ordering_key, ordering_no,
+         backfill)
+    SELECT id, consumer, saga_id, CASE WHEN behind THEN 'ordering' END,
+           CASE WHEN NOT behind THEN sent_at END,
            clock_timestamp(), key, CASE WHEN key IS NOT NULL THEN seq END, true
-    FROM past
+    FROM placed
     ON CONFLICT (message_id, consumer) DO NOTHING
     RETURNING message_id
 ), held AS MATERIALIZED (
@@ -120,8 +122,14 @@ WHERE o.category = 'event' AND o.sent_at >= %(since)s AND NOT EXISTS (
 
 _RELEASE = f"""
 UPDATE {{schema}}.inbox AS i
-SET due_at = now(), ring_at = clock_timestamp()
-WHERE consumer = %(consumer)s AND state = 'pending' AND due_at = {NEVER} AND {FIRST_OF_ITS_KEY}
+SET due_at = now(), wait_reason = NULL, ring_at = clock_timestamp()
+WHERE consumer = %(consumer)s AND state = 'pending' AND due_at IS NULL
+  AND wait_reason IN {HELD_UP_BY} AND {FIRST_OF_ITS_KEY}
+"""
+
+_LEAVE_BEHIND = """
+UPDATE {schema}.inbox SET wait_reason = 'ordering'
+WHERE consumer = %(consumer)s AND state = 'pending' AND due_at IS NULL AND wait_reason = 'backfill'
 """
 
 _FINISH = """
@@ -224,6 +232,7 @@ class Backfill:
     def release(self, unit: UnitOfWork) -> None:
         """Make due what was published meanwhile; it is finished."""
         self._run(unit, _RELEASE)
+        self._run(unit, _LEAVE_BEHIND)
         self._run(unit, _FINISH)
 
     def _run(self, unit: UnitOfWork, sql: str, **parameters: object) -> Sequence[Row]:

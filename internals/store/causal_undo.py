@@ -18,9 +18,6 @@ from uuid import UUID
 from internals.database.unit_of_work import UnitOfWork
 from internals.store.sql import Statements
 
-#: How the note begins that is kept with an order to undo what still stands.
-STANDS = "stands: "
-
 
 @dataclass(frozen=True, slots=True)
 class Undoing:

@@ -7,11 +7,12 @@ from uuid import UUID
 from internals.database.errors import storable
 from internals.database.unit_of_work import Row
 from internals.store.json_rows import Value
-from internals.store.outbox import retry_from_json
-from saga.envelope import Category, Envelope
+from internals.store.message_columns import SELECTED_COUNT, from_row
+from saga.envelope import Envelope
+from saga.errors import IdConflict
 
 #: Columns of a claim that make up the delivery; a saga's state comes after them.
-DELIVERY_COLUMNS = 20
+DELIVERY_COLUMNS = SELECTED_COUNT + 5
 
 #: So many rings of the relay for one delivery say that whoever claimed it did not live to settle
 #: it.  It is then started alone, and each start is counted before it is run.
@@ -30,6 +31,79 @@ class DeliveryState(StrEnum):
     REVOKED = "revoked"
     #: Failed for good; waits for a person.
     PARKED = "parked"
+
+
+class WaitReason(StrEnum):
+    """What a pending delivery waits for beside its time; of one that is over, what it waited for last.
+
+    It has no time to be run at but while it is being forwarded, when that is the forwarder's lease.
+    """
+
+    #: Another one of its ordering key is before it.
+    ORDERING = "ordering"
+    #: Past events are being handed to its consumer.
+    BACKFILL = "backfill"
+    #: It is on its way to its context's own database, and may have arrived.
+    FORWARDING = "forwarding"
+    #: It is in its context's own database.
+    FORWARDED = "forwarded"
+
+
+class DeliveryOutcome(StrEnum):
+    """What a delivery ended with, or its last try.
+
+    Each state has its own, and the words beside it are for people.
+    """
+
+    # Of a pending one; none if nobody has tried it yet.
+    #: Its handler failed: it is tried again, or waits as parked for a person.
+    FAILED = "failed"
+    #: It could not be done then, for nothing that counts against it.
+    DEFERRED = "deferred"
+    #: Whoever met it does not know its kind, or cannot read it: another release may.
+    UNHANDLED = "unhandled"
+    #: Its worker died, or its lease ended, before it was settled.
+    UNSETTLED = "unsettled"
+    #: The context's own database could not be reached.
+    NOT_FORWARDED = "not_forwarded"
+    #: A person had it delivered again.
+    RETRIED = "retried"
+
+    # Of one that is done.
+    HANDLED = "handled"
+    #: Handled, though its lease had ended.
+    OVERRAN = "overran"
+    #: The business said no.
+    REJECTED = "rejected"
+    #: There is no undo of what it was to undo.
+    NO_UNDO = "no_undo"
+    #: Without effect on its saga: it came late, or twice.
+    STALE = "stale"
+
+    # Of a revoked one.
+    #: Its step was undone.
+    UNDONE = "undone"
+    #: Its step was given up.
+    GIVEN_UP = "given_up"
+    #: Its deadline is not needed any more.
+    NOT_NEEDED = "not_needed"
+    #: A person dropped it.
+    DROPPED = "dropped"
+    #: A message that its saga sent anew took its place.
+    SUPERSEDED = "superseded"
+    #: Its consumer is not subscribed any more.
+    UNSUBSCRIBED = "unsubscribed"
+
+    # Of a parked one, beside FAILED and UNSETTLED.
+    #: Nothing that its saga sent leads to it, or there is no such saga.
+    UNEXPECTED = "unexpected"
+    #: What its handler sent has the id of another message.
+    ID_CONFLICT = "id_conflict"
+
+    @classmethod
+    def parked_for(cls, error: BaseException) -> "DeliveryOutcome":
+        """Return the outcome of a delivery that is parked for this error."""
+        return cls.ID_CONFLICT if isinstance(error, IdConflict) else cls.FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +131,7 @@ class Settlement:
 
     message_id: UUID
     state: DeliveryState = DeliveryState.DONE
+    outcome: DeliveryOutcome = DeliveryOutcome.HANDLED
     error: str | None = None
     #: How-manieth message its saga consumed.
     position: int | None = None
@@ -73,47 +148,9 @@ class Settlement:
 
 def delivery(row: Row) -> Delivery:
     """Read the first columns of a claimed row."""
-    (
-        id,
-        kind,
-        category,
-        payload,
-        saga_id,
-        saga,
-        causation_id,
-        root_id,
-        recipient,
-        sender,
-        awaits,
-        retry,
-        intent,
-        undoes,
-        depth,
-        attempts,
-        rings,
-        ordering_key,
-        yields,
-        given_up,
-    ) = row[:DELIVERY_COLUMNS]
-    envelope = Envelope(
-        id=id,
-        kind=kind,
-        category=Category(category),
-        payload=payload,
-        saga_id=saga_id,
-        saga=saga,
-        causation_id=causation_id,
-        root_id=root_id,
-        recipient=recipient,
-        sender=sender,
-        awaits=tuple(awaits),
-        retry=retry_from_json(retry),
-        intent=intent,
-        undoes=undoes,
-        depth=depth,
-    )
+    attempts, rings, ordering_key, yields, given_up = row[SELECTED_COUNT:DELIVERY_COLUMNS]
     return Delivery(
-        envelope,
+        from_row(row[:SELECTED_COUNT]),
         attempts,
         rings,
         ordering_key,
@@ -129,6 +166,7 @@ def record(settlement: Settlement, consumer: str) -> dict[str, Value]:
         "id": settlement.message_id,
         "consumer": consumer,
         "state": settlement.state.value,
+        "outcome": settlement.outcome.value,
         "error": shortened(settlement.error),
         "position": settlement.position,
         "attempts": settlement.attempts,

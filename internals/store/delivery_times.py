@@ -7,8 +7,6 @@ deliveries it is known when they were forwarded, and how long the handler ran.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from internals.store.sql.sentinels import FORWARDING_YEAR
-
 
 @dataclass(frozen=True, slots=True)
 class Waits:
@@ -29,7 +27,8 @@ class Waits:
 def waited(
     *,
     sent_at: datetime,
-    due_at: datetime,
+    due_at: datetime | None,
+    forwarded: bool = False,
     ready_at: datetime | None,
     rung_at: datetime | None,
     claimed_at: datetime | None,
@@ -40,7 +39,8 @@ def waited(
 
     Args:
         sent_at: When its message was sent.
-        due_at: When it was due, the last time; or the end of a lease, or a time that never comes.
+        due_at: When it was due, the last time; or the end of a lease.
+        forwarded: Whether it was handled in a database of its context's own.
         ready_at: When it was due, if `due_at` does not say.
         rung_at: When the relay rang for it, the first time since it was due.
         claimed_at: When the worker that handled it last took it, or it was forwarded to a database
@@ -49,8 +49,7 @@ def waited(
         took: Seconds that its handler ran.
     """
     handler = took or 0.0
-    forwarded = due_at.year >= FORWARDING_YEAR
-    due = max(sent_at, ready_at or (sent_at if forwarded else due_at))
+    due = max(sent_at, ready_at or (None if forwarded else due_at) or sent_at)
     # A claim's time is the begin of its transaction, in which what it handles may have been sent.
     claimed = max(due, claimed_at or done_at - timedelta(seconds=handler))
     told = min(max(due, rung_at or due), claimed)

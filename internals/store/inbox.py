@@ -10,12 +10,13 @@ from internals.store.delivery import Delivery, Settlement, delivery, record
 from internals.store.json_rows import records
 from internals.store.ordering_keys import unfit
 from internals.store.sql import Statements
-from internals.store.sql.causal import OVERRAN
 from saga.envelope import Envelope
 from saga.messages import Settled
 
+#: How a run is told that took longer than its lease.
+OVERRAN = "took longer than its lease"
 #: What a delivery is said to have failed with whose lease ended before it was settled.
-UNSETTLED = f"its worker died, or it {OVERRAN}"
+_UNSETTLED = f"its worker died, or it {OVERRAN}"
 
 
 class Inbox:
@@ -123,12 +124,12 @@ class Inbox:
                 "lease": lease,
                 "seconds": seconds,
                 "external": external,
-                "unsettled": UNSETTLED,
+                "unsettled": _UNSETTLED,
             },
         )
 
     def last_error(self, unit: UnitOfWork, message_id: UUID) -> str | None:
-        """Return what a delivery last failed with; None if nothing is known."""
+        """Return what a delivery last failed with; None if all that is known is that it did."""
         found = unit.run(self.statements.last_error, {"consumer": self.consumer, "id": message_id})
         return found[0][0] if found else None
 

@@ -32,11 +32,24 @@ def _record(row: Mapping[str, Value]) -> str:
     )
 
 
-_WRITE: Mapping[type, Callable[[Any], str]] = {
-    str: encode_basestring_ascii,
-    Raw: str,
-    UUID: lambda value: f'"{value.int:032x}"',  # as `str` has it, but for the hyphens
-    int: repr,
-    float: repr,
-    bool: {True: "true", False: "false"}.__getitem__,
-}
+class _Writers(dict[type, Callable[[Any], str]]):
+    """What writes a value of each type; a subclass, such as a saga's handle, as its base."""
+
+    def __missing__(self, kind: type) -> Callable[[Any], str]:
+        for base in kind.__mro__[1:]:
+            if base in self:
+                self[kind] = self[base]
+                return self[kind]
+        raise KeyError(kind)
+
+
+_WRITE: Mapping[type, Callable[[Any], str]] = _Writers(
+    {
+        str: encode_basestring_ascii,
+        Raw: str,
+        UUID: lambda value: f'"{value.int:032x}"',  # as `str` has it, but for the hyphens
+        int: int.__repr__,
+        float: float.__repr__,
+        bool: {True: "true", False: "false"}.__getitem__,
+    }
+)

@@ -77,8 +77,10 @@ class Succession:
         return woken
 
     def _look(self, unit: UnitOfWork, keys: Iterable[str]) -> tuple[set[str], set[str], set[str]]:
-        """Return consumers whose turn it is, and of the keys that have none those with which nobody
-        is publishing until our commit, and the others."""
+        """Return consumers whose turn it is, and the keys that have none.
+
+        Of the keys, first those with which nobody is publishing until our commit, then the others.
+        """
         asked = sorted(keys)
         if not asked:
             return set(), set(), set()

@@ -1,15 +1,14 @@
 """Outbox: messages are sent by writing them down, in the transaction of what caused them."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from uuid import UUID
 
 from internals.database.lock_waits import KEY_WAIT
 from internals.database.unit_of_work import Row, UnitOfWork
-from internals.store.json_rows import Raw, Value, records
+from internals.store.json_rows import Value, records
+from internals.store.message_columns import to_record
 from internals.store.message_identity import by_id, conflict, identity, refuse_others
 from internals.store.open_deliveries import Settling
 from internals.store.ordering import LateKeys, Succession
@@ -17,7 +16,6 @@ from internals.store.ordering_keys import unfit
 from internals.store.sql import Statements
 from saga.envelope import Envelope
 from saga.errors import PayloadError, TooDeep
-from saga.retry import Retry
 
 #: Bytes of JSON that one payload may have, unless the settings say otherwise.
 DEFAULT_MAX_PAYLOAD = 256 * 1024
@@ -191,55 +189,10 @@ def held_up(rows: Iterable[Row]) -> set[str]:
 
 
 def _record(message: Envelope, heard: Mapping[UUID, Heard]) -> dict[str, Value]:
-    retry = retry_to_json(message.retry)
-    by_now = heard.get(message.id) if heard else None
-    return {
-        "position": None if by_now is None else by_now.position,
-        "note": None if by_now is None else by_now.note,
-        "id": message.id,
-        "kind": message.kind,
-        "category": message.category.value,
-        "payload": Raw(message.payload),
-        "saga_id": message.saga_id,
-        "saga": message.saga,
-        "causation_id": message.causation_id,
-        "root_id": message.root_id or message.id,
-        "recipient": message.recipient,
-        "sender": message.sender,
-        "awaits": ",".join(message.awaits) or None,
-        "retry": None if retry is None else Raw(retry),
-        "delay": message.delay or None,
-        "intent_id": message.intent,
-        "undoes": message.undoes,
-        "depth": message.depth or None,
-        "origin": message.origin,
-    }
-
-
-def retry_to_json(retry: Retry | None) -> str | None:
-    """Return a policy as it is stored with a message."""
-    if retry is None:
-        return None
-    return json.dumps(
-        {
-            "attempts": retry.attempts,
-            "backoff": retry.backoff.total_seconds(),
-            "cap": retry.cap.total_seconds(),
-            "never": retry.never,
-            "always": retry.always,
-        }
-    )
-
-
-def retry_from_json(text: str | None) -> Retry | None:
-    """Read what `retry_to_json` wrote."""
-    if text is None:
-        return None
-    stored = json.loads(text)
-    return Retry(
-        attempts=stored["attempts"],
-        backoff=timedelta(seconds=stored["backoff"]),
-        cap=timedelta(seconds=stored["cap"]),
-        never=tuple(stored["never"]),
-        always=tuple(stored["always"]),
-    )
+    record = to_record(message)
+    if message.delay:
+        record["delay"] = message.delay
+    if heard and (by_now := heard.get(message.id)) is not None:
+        record["position"] = by_now.position
+        record["note"] = by_now.note
+    return record

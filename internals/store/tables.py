@@ -36,6 +36,17 @@ metadata = MetaData(
 
 _NOW = text("clock_timestamp()")
 
+# Whatever is over has an outcome.
+_OUTCOMES = """CASE state
+    WHEN 'pending' THEN outcome IS NULL OR outcome IN (
+        'failed', 'deferred', 'unhandled', 'unsettled', 'not_forwarded', 'retried')
+    WHEN 'done' THEN outcome IS NOT NULL AND outcome IN (
+        'handled', 'overran', 'rejected', 'no_undo', 'stale')
+    WHEN 'revoked' THEN outcome IS NOT NULL AND outcome IN (
+        'undone', 'given_up', 'not_needed', 'dropped', 'superseded', 'unsubscribed')
+    ELSE outcome IS NOT NULL AND outcome IN (
+        'failed', 'unsettled', 'unexpected', 'id_conflict') END"""
+
 outbox = Table(
     "outbox",
     metadata,
@@ -97,12 +108,17 @@ inbox = Table(
     Column("consumer", Text, primary_key=True),
     Column("saga_id", Uuid, comment="as in the outbox"),
     Column("state", Text, nullable=False, server_default="pending"),
-    Column("due_at", DateTime(timezone=True), nullable=False, comment="not to be run before"),
+    Column(
+        "due_at", DateTime(timezone=True), comment="not to be run before; null if no time is known"
+    ),
+    Column("wait_reason", Text, comment="what it waits for beside a time, or waited for last"),
     Column("ring_at", DateTime(timezone=True), nullable=False, comment="the relay's next look"),
     Column("rings", Integer, nullable=False, server_default="0", comment="by the relay"),
     Column("attempts", Integer, nullable=False, server_default="0", comment="failed runs"),
-    Column("last_error", Text),
+    Column("outcome", Text, comment="what it ended with, or its last try"),
+    Column("last_error", Text, comment="the outcome in words; nothing is read from them"),
     Column("lease", Uuid, comment="who handles it outside the claim's transaction"),
+    Column("parcel_id", Uuid, comment="from its context's own database: what parked it last"),
     Column(
         "started_at", DateTime(timezone=True), comment="by a handler that acts outside the database"
     ),
@@ -118,7 +134,7 @@ inbox = Table(
     Column(
         "ready_at",
         DateTime(timezone=True),
-        comment="when it was due, where due_at is a lease's end or never comes",
+        comment="when it was due, where due_at is a lease's end or null",
     ),
     Column(
         "backfill",
@@ -135,6 +151,14 @@ inbox = Table(
         comment="runs in a row that gave way to the database and were not counted",
     ),
     CheckConstraint("state IN ('pending', 'done', 'revoked', 'parked')", name="state"),
+    CheckConstraint(_OUTCOMES, name="outcome"),
+    CheckConstraint(
+        "wait_reason IN ('ordering', 'backfill', 'forwarding', 'forwarded')", name="wait_reason"
+    ),
+    CheckConstraint(
+        "(due_at IS NULL) = (wait_reason IS NOT NULL AND wait_reason <> 'forwarding')",
+        name="due_at",
+    ),
     Index("inbox_due_idx", "consumer", "due_at", postgresql_where=text("state = 'pending'")),
     Index("inbox_parked_idx", "consumer", postgresql_where=text("state = 'parked'")),
     Index(

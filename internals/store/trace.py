@@ -11,7 +11,7 @@ from datetime import datetime
 from uuid import UUID
 
 from internals.database.unit_of_work import Row, UnitOfWork
-from internals.store.delivery import DeliveryState
+from internals.store.delivery import DeliveryOutcome, DeliveryState, WaitReason
 from internals.store.delivery_times import Waits, waited
 from internals.store.sql import statements
 from saga.envelope import Category
@@ -24,7 +24,8 @@ SELECT t.id, t.kind, t.category, t.saga_id, t.causation_id, t.root_id, t.sender,
     CASE WHEN t.kind = 'saga.undo' THEN t.payload ->> 'message_kind' END, t.repeats,
     t.depth, t.origin,
     i.consumer, i.state, i.attempts, i.rings, i.last_error, i.due_at, i.done_at, i.position,
-    i.took, i.ordering_key, i.backfill, i.ready_at, i.rung_at, i.claimed_at, acts.done,
+    i.took, i.ordering_key, i.backfill, i.wait_reason, i.outcome,
+    i.ready_at, i.rung_at, i.claimed_at, acts.done,
     clock_timestamp()
 FROM told AS t LEFT JOIN {schema}.inbox AS i ON i.message_id = t.id
 LEFT JOIN (
@@ -90,8 +91,9 @@ class TracedDelivery:
     rings: int
     #: Why it failed, or was rejected, or had no effect; None if nothing is to be said.
     last_error: str | None
-    #: Not run before; in the future for one that waits for its next attempt.
-    due_at: datetime
+    #: Not run before; in the future for one that waits for its next attempt.  None where no time is
+    #: known.
+    due_at: datetime | None
     done_at: datetime | None
     #: How-manieth message its saga consumed.
     position: int | None
@@ -101,6 +103,10 @@ class TracedDelivery:
     ordering_key: str | None = None
     #: Whether it is a past event that a new subscriber was handed.
     backfill: bool = False
+    #: What it waits for beside a time, or waited for last.
+    wait_reason: WaitReason | None = None
+    #: What it ended with, or its last try; None where nobody has tried it yet.
+    outcome: DeliveryOutcome | None = None
     #: What operators did with it while it was parked, in order.
     acts: tuple[TracedAct, ...] = ()
     #: What it waited for; None unless it is done.
@@ -152,9 +158,9 @@ class Trace:
 
 
 def trace(unit: UnitOfWork, schema: str, saga_id: UUID, limit: int = MAX_MESSAGES) -> Trace:
-    """Return all that was said in a saga, and the begin of those that its handlers started; empty
-    for a saga that does not exist.
+    """Return all messages of a saga, and the start of those that its handlers started.
 
+    It is empty for a saga that does not exist.
     One statement.  Raises `DefinitionError` for a schema name that is no identifier.
     """
     return _read(unit, schema, _OF_SAGA, saga_id, limit)
@@ -217,20 +223,26 @@ def _tree(messages: Sequence[Sequence[Row]]) -> tuple[Node, ...]:
 
 
 def _delivery(row: Row, sent_at: datetime) -> TracedDelivery:
-    consumer, state, *rest, ready_at, rung_at, claimed_at, acts = row[_MESSAGE_COLUMNS:-1]
+    consumer, state, *rest, waits_for, outcome, ready_at, rung_at, claimed_at, acts = row[
+        _MESSAGE_COLUMNS:-1
+    ]
     # Without a consumer all of the message's parked deliveries were meant.
     listed = json.loads(acts) if acts else ()
     delivery = TracedDelivery(consumer, DeliveryState(state), *rest)
     acts_here = tuple(TracedAct(*act) for of, *act in listed if of in (None, consumer))
+    ended = None if outcome is None else DeliveryOutcome(outcome)
+    reason = None if waits_for is None else WaitReason(waits_for)
+    delivery = replace(delivery, wait_reason=reason, outcome=ended, acts=acts_here)
     if delivery.state is not DeliveryState.DONE or delivery.done_at is None:
-        return replace(delivery, acts=acts_here)
+        return delivery
     waits = waited(
         sent_at=sent_at,
         due_at=delivery.due_at,
+        forwarded=reason in (WaitReason.FORWARDING, WaitReason.FORWARDED),
         ready_at=ready_at,
         rung_at=rung_at,
         claimed_at=claimed_at,
         done_at=delivery.done_at,
         took=delivery.took,
     )
-    return replace(delivery, acts=acts_here, waits=waits)
+    return replace(delivery, waits=waits)

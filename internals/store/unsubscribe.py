@@ -11,7 +11,6 @@ from internals.database.unit_of_work import Row, UnitOfWork
 from internals.store.outbox import Outbox
 from internals.store.sql import statements
 from internals.store.sql.causal import OPEN
-from internals.store.sql.sentinels import NEVER
 
 #: Deliveries that one transaction revokes at most.
 PORTION = 500
@@ -38,16 +37,17 @@ SELECT DISTINCT CASE WHEN o.kind = 'saga.undo' THEN o.payload ->> 'message_kind'
 
 _COUNT = f"SELECT count(*) {_THEIRS}"
 
-# One that runs under a lease is left to whoever runs it; those on their way to another database, or
-# behind others of their key, have a due time that never comes.
+# One that runs under a lease is left to whoever runs it; but not what is in another database, or on its
+# way there.
 _REVOKE = f"""
 WITH open AS MATERIALIZED (
     SELECT i.message_id, i.consumer {_THEIRS}
-      AND (i.state = 'parked' OR i.lease IS NULL OR i.due_at <= now() OR i.due_at >= {NEVER})
+      AND (i.state = 'parked' OR i.lease IS NULL OR i.due_at <= now()
+           OR i.wait_reason IS NOT NULL)
     ORDER BY i.message_id LIMIT %(limit)s FOR UPDATE OF i SKIP LOCKED
 )
 UPDATE {{schema}}.inbox AS i
-SET state = 'revoked', done_at = clock_timestamp(),
+SET state = 'revoked', outcome = 'unsubscribed', done_at = clock_timestamp(),
     last_error = concat_ws('; ', i.last_error, %(why)s::text)
 FROM open WHERE i.message_id = open.message_id AND i.consumer = open.consumer
 RETURNING i.message_id, i.consumer, i.ordering_key

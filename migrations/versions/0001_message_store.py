@@ -16,6 +16,16 @@ depends_on = None
 SCHEMA = context.config.attributes["schema"]
 NOW = sa.text("clock_timestamp()")
 
+OUTCOMES = """CASE state
+    WHEN 'pending' THEN outcome IS NULL OR outcome IN (
+        'failed', 'deferred', 'unhandled', 'unsettled', 'not_forwarded', 'retried')
+    WHEN 'done' THEN outcome IS NOT NULL AND outcome IN (
+        'handled', 'overran', 'rejected', 'no_undo', 'stale')
+    WHEN 'revoked' THEN outcome IS NOT NULL AND outcome IN (
+        'undone', 'given_up', 'not_needed', 'dropped', 'superseded', 'unsubscribed')
+    ELSE outcome IS NOT NULL AND outcome IN (
+        'failed', 'unsettled', 'unexpected', 'id_conflict') END"""
+
 
 def upgrade() -> None:
     op.create_table(
@@ -104,7 +114,12 @@ def upgrade() -> None:
         sa.Column("saga_id", sa.Uuid, comment="as in the outbox"),
         sa.Column("state", sa.Text, nullable=False, server_default="pending"),
         sa.Column(
-            "due_at", sa.DateTime(timezone=True), nullable=False, comment="not to be run before"
+            "due_at",
+            sa.DateTime(timezone=True),
+            comment="not to be run before; null if no time is known",
+        ),
+        sa.Column(
+            "wait_reason", sa.Text, comment="what it waits for beside a time, or waited for last"
         ),
         sa.Column(
             "ring_at", sa.DateTime(timezone=True), nullable=False, comment="the relay's next look"
@@ -113,8 +128,12 @@ def upgrade() -> None:
         sa.Column(
             "attempts", sa.Integer, nullable=False, server_default="0", comment="failed runs"
         ),
-        sa.Column("last_error", sa.Text),
+        sa.Column("outcome", sa.Text, comment="what it ended with, or its last try"),
+        sa.Column("last_error", sa.Text, comment="the outcome in words; nothing is read from them"),
         sa.Column("lease", sa.Uuid, comment="who handles it outside the claim's transaction"),
+        sa.Column(
+            "parcel_id", sa.Uuid, comment="from its context's own database: what parked it last"
+        ),
         sa.Column(
             "started_at",
             sa.DateTime(timezone=True),
@@ -138,7 +157,7 @@ def upgrade() -> None:
         sa.Column(
             "ready_at",
             sa.DateTime(timezone=True),
-            comment="when it was due, where due_at is a lease's end or never comes",
+            comment="when it was due, where due_at is a lease's end or null",
         ),
         sa.Column(
             "backfill",
@@ -157,6 +176,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("message_id", "consumer", name="inbox_pkey"),
         sa.CheckConstraint(
             "state IN ('pending', 'done', 'revoked', 'parked')", name=op.f("inbox_state_check")
+        ),
+        sa.CheckConstraint(OUTCOMES, name=op.f("inbox_outcome_check")),
+        sa.CheckConstraint(
+            "wait_reason IN ('ordering', 'backfill', 'forwarding', 'forwarded')",
+            name=op.f("inbox_wait_reason_check"),
+        ),
+        sa.CheckConstraint(
+            "(due_at IS NULL) = (wait_reason IS NOT NULL AND wait_reason <> 'forwarding')",
+            name=op.f("inbox_due_at_check"),
         ),
         schema=SCHEMA,
         comment="One row a delivery: one message to one consumer",

@@ -52,11 +52,12 @@ from saga.decide.deadlines import timed_out
 from saga.decide.decision import Decision, Verdict, stale
 from saga.decide.next_steps import Course
 from saga.decide.operator_actions import ACTS, act, refusal_of
-from saga.definition import Saga, Wait
+from saga.definition import Saga
 from saga.envelope import Category, Envelope, saga_consumer
 from saga.json_text import dump_json, read_json
 from saga.messages import Faulted, Revoked, Started, TimedOut
 from saga.state import IN_FLIGHT, ORDERED, Direction, Early, Phase, SagaState, changed, start_id
+from saga.steps import Wait
 
 __all__ = ["Decision", "Verdict", "decide", "fold", "start_message"]
 

@@ -13,11 +13,12 @@ from pydantic import BaseModel
 from saga.causal import CAUSAL
 from saga.decide.outcomes import apply
 from saga.decide.rewinding import rewound, to_undo
-from saga.definition import Saga, Step, Wait
+from saga.definition import Saga
 from saga.envelope import Category, Envelope, command_recipient, saga_consumer
 from saga.messages import Command, Done, TimedOut
 from saga.retry import Retry
 from saga.state import IN_FLIGHT, ORDERED, Direction, Phase, SagaState, Status, start_id
+from saga.steps import Step, Wait
 from saga.validation.functions import check_returned
 
 D = TypeVar("D", bound=BaseModel)
@@ -219,6 +220,7 @@ class Course(Generic[D]):
         return state if command is None else self.order(state, step.name, command)
 
     def begin_wait(self, state: SagaState[D], step: Wait[D], generation: int) -> SagaState[D]:
+        """Wait for an outside message, unless it is there already."""
         state = state.with_step(step.name, phase=Phase.WAITING, generation=generation)
         first = next((early for early in state.early if early.kind in step.awaits), None)
         if first is not None:

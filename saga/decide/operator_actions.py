@@ -15,12 +15,13 @@ from saga.causal import CAUSAL
 from saga.decide.next_steps import Course
 from saga.decide.outcomes import pivot_passed
 from saga.decide.rewinding import names_from
-from saga.definition import Saga, Step, Wait
+from saga.definition import Saga
 from saga.envelope import Envelope
 from saga.errors import PayloadError
 from saga.json_text import dump_json, first_problem
 from saga.messages import Cancelled, Replayed, Skipped
 from saga.state import IN_FLIGHT, ORDERED, Direction, Phase, SagaState, Status, StepState
+from saga.steps import Step, Wait
 
 D = TypeVar("D", bound=BaseModel)
 
@@ -168,9 +169,10 @@ def _skip(saga: Saga[D], state: SagaState[D], step: str, course: Course[D]) -> S
 def _replay(
     saga: Saga[D], state: SagaState[D], first: str | None, course: Course[D], *, no_effect: bool
 ) -> SagaState[D]:
-    """Let go on what failed: a parked delivery further down is tried again as it is, a step's own
-    command is sent anew, with a new generation and the data of now.
+    """Let go on what failed.
 
+    A parked delivery further down is tried again as it is.  A step's own command is sent again, with a
+    new generation and the current data.
     What is sent anew means what it meant before, unless that is known to have had no effect.
     """
     course.retry.extend(state.faults)

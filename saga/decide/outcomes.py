@@ -6,11 +6,12 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from saga.definition import Saga, Step, Wait
+from saga.definition import Saga
 from saga.envelope import Envelope
 from saga.json_text import dump_json
 from saga.messages import Done, Event, Faulted, Refused, Revoked, Settled
 from saga.state import ORDERED, STANDING, Direction, Phase, SagaState
+from saga.steps import Step, Wait
 from saga.validation.functions import check_returned
 
 D = TypeVar("D", bound=BaseModel)

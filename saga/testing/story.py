@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import UUID, uuid5
 
 from pydantic import BaseModel
 
 from saga import messages
-from saga.decide import Decision, Verdict, decide, fold, start_message
+from saga.decide import Decision, Verdict, decide, fold
 from saga.definition import Saga
 from saga.envelope import Category, Envelope
 from saga.json_text import dump_json, read_json
@@ -23,25 +23,26 @@ D = TypeVar("D", bound=BaseModel)
 __tracebackhide__ = True
 
 
-def given(saga: Saga[D], data: D) -> "Story[D]":
-    """Start a saga with this data and return its story."""
-    id = uuid5(NAMESPACE_URL, f"story of {saga.name}")  # the same in every run
-    return Story(saga, SagaState(id, data))._hear(start_message(saga, id, data))
-
-
 @dataclass(frozen=True)
 class Story(Generic[D]):
-    """One saga, what it consumed so far, and what it sent."""
+    """One saga, what it consumed so far, and what it sent; made with `given`.
+
+    A story never changes: each word returns a new one, so that two may share their beginning.
+
+    Attributes:
+        saga: The definition.
+        state: The saga as it is now.
+        consumed: All messages that it consumed, in order.
+        sent: The commands that the last of them made it send.
+        orders: All commands so far and the deadlines that still run, by their ids.
+        decision: The whole of what the last message led to.
+    """
 
     saga: Saga[D]
     state: SagaState[D]
-    #: All messages that it consumed, in order.
     consumed: tuple[Envelope, ...] = ()
-    #: The commands that the last of them made it send.
     sent: tuple[Envelope, ...] = ()
-    #: All commands so far and the deadlines that still run, by their ids.
     orders: Mapping[UUID, Envelope] = field(default_factory=dict, repr=False)
-    #: The whole of what the last message led to.
     decision: Decision[D] | None = field(default=None, repr=False)
 
     @property
@@ -73,8 +74,10 @@ class Story(Generic[D]):
         return self._tell(step, Done())
 
     def settled(self, step: str) -> "Story[D]":
-        """Everything below the step's command is done; or all of it is undone, where the step is
-        compensated causally."""
+        """Everything below the step's command is done.
+
+        Where the step is being compensated causally, all of it is undone.
+        """
         if Settled.kind not in (awaits := self._order(step).awaits):
             fail(f"step {step!r} does not end when all is settled but by {awaits[0]}")
         return self._tell(step, Settled())

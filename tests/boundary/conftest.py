@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import shop
-from counter import COMMAND, HERE, Orders, Ran
-from tree import Wood
 
 from boundary import Runtime, Settings
 from boundary.cli import main
+from tests.boundary.worlds import shop
+from tests.boundary.worlds.causal_trees import Wood
+from tests.boundary.worlds.command_line import COMMAND, HERE, Orders, Ran
 from tests.conftest import make_engine
 
 

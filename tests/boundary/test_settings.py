@@ -1,6 +1,11 @@
 """Settings: read from the environment, refused in words, and silent about passwords."""
 
+import ast
+import inspect
+import re
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -120,8 +125,9 @@ def test_redis_urls_are_kept_as_they_are(url: str) -> None:
 @pytest.mark.parametrize("field", ["database_url", "redis_url"])
 def test_a_port_that_is_no_number_is_refused(field: str) -> None:
     scheme = "postgresql" if field == "database_url" else "redis"
+    given: dict[str, Any] = {field: f"{scheme}://ann:secret@db:port/0"}
     with pytest.raises(ValidationError, match="the port of the URL must be a number") as raised:
-        Settings(**{field: f"{scheme}://ann:secret@db:port/0"})
+        Settings(**given)
     assert "secret" not in str(raised.value)
 
 
@@ -138,8 +144,57 @@ def test_passwords_are_not_printed() -> None:
     [("batch", 0), ("budget", 0), ("grace", 0), ("max_payload", 0), ("pool_size", 0)],
 )
 def test_numbers_that_cannot_work_are_refused(field: str, value: int) -> None:
+    given: dict[str, Any] = {field: value}
+    with pytest.raises(ValidationError, match=field):
+        Settings(**given)
+
+
+DURATIONS = ("budget", "handler_limit", "batch_limit", "grace", "frozen_after")
+
+
+@pytest.mark.parametrize("field", DURATIONS)
+@pytest.mark.parametrize(
+    "value", [90, 90.0, timedelta(minutes=1.5), "90", "90.0", "PT90S", "PT1M30S", "00:01:30"]
+)
+def test_a_duration_is_a_timedelta_or_seconds(field: str, value: Any) -> None:
+    kept = getattr(Settings(**{field: value}), field)
+    assert kept == 90.0
+    assert type(kept) is float
+
+
+@pytest.mark.parametrize("field", DURATIONS)
+@pytest.mark.parametrize(
+    "value", [timedelta(0), timedelta(seconds=-1), "PT0S", "soon", "", "nan", "inf", None, [1]]
+)
+def test_a_duration_that_cannot_work_is_refused(field: str, value: Any) -> None:
     with pytest.raises(ValidationError, match=field):
         Settings(**{field: value})
+
+
+def test_a_duration_comes_from_the_environment_in_seconds_or_in_iso_8601(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SAGA_GRACE", "2.5")
+    monkeypatch.setenv("SAGA_HANDLER_LIMIT", "PT2M")
+    settings = Settings()
+    assert (settings.grace, settings.handler_limit) == (2.5, 120.0)
+    monkeypatch.setenv("SAGA_GRACE", "soon")
+    with pytest.raises(ValidationError, match=r"give seconds, such as 2\.5, or a duration such as"):
+        Settings()
+
+
+def test_its_constructor_names_every_setting() -> None:
+    """What a type checker knows of it is written by hand."""
+    tree = ast.parse(inspect.getsource(Settings))
+    [init] = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
+    assert [argument.arg for argument in init.args.kwonlyargs] == list(Settings.model_fields)
+
+
+def test_every_setting_is_documented() -> None:
+    documented = re.findall(r"^ {4}(\w+): ", inspect.getdoc(Settings) or "", re.MULTILINE)
+    assert [name for name in documented if name in Settings.model_fields] == list(
+        Settings.model_fields
+    )
 
 
 def test_they_do_not_change() -> None:

@@ -87,14 +87,16 @@ class _Operator:
             return
         self._absent.discard(act)
         self._tally.struck(act)
-        self._runtime.broker.ring(woken)
+        self._runtime._wiring.broker.ring(woken)
 
     def _act(self, act: str, id: UUID, parked: list[UUID]) -> frozenset[str]:
-        with transaction(self._runtime.database, Boundary.ACT) as unit:
+        with transaction(self._runtime._wiring.database, Boundary.ACT) as unit:
             if act == RETRIED:
                 if not parked:
                     raise ActRefused("nothing is parked")
-                return self._runtime.acts.retry_parked(unit, parked, actor=ACTOR, reason=_REASON)
+                return self._runtime._administration.acts.retry_parked(
+                    unit, parked, actor=ACTOR, reason=_REASON
+                )
             return self._on_saga(unit, act, id).woken
 
     def _on_saga(self, unit: UnitOfWork, act: str, id: UUID) -> Acted:
@@ -104,7 +106,7 @@ class _Operator:
             REWOUND: Replayed(reason=_REASON, from_step=random.choice(("car", "deposit"))),
             STUCK_CANCELLED: Cancelled(reason="they stay at home"),
         }[act]
-        return self._runtime.acts.act(unit, id, said, actor=ACTOR)
+        return self._runtime._administration.acts.act(unit, id, said, actor=ACTOR)
 
     def _parked(self, connection: Connection, id: UUID) -> list[UUID]:
         return list(connection.execute(_PARKED, {"saga_id": id}).scalars())

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, create_engine
 from sqlalchemy.engine import make_url
 
 from boundary import Runtime, Settings
@@ -19,6 +19,7 @@ from tests.chaos.ledger import create_tables
 from tests.chaos.subjects import Evidence
 from tests.chaos.tally import Tally
 from tests.chaos.trips import make_trips
+from tests.schemas import drop_schema
 
 #: Enough that every way to be refused is among them.
 TRIPS = 80
@@ -58,10 +59,10 @@ def finished(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         serving.join()
         gateway.server_close()
         with engine.begin() as connection:
-            connection.execute(text(f"DROP SCHEMA IF EXISTS {name} CASCADE"))
-        keys = list(runtime.broker.client.scan_iter(f"{name}:*"))
+            drop_schema(connection, name)
+        keys = list(runtime._wiring.broker.client.scan_iter(f"{name}:*"))  # type: ignore[union-attr]
         if keys:
-            runtime.broker.client.delete(*keys)
+            runtime._wiring.broker.client.delete(*keys)  # type: ignore[union-attr]
         runtime.close()
         engine.dispose()
 
@@ -80,7 +81,7 @@ def _finish(runtime: Runtime, log: Path) -> Evidence:
     with runtime.engine.begin() as connection:
         create_tables(connection)
         ids = runtime.start_many(connection, CHAOS_TRIP, trips)
-    while sum([runtime.answer(consumer) for consumer in runtime.consumers]):
+    while sum([runtime.answer(consumer) for consumer in runtime._wiring.consumers]):
         pass
     acknowledged = {trip.reference: id for trip, id in zip(trips, ids, strict=True)}
     return Evidence(trips, acknowledged, calls=tuple(read_calls(log)))

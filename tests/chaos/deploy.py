@@ -34,7 +34,7 @@ def migrate(profile: Profile, host: Runtime, servers: OwnServers) -> Check:
             if committed is not _is_migrated(servers):
                 problems.append(f"after {kind} the schema was {'not ' * committed}there")
     host.migrate()
-    for engine in (host.engine, *host.own_databases.engines.values()):
+    for engine in (host.engine, *host.own_engines.values()):
         with engine.begin() as connection:
             create_tables(connection)
     return judge("migration_whole_or_not_at_all", problems)

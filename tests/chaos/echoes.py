@@ -12,16 +12,14 @@ from sqlalchemy import Engine, create_engine, text
 
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from internals.ids import uuid7
-from internals.store.delivery import DELIVERY_COLUMNS, delivery
+from internals.store.message_columns import SELECTED, from_row
 from internals.store.outbox import Outbox
 from internals.store.sql import statements
 from saga import Envelope
 from tests.chaos.plan import SCHEMA
 
-_RECENT = """
-SELECT o.id, o.kind, o.category, o.payload::text, o.saga_id, o.saga, o.causation_id, o.root_id,
-       o.recipient, o.sender, o.awaits, o.retry::text, o.intent_id, o.undoes, o.depth, 0, 0, NULL,
-       0, NULL
+_RECENT = f"""
+SELECT {SELECTED}
 FROM outbox AS o
 WHERE o.kind NOT IN ('saga.started', 'saga.revoked')  -- what a saga tells itself
   AND (NOT %(replies)s OR o.category = 'reply')
@@ -33,7 +31,7 @@ UPDATE inbox AS i SET due_at = now() + m.delay * interval '1 second',
                       ring_at = now() + m.delay * interval '1 second'
 FROM (
     SELECT message_id, consumer, random() * :most AS delay FROM inbox
-    WHERE state = 'pending' AND due_at < '9000-01-01' -- what waits for no time stays
+    WHERE state = 'pending' AND wait_reason IS NULL
     ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
 ) AS m
 WHERE i.message_id = m.message_id AND i.consumer = m.consumer
@@ -88,7 +86,7 @@ class Echoes:
             unit = SqlAlchemyUnitOfWork(connection)
             rows = unit.run(_RECENT, {"replies": replies})
         chosen = rng.sample(rows, min(_AT_ONCE, len(rows)))
-        return [delivery(row[:DELIVERY_COLUMNS]).message for row in chosen]
+        return [from_row(row) for row in chosen]
 
     def _send(self, messages: Sequence[Envelope], rng: random.Random) -> None:
         shuffled = rng.sample(messages, len(messages))

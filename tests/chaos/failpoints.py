@@ -52,8 +52,8 @@ _RATES: Mapping[Boundary, float] = {
     Boundary.ACT: 0.2,
 }
 _RATE = 0.05
-#: How much sooner one strikes that did not strike yet.
-_SOON = 5.0
+#: And for one that did not strike yet, however rarely its boundary is passed.
+_FIRST = 0.25
 #: So many times more rarely all stands still than it dies: it stays so for long.  One that did not
 #: strike yet strikes when it is granted.
 _RARER = 10.0
@@ -106,11 +106,10 @@ class _Failpoints:
         kinds = [kind for kind in (*KINDS, *FREEZES) if kind.endswith(moment)]
         names = {name(kind, boundary): kind for kind in kinds}
         for fault in self._random.sample(list(names), len(names)):
-            freezes = names[fault] in FREEZES
-            often = 1.0
-            if fault in self._absent:
-                often = _WHEN_GRANTED if freezes else _SOON
-            if self._random.random() < often * self._rates.get(fault, 0.0):
+            rate = self._rates.get(fault, 0.0)
+            if rate and fault in self._absent:
+                rate = rate * _WHEN_GRANTED if names[fault] in FREEZES else max(rate, _FIRST)
+            if self._random.random() < rate:
                 strike(names[fault], boundary, self._folder, self._tally)
 
 

@@ -24,8 +24,10 @@ _MOST_LONG = SLOTS - 5
 #: Seconds that one who was let go on may work before it is told to stop.
 _AWAKE = 2.0
 _LOOK = 0.1
-#: Seconds between two freezes when each has struck: to boot in the place of one takes a machine long.
-_EVERY = 4.0
+#: Seconds between two freezes when each has struck.  Those of a frozen process's sessions that wait
+#: for a lock get it in turn, and each keeps it until its transaction is ended: for some seconds
+#: together.  A row that all need would be locked without end by freezes that come as often.
+EVERY = 12.0
 #: So many have to work for one of them to freeze.
 _AT_WORK = 2
 #: Seconds that their booting may take.
@@ -105,7 +107,7 @@ class Frost:
         now = time.monotonic()
         if self._crew.at_work >= _AT_WORK:
             absent = self._wanted - self._tally.read().keys()
-            if absent or now - self._granted > _EVERY:
+            if absent or now - self._granted > EVERY:
                 self._granted = now
                 grant(self._folder, sorted(absent))
         for slot, frozen in read_frozen(self._folder):

@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from internals import Work
 from tests.chaos.freezing import freeze
+from tests.chaos.frost import EVERY
 from tests.chaos.tally import Tally
 
 LOOP, SOCKET, QUERY = "handler_hung_in_loop", "handler_hung_on_socket", "handler_hung_in_query"
@@ -65,7 +66,8 @@ class Hangs:
         for fault, hang in ways.items():
             rate, soon = self._rates.get(fault, 0.0), _WHEN_GRANTED if hang is None else _SOON
             if rate and self._random.random() < rate * soon:
-                if fault in self._tally.read() and self._random.random() > 1 / soon:
+                known = fault in self._tally.read()
+                if known and (self._just_now() or self._random.random() > 1 / soon):
                     continue
                 if hang is not None:
                     self._note(work)
@@ -78,6 +80,11 @@ class Hangs:
     def _note(self, work: Work) -> None:
         with (self._folder / _HUNG).open("a") as hung:
             hung.write(f"{work.message_id}\n")
+
+    def _just_now(self) -> bool:
+        """Whether another handler hangs that has locked what all need."""
+        file = self._folder / _HUNG
+        return file.exists() and time.time() - file.stat().st_mtime < EVERY
 
 
 def read_hung(folder: Path) -> set[str]:

@@ -46,16 +46,16 @@ def _operate(runtime: Runtime, plan: Plan, tally: Tally, done: set[UUID]) -> Non
         ids = connection.execute(_TO_CANCEL).scalars().all()
     for id in set(ids) - done:
         try:
-            with transaction(runtime.database, Boundary.ACT) as unit:
+            with transaction(runtime._wiring.database, Boundary.ACT) as unit:
                 reason = Cancelled(reason="they stay at home")
-                acted = runtime.acts.act(unit, id, reason, actor=ACTOR)
+                acted = runtime._administration.acts.act(unit, id, reason, actor=ACTOR)
         except ActRefused:
             continue
         with (plan.folder / _LOG).open("a") as log:
             log.write(json.dumps({"cancelled": str(id)}) + "\n")
         done.add(id)
         tally.struck(CANCELLED)
-        runtime.broker.ring(acted.woken)
+        runtime._wiring.broker.ring(acted.woken)
 
 
 def main() -> None:

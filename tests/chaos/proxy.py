@@ -23,6 +23,8 @@ COMMIT_CUT = "commit_answer_cut"
 _CHUNK = 1 << 16
 _DELAYS = (0.05, 0.5)
 _BLACKHOLES = (1.0, 4.0)
+#: Of so many COMMITs one is cut at most: on a slow machine nothing would ever be done otherwise.
+_COMMITS = 8
 #: How the server's word for a commit ends its message.
 _COMMITTED = b"COMMIT\0"
 #: The server's "ready for query", before the byte that tells of the transaction.
@@ -41,6 +43,7 @@ class Schedule:
         self.random = random.Random(seed)
         now = time.monotonic()
         self._next = {fault: now + self.random.uniform(0, low) for fault, (low, _) in every.items()}
+        self._commits = 0
 
     def due(self, fault: str) -> bool:
         """Whether this fault is to strike now; moves it on if so."""
@@ -48,6 +51,14 @@ class Schedule:
         if now < self._next.get(fault, float("inf")) or not self._tally.stormy:
             return False
         self._next[fault] = now + self.random.uniform(*self._every[fault])
+        return True
+
+    def cuts(self) -> bool:
+        """Whether the answer to the COMMIT that comes now is to be cut."""
+        self._commits += 1
+        if self._commits < _COMMITS or not self.due(COMMIT_CUT):
+            return False
+        self._commits = 0
         return True
 
     def struck(self, fault: str) -> None:
@@ -118,7 +129,7 @@ class _Link:
                 if not from_client and self._cutting and await self._cut(reader, data):
                     return
                 if from_client and self._frontend is not None and self._frontend.feed(data):
-                    self._cutting = self._schedule.due(COMMIT_CUT)
+                    self._cutting = self._schedule.cuts()
                 if not self._cutting and await self._suffer():
                     return
                 writer.write(data)

@@ -77,7 +77,7 @@ def run(options: Options, progress: Callable[[Standing | None], None]) -> Report
         migrated = migrate(profile, host, servers)
         crew = Crew(servers.folder, _jobs(profile, options.workers))
         stack.callback(crew.kill_all)
-        echoes = Echoes(servers.database_url, host.broker.ring)
+        echoes = Echoes(servers.database_url, host._wiring.broker.ring)  # type: ignore[arg-type]
         stack.callback(echoes.close)
         storm = Storm(
             [

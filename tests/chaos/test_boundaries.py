@@ -53,7 +53,10 @@ ALLOWED = {
         "internals/database/lock_waits.py",
         "autocommit",
     ): "asks the server whether a session waits for a lock",
-    ("internals/work.py", "commit"): "releases the savepoint of a handler's ORM session",
+    (
+        "internals/handler_transaction.py",
+        "commit",
+    ): "releases the savepoint of a handler's ORM session",
     ("boundary/bridges/kafka.py", "commit"): "the offsets of a consumer group, not the database",
     ("boundary/embedded/postgres.py", "autocommit"): "creates the database of a server of its own",
 }

@@ -111,11 +111,11 @@ PLANTED = {
     ),
     "a delivery that is left": (
         "inbox_drained",
-        f"UPDATE inbox SET state = 'pending' WHERE message_id = {MESSAGE}",
+        f"UPDATE inbox SET state = 'pending', outcome = NULL WHERE message_id = {MESSAGE}",
     ),
     "a delivery that is parked": (
         "inbox_drained",
-        f"UPDATE inbox SET state = 'parked' WHERE message_id = {MESSAGE}",
+        f"UPDATE inbox SET state = 'parked', outcome = 'failed' WHERE message_id = {MESSAGE}",
     ),
     "a message that nobody ever got": (
         "outbox_drained",

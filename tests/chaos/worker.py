@@ -36,7 +36,7 @@ def build_broker() -> dramatiq.Broker:
     note_blame(plan.folder)
     failpoints.install(plan.failpoints, plan.folder, tally)
     hanging.install(plan.hangs, plan.folder, tally)
-    doorbells.install(runtime.broker, plan.doorbells, tally)
+    doorbells.install(runtime._wiring.broker, plan.doorbells, tally)  # type: ignore[arg-type]
     built = runtime.worker()
     built.add_middleware(_Booted(plan.folder / "booted" / os.environ[PLACE]))
     return built

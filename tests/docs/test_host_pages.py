@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stranger import Stranger
 
 from boundary.embedded import EmbeddedServers
 from tests.conftest import ROOT
+from tests.docs.page_runner import Stranger
 
 
 @pytest.mark.timeout(600)

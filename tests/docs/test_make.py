@@ -6,9 +6,9 @@ import subprocess
 from itertools import chain
 
 import pytest
-from test_pages import PAGES
 
 from tests.conftest import ROOT
+from tests.docs.test_pages import PAGES
 
 _MAKEFILE = (ROOT / "Makefile").read_text()
 _BENCHES = re.findall(r"^bench\.(\w+) =", _MAKEFILE, re.MULTILINE)

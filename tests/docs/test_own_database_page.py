@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine, text
-from stranger import Stranger
 
 from tests.conftest import ROOT, Addresses
+from tests.docs.page_runner import Stranger
 
 
 @pytest.fixture

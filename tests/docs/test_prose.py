@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from test_pages import PAGES
 
 from tests.conftest import ROOT
+from tests.docs.test_pages import PAGES
 
 #: Words that tell a reader nothing, or are nobody's idiom, and what to write in their place.
 #: Whole words, whatever their case.

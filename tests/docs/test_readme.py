@@ -19,7 +19,7 @@ README = (ROOT / "README.md").read_text()
 
 def listing(language: str, containing: str) -> str:
     blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-    return next(block for block in blocks if containing in block)
+    return str(next(block for block in blocks if containing in block))
 
 
 def commands() -> list[str]:

@@ -100,6 +100,7 @@ def book(tell: Callable[..., list[Event]]) -> Callable[[Trip], Booking]:
         done = []
         for group in BOOK_TRIP.groups:
             rejected = False
+            step: Any
             for step in group:
                 action = step.action(trip)
                 if action is None:

@@ -21,10 +21,20 @@ Hear = Callable[[Connection, Event], None]
 
 
 class _Work:
-    """The part of the framework's `Work` that its handlers use."""
+    """The part of the framework's `Work` that its handlers use.
 
-    def __init__(self, connection: Connection) -> None:
+    Args:
+        connection: What they write with.
+        begun: Trip and flight of each saga that was started.
+    """
+
+    def __init__(self, connection: Connection, begun: list[tuple[str, str]]) -> None:
         self.connection = connection
+        self._begun = begun
+
+    def start_many(self, saga: Saga[Disruption], items: Sequence[Disruption]) -> None:
+        assert saga is REBOOK_TRIP
+        self._begun.extend((item.reference, item.flight) for item in items)
 
 
 @pytest.fixture
@@ -37,14 +47,9 @@ def begun() -> list[tuple[str, str]]:
 def hear(begun: list[tuple[str, str]]) -> Hear:
     """Let the context handle an event."""
 
-    def start_many(_: Connection, saga: Saga[Disruption], items: Sequence[Disruption]) -> None:
-        assert saga is REBOOK_TRIP
-        begun.extend((item.reference, item.flight) for item in items)
-
-    context = aftercare.aftercare(start_many)
-
     def hear(connection: Connection, event: Event) -> None:
-        context.handlers[event.kind].function(event, cast(Work, _Work(connection)))
+        handler = aftercare.aftercare.handlers[event.kind]
+        handler.function(event, cast(Work, _Work(connection, begun)))
 
     return hear
 

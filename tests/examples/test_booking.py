@@ -1,6 +1,7 @@
 """The saga as a value: what each step commands and keeps, without anything running."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -22,11 +23,18 @@ from examples.travel.messages import (
 from examples.travel.trips import Trip
 from saga import Command
 
+#: The steps, whose functions are called as a saga calls them.
+STEPS: tuple[Any, ...] = tuple(BOOK_TRIP)
+
+
+def step(name: str) -> Any:
+    return BOOK_TRIP.step(name)
+
 
 def test_each_step_commands_what_the_trip_says(new_trip: Callable[..., Trip]) -> None:
     trip = new_trip(seats=("1A", "1B"), travellers=3)
     of_trip = {"trip_id": trip.trip_id}
-    assert [step.action(trip) for step in BOOK_TRIP] == [
+    assert [step.action(trip) for step in STEPS] == [
         ReserveFlight(**of_trip, flight=trip.flight, seats=3),
         BookHotel(**of_trip, destination="BOS", rooms=2, nights=2),
         RentCar(**of_trip, destination="BOS", days=2),
@@ -45,7 +53,7 @@ def test_each_step_commands_what_the_trip_says(new_trip: Callable[..., Trip]) ->
 
 def test_what_came_before_the_pivot_is_undone(new_trip: Callable[..., Trip]) -> None:
     trip = new_trip()
-    undo = [step.compensation(trip) for step in BOOK_TRIP if step.compensation is not None]
+    undo = [step.compensation(trip) for step in STEPS if step.compensation is not None]
     assert undo == [
         CancelFlight(trip_id=trip.trip_id),
         CancelHotel(trip_id=trip.trip_id),
@@ -56,12 +64,12 @@ def test_what_came_before_the_pivot_is_undone(new_trip: Callable[..., Trip]) -> 
 
 def test_who_wants_neither_hotel_nor_car_skips_them(new_trip: Callable[..., Trip]) -> None:
     trip = new_trip(nights=0, wants_car=False)
-    assert BOOK_TRIP.step("hotel").action(trip) is None
-    assert BOOK_TRIP.step("car").action(trip) is None
+    assert step("hotel").action(trip) is None
+    assert step("car").action(trip) is None
 
 
 def test_a_car_without_a_night_is_for_a_day(new_trip: Callable[..., Trip]) -> None:
-    command = BOOK_TRIP.step("car").action(new_trip(nights=0))
+    command = step("car").action(new_trip(nights=0))
     assert isinstance(command, RentCar)
     assert command.days == 1
 
@@ -106,7 +114,7 @@ def test_some_context_handles_every_command(
     handled = {kind for context in ALL_CONTEXTS for kind in context.handlers}
     trip = new_trip(**wants)
     commands: list[Command | None] = []
-    for step in BOOK_TRIP:
+    for step in STEPS:
         commands += [step.action(trip), step.compensation and step.compensation(trip)]
     assert {command.kind for command in commands if command is not None} <= handled
 

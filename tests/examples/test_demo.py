@@ -12,10 +12,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
 from boundary.settings import Settings
 from tests.conftest import ROOT, worker_environment
+from tests.schemas import drop_schema
 
 KEYS = {
     "trips", "completed", "compensated", "stuck", "unfinished", "rejections", "kills", "seconds",
@@ -28,8 +29,7 @@ def environment(empty_settings: Settings, owner: Engine) -> Iterator[dict[str, s
     yield os.environ | worker_environment(empty_settings)
     with owner.begin() as connection:
         for suffix in ("demo", "demo_travel"):
-            schema = f"{empty_settings.db_schema}_{suffix}"
-            connection.execute(text(f"DROP SCHEMA IF EXISTS {schema} CASCADE"))
+            drop_schema(connection, f"{empty_settings.db_schema}_{suffix}")
 
 
 def start(environment: dict[str, str], *options: str) -> "subprocess.Popen[str]":

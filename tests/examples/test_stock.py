@@ -6,6 +6,7 @@ from sqlalchemy import Engine, create_engine, text
 
 from examples.travel.contexts.schema import SCHEMA
 from examples.travel.stock import stock
+from tests.schemas import drop_schema
 
 
 def test_it_stocks_once(connection_url: str, own_name: str, owner: Engine) -> None:
@@ -28,4 +29,4 @@ def test_it_stocks_once(connection_url: str, own_name: str, owner: Engine) -> No
     finally:
         engine.dispose()
         with owner.begin() as connection:
-            connection.execute(text(f"DROP SCHEMA IF EXISTS {own_name} CASCADE"))
+            drop_schema(connection, own_name)

@@ -33,7 +33,7 @@ from examples.travel.messages import (
 )
 from examples.travel.payment_cards import REFUSED_CARDS
 from examples.travel.trips import Trip
-from internals.context import Handler
+from internals.handler import Handler
 from saga import Event, Rejected
 
 Book = Callable[[Trip], tuple[str, Trip]]

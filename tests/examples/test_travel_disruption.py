@@ -10,8 +10,7 @@ from typing import Any, cast
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Connection, Engine, delete, text, update
-from test_demo import KEYS, start
+from sqlalchemy import Connection, Engine, delete, update
 
 from boundary.settings import Settings
 from examples.travel.airline import NOON, Airline, hold_back
@@ -32,6 +31,8 @@ from examples.travel.messages import (
 from examples.travel.trips import Trip
 from saga.testing import given
 from tests.conftest import worker_environment
+from tests.examples.test_demo import KEYS, start
+from tests.schemas import drop_schema
 
 TRIP = Disruption(
     trip_id=UUID(int=1), reference="TRIP-1", traveller="T", travellers=2, flight="AA1-JFK-BOS-1300"
@@ -163,8 +164,7 @@ def environment(empty_settings: Settings, owner: Engine) -> Iterator[dict[str, s
     yield os.environ | worker_environment(empty_settings)
     with owner.begin() as connection:
         for suffix in ("demo", "demo_travel"):
-            schema = f"{empty_settings.db_schema}_{suffix}"
-            connection.execute(text(f"DROP SCHEMA IF EXISTS {schema} CASCADE"))
+            drop_schema(connection, f"{empty_settings.db_schema}_{suffix}")
 
 
 def test_the_demo_plays_it_while_workers_die(environment: dict[str, str]) -> None:

@@ -67,6 +67,13 @@ class Store:
         """Let the relay's next look at all pending deliveries be due."""
         self._outside.execute("UPDATE inbox SET ring_at = now() WHERE state = 'pending'")
 
+    def end(self, state: str) -> None:
+        """Let all deliveries be over, in this state."""
+        outcome = {"done": "handled", "revoked": "undone", "parked": "failed"}[state]
+        self._outside.execute(
+            "UPDATE inbox SET state = %s, outcome = %s, last_error = 'x'", (state, outcome)
+        )
+
     @contextmanager
     def transaction(self) -> Iterator[SqlAlchemyUnitOfWork]:
         """A transaction that is rolled back in the end, as a killed worker's is."""
@@ -192,16 +199,14 @@ def event() -> Callable[..., Envelope]:
 
     def make(message: Event, **fields: Any) -> Envelope:
         id = uuid7()
-        return Envelope(
-            **{
-                "id": id,
-                "kind": message.kind,
-                "category": Category.EVENT,
-                "payload": message.to_json(),
-                "root_id": id,
-            }
-            | fields
-        )
+        usual: dict[str, Any] = {
+            "id": id,
+            "kind": message.kind,
+            "category": Category.EVENT,
+            "payload": message.to_json(),
+            "root_id": id,
+        }
+        return Envelope(**usual | fields)
 
     return make
 

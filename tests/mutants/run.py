@@ -34,7 +34,7 @@ def run(
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="saga-mutants-") as folder:
         copies = [Copy(root, Path(folder, str(n)), environment) for n in range(jobs)]
-        packages = sorted({Path(plant.file).parts[0].removesuffix(".py") for plant in plants})
+        packages = sorted({plant.package for plant in plants})
         if foreign := copies[0].foreign(packages):
             console.print(f"The copy is not what is imported, but {', '.join(foreign)}.")
             return False

@@ -166,7 +166,7 @@ def _replaced(tree: ast.Module, before: ast.AST, after: ast.AST | None) -> ast.M
                 if isinstance(value, list):
                     fields[name] = [self.visit(v) if isinstance(v, ast.AST) else v for v in value]
                 elif isinstance(value, ast.AST):
-                    fields[name] = self.visit(value)
+                    fields[name] = self.visit(value)  # type: ignore[assignment]
                 else:
                     fields[name] = value
             return ast.copy_location(type(node)(**fields), node)  # the tree itself stays as it is
@@ -240,7 +240,7 @@ def is_seen(path: Path, change: Change, tests: Sequence[str]) -> bool:
 
 def _tests_of(path: Path) -> list[str]:
     """The tests, those of this module first; random ones last, since they take longest."""
-    files = sorted(str(f.relative_to(ROOT)) for f in (ROOT / TESTS).glob("test_*.py"))
+    files = sorted(str(f.relative_to(ROOT)) for f in (ROOT / TESTS).rglob("test_*.py"))
     files = [f for f in files if "test_diagram" not in f]  # it starts processes of its own
     own = _module_of(path).split(".")[1:]
     return sorted(files, key=lambda f: ("properties" in f, -sum(name in f for name in own), f))

@@ -13,6 +13,7 @@ from tests.mutants.__main__ import ROOT, main
 from tests.mutants.plant import BrokenPlant, Plant
 from tests.mutants.plants import PLANTS
 from tests.mutants.run import run
+from tests.mutants.symbols import spans
 
 #: As many mistakes as the tests must be known to see, at least.
 LEAST = 25
@@ -24,14 +25,14 @@ class TestPlants:
 
     @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.name)
     def test_its_text_is_there_once_and_what_comes_of_it_is_python(self, plant: Plant) -> None:
-        source = (ROOT / plant.file).read_text()
+        source = (ROOT / plant.file(ROOT)).read_text()
         assert plant.mutated(source) != source
 
     def test_no_name_in_what_comes_of_them_is_unknown(self, tmp_path: Path) -> None:
         # Such a mistake would be caught by any test, and by every linter.
         for plant in PLANTS:
             path = tmp_path / f"{plant.name}.py"
-            path.write_text(plant.mutated((ROOT / plant.file).read_text()))
+            path.write_text(plant.mutated((ROOT / plant.file(ROOT)).read_text()))
         found = subprocess.run(
             [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F821", tmp_path],
             check=False,
@@ -81,7 +82,7 @@ Try = Callable[..., tuple[bool, str]]
 
 
 def plant(find: str, replace: str, caught_by: str = "test_children_ride_free") -> Plant:
-    return Plant("it", "the toll", "toll.py", find, replace, f"test_toll.py::{caught_by}")
+    return Plant("it", "the toll", "toll:fare", find, replace, f"test_toll.py::{caught_by}")
 
 
 @pytest.fixture
@@ -144,7 +145,7 @@ class TestRun:
         assert "Nothing was planted: the tests do not pass as they are." in said
 
     def test_where_the_copy_is_not_what_is_imported_nothing_is_planted(self, try_them: Try) -> None:
-        good, said = try_them(Plant("it", "all", "sys.py", "a", "b", "test_toll.py"))
+        good, said = try_them(Plant("it", "all", "sys:exit", "a", "b", "test_toll.py"))
         assert not good
         assert "The copy is not what is imported" in said
 
@@ -152,3 +153,48 @@ class TestRun:
 def test_a_plant_that_changes_nothing_is_broken() -> None:
     with pytest.raises(BrokenPlant, match="it changes nothing"):
         plant("age < 6", "age < 6").mutated(FARE)
+
+
+SHIP = """NAME = "Ann"
+
+class Ship:
+    name: str = NAME
+
+    @property
+    def sails(self) -> int:
+        return 5
+"""
+
+
+class TestSymbols:
+    """A plant finds its symbol by name: what stands around it, and where, is of no concern."""
+
+    def move(self, tmp_path: Path, **files: str) -> Plant:
+        for name, text in files.items():
+            path = tmp_path.joinpath(*name.split("__")).with_suffix(".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return Plant("it", "the fleet", "fleet:Ship.sails", "return 5", "return 6", "test_it.py")
+
+    def test_its_file_may_move_within_the_package(self, tmp_path: Path) -> None:
+        planted = self.move(tmp_path, fleet__harbour__ships=SHIP, fleet__other="sails = 5")
+        assert planted.put_into(tmp_path) == Path("fleet", "harbour", "ships.py")
+        assert (tmp_path / "fleet/harbour/ships.py").read_text() == SHIP.replace("5", "6")
+
+    def test_the_same_text_may_stand_elsewhere(self, tmp_path: Path) -> None:
+        source = f"{SHIP}\n\ndef more() -> int:\n    return 5\n"
+        assert self.move(tmp_path).mutated(source) == source.replace("return 5", "return 6", 1)
+
+    @pytest.mark.parametrize("symbol", ["NAME", "Ship", "Ship.name", "Ship.sails"])
+    def test_it_may_be_a_constant_a_class_or_a_part_of_one(self, symbol: str) -> None:
+        [(start, end)] = spans(SHIP, symbol)
+        assert symbol.rpartition(".")[2] in SHIP[start:end]
+        assert SHIP[start:end].count("\n") == {"NAME": 1, "Ship": 6, "Ship.name": 1}.get(symbol, 3)
+
+    def test_one_that_is_not_there_or_twice_is_told(self, tmp_path: Path) -> None:
+        planted = self.move(tmp_path, fleet__other="")
+        with pytest.raises(BrokenPlant, match=r"there is no 'Ship\.sails' in fleet"):
+            planted.file(tmp_path)
+        self.move(tmp_path, fleet__ships=SHIP, fleet__boats=SHIP)
+        with pytest.raises(BrokenPlant, match=r"boats\.py and in .*ships\.py: name a smaller"):
+            planted.file(tmp_path)

@@ -5,7 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from py_compile import PycInvalidationMode
 
@@ -39,13 +40,14 @@ class Copy:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
 
-    def plant(self, plant: Plant) -> None:
-        """Make the mistake; raises `BrokenPlant`."""
-        plant.put_into(self.root)
-
-    def take_back(self, plant: Plant) -> None:
-        """Let its file be as it was."""
-        shutil.copy2(self._original / plant.file, self.root / plant.file)
+    @contextmanager
+    def planted(self, plant: Plant) -> Iterator[None]:
+        """The mistake is there meanwhile, and taken back afterwards; raises `BrokenPlant`."""
+        file = plant.put_into(self.root)
+        try:
+            yield
+        finally:
+            shutil.copy2(self._original / file, self.root / file)
 
     def foreign(self, packages: Iterable[str]) -> list[str]:
         """Return where these packages are imported from in this copy, if not from this copy.

@@ -76,12 +76,10 @@ def try_plant(plant: Plant, copy: Copy, *, limit: float) -> Trial:
     """
     begun = time.monotonic()
     try:
-        copy.plant(plant)
-        verdict, why = judge(run_tests(copy, [plant.caught_by], limit=limit))
+        with copy.planted(plant):
+            verdict, why = judge(run_tests(copy, [plant.caught_by], limit=limit))
     except BrokenPlant as error:
         verdict, why = Verdict.BROKEN, str(error)
-    finally:
-        copy.take_back(plant)
     return Trial(plant, verdict, why, time.monotonic() - begun)
 
 

@@ -79,7 +79,7 @@ class TestReading:
             model_config = ConfigDict(extra="allow")
             number: str
 
-        text = dump_json(Open(number="1", view="sea"), "data")  # type: ignore[call-arg]
+        text = dump_json(Open(number="1", view="sea"), "data")
         assert read_json(Open, text).model_extra == {"view": "sea"}
 
 
@@ -204,7 +204,7 @@ class CamelBooked(Event, kind="shop.booked"):
 
 class TestShapes:
     def test_aliases_are_read_and_never_written(self) -> None:
-        camel = Camel(orderNumber="A-1", innerParts=[Camel(orderNumber="A-2")])  # type: ignore[call-arg]
+        camel = Camel(orderNumber="A-1", innerParts=[Camel(orderNumber="A-2")])
         text = dump_json(camel, "data")
         assert json.loads(text) == {
             "order_number": "A-1",
@@ -214,7 +214,7 @@ class TestShapes:
         assert read_json(Camel, '{"orderNumber": "A-1", "more": 1}').order_number == "A-1"
 
     def test_so_it_is_with_messages(self) -> None:
-        booked = CamelBooked(orderNumber="1", noteText="x")  # type: ignore[call-arg]
+        booked = CamelBooked(orderNumber="1", noteText="x")
         assert CamelBooked.from_json(booked.to_json()) == booked
         assert CamelBooked.from_json('{"orderNumber": "1", "noteText": "x"}') == booked
         assert CamelBooked.made_from_json('{"orderNumber": "1", "noteText": "x"}') == booked

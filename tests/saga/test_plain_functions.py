@@ -24,5 +24,5 @@ def test_a_wrapper_of_itself_is_looked_at_once() -> None:
     @wraps(Desk.of_class)
     def wrapper(data: Any) -> None: ...
 
-    wrapper.__wrapped__ = wrapper  # type: ignore[attr-defined]
+    wrapper.__wrapped__ = wrapper
     check_function(wrapper, "the action", "data")

@@ -1,9 +1,8 @@
 """The shop's worker where payments have a database of their own, told in the environment."""
 
-import app
-from app import make_runtime
-
 from boundary import Settings
+from tests.scenarios import app
+from tests.scenarios.app import make_runtime
 
 app.payments.database = "bank"
 

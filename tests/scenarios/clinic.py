@@ -7,11 +7,11 @@ listens to the theatre, charged, and given a drug that cannot be taken back.
 from datetime import timedelta
 from uuid import uuid4
 
-from clinic_staff import Busy, Hopeless, note_run, obey, play
 from pydantic import BaseModel
 
 from internals import Context, Work
 from saga import Command, Event, Retry
+from tests.scenarios.clinic_staff import Busy, Hopeless, note_run, obey, play
 
 #: Three runs in all, in quick succession.
 QUICK = Retry(attempts=3, backoff=timedelta(milliseconds=10), never=(Hopeless,), always=(Busy,))

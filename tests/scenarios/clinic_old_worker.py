@@ -1,10 +1,9 @@
 """A release of the clinic from before letters were written, and that knows two sagas only."""
 
-from clinic import CONTEXTS, ward
-from clinic_sagas import STUBBORN, VISIT, make_runtime
-
 from boundary import Settings
 from internals import Context
+from tests.scenarios.clinic import CONTEXTS, ward
+from tests.scenarios.clinic_sagas import STUBBORN, VISIT, make_runtime
 
 old_ward = Context("ward")
 old_ward.handlers.update({k: h for k, h in ward.handlers.items() if k != "ward.letter"})

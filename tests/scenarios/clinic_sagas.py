@@ -8,7 +8,12 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from clinic import (
+from sqlalchemy import Engine
+
+from boundary import Runtime, Settings
+from internals import Context
+from saga import Parallel, Retry, Saga, Step, Wait
+from tests.scenarios.clinic import (
     CONTEXTS,
     Admit,
     Admitted,
@@ -27,12 +32,7 @@ from clinic import (
     Signed,
     Visit,
 )
-from clinic_staff import create_tables, places
-from sqlalchemy import Engine
-
-from boundary import Runtime, Settings
-from internals import Context
-from saga import Parallel, Retry, Saga, Step, Wait
+from tests.scenarios.clinic_staff import create_tables, places
 
 __all__ = ["create_tables", "make_runtime"]  # what a house is made with
 

@@ -1,9 +1,8 @@
 """The clinic on an engine of its host's that has a single connection, and little patience."""
 
-from clinic_sagas import make_runtime
-from clinic_staff import make_engine
-
 from boundary import Settings
+from tests.scenarios.clinic_sagas import make_runtime
+from tests.scenarios.clinic_staff import make_engine
 
 settings = Settings()
 broker = make_runtime(

@@ -1,11 +1,10 @@
-"""What `dramatiq clinic_worker:broker` runs: the clinic, or the part of it that a test names."""
+"""What `dramatiq tests.scenarios.clinic_worker:broker` runs: the clinic, or the part of it that a test names."""
 
 import os
 
-from clinic import CONTEXTS
-from clinic_sagas import make_runtime
-
 from boundary import Settings
+from tests.scenarios.clinic import CONTEXTS
+from tests.scenarios.clinic_sagas import make_runtime
 
 #: Names of contexts; what is sent to the others waits.
 served = os.environ.get("CLINIC_SERVES", "").split()

@@ -4,17 +4,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
-import app
-import clinic_sagas
 import pytest
-from app import STOCK, Order
-from clinic import Visit
-from house import House
 
 from boundary import Settings
 from boundary.embedded import EmbeddedServers
 from internals.database.commit_points import Boundary, transaction
 from saga import Message, Saga
+from tests.scenarios import app, clinic_sagas
+from tests.scenarios.app import STOCK, Order
+from tests.scenarios.clinic import Visit
+from tests.scenarios.running_application import House
 
 
 class Shop(House):
@@ -93,9 +92,9 @@ class Clinic(House):
 
     def act(self, id: UUID, act: Message, actor: str = "ann") -> Any:
         """Cancel, replay or skip, as the command line does."""
-        with transaction(self.runtime.database, Boundary.ACT) as unit:
-            acted = self.runtime.acts.act(unit, id, act, actor=actor)
-        self.runtime.broker.ring(acted.woken)
+        with transaction(self.runtime._wiring.database, Boundary.ACT) as unit:
+            acted = self.runtime._administration.acts.act(unit, id, act, actor=actor)
+        self.runtime._wiring.broker.ring(acted.woken)
         return acted
 
     # What there is to see

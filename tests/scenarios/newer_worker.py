@@ -6,13 +6,19 @@ contexts run: those of now, or only one of them.
 
 import os
 
-import app
-from app import ReserveGoods, ShipmentPlanned, cancel, note, payments, take_from_shelf
-from app import dispatch as send
-
 from boundary import Runtime, Settings
 from internals import Context, Work
 from saga import Event, Saga
+from tests.scenarios import app
+from tests.scenarios.app import (
+    ReserveGoods,
+    ShipmentPlanned,
+    cancel,
+    note,
+    payments,
+    take_from_shelf,
+)
+from tests.scenarios.app import dispatch as send
 
 
 class Order(app.Order):

@@ -1,9 +1,8 @@
-"""What `dramatiq station_worker:broker` runs: the station, with the board or before there was one."""
+"""What `dramatiq tests.scenarios.station_worker:broker` runs: the station, with the board or before there was one."""
 
 import os
 
-from station import board, make_runtime
-
 from boundary import Settings
+from tests.scenarios.station import board, make_runtime
 
 broker = make_runtime(Settings(), (board,) if os.environ.get("STATION_BOARD") else ()).worker()

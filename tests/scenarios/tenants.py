@@ -54,7 +54,7 @@ WAYS: tuple[Callable[[Work, str], object], ...] = (
 )
 
 
-@accounts.handles(Count)
+@accounts.handles(Count)  # type: ignore[arg-type]
 @accounts.handles(CountAgain)
 def count(command: Count | CountAgain, work: Work) -> None:
     [(role,)] = work.execute("SELECT current_schema() || '_tenant'")

@@ -1,7 +1,6 @@
 """A worker of `tenants`."""
 
-from tenants import make_runtime
-
 from boundary import Settings
+from tests.scenarios.tenants import make_runtime
 
 broker = make_runtime(Settings()).worker()

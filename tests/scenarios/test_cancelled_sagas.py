@@ -4,9 +4,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from clinic_sagas import VISIT
 
 from saga import ActRefused
+from tests.scenarios.clinic_sagas import VISIT
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -7,7 +7,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from clinic_sagas import CHECKUP, FRAGILE, VISIT
+
+from tests.scenarios.clinic_sagas import CHECKUP, FRAGILE, VISIT
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -5,7 +5,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from clinic_sagas import FORGIVING, VISIT
+
+from tests.scenarios.clinic_sagas import FORGIVING, VISIT
 
 pytestmark = pytest.mark.timeout(300)
 

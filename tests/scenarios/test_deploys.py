@@ -2,9 +2,10 @@
 
 from typing import Any
 
-import newer_worker
 import pytest
-from app import DELIVERED, Order
+
+from tests.scenarios import newer_worker
+from tests.scenarios.app import DELIVERED, Order
 
 #: Booting processes takes its time on a busy machine.
 pytestmark = pytest.mark.timeout(300)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import redis
-from app import DECLINED, DELIVERED, UNDELIVERABLE, Order
 
 from boundary.embedded import EmbeddedServers
+from tests.scenarios.app import DECLINED, DELIVERED, UNDELIVERABLE, Order
 
 #: Booting processes takes its time on a busy machine.
 pytestmark = pytest.mark.timeout(300)

@@ -4,9 +4,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from clinic_sagas import STUBBORN, VISIT
 
 from saga import Replayed
+from tests.scenarios.clinic_sagas import STUBBORN, VISIT
 
 pytestmark = pytest.mark.timeout(300)
 

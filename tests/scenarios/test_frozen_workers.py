@@ -5,13 +5,13 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import dairy
 import psutil
 import pytest
-from dairy import BUTTER, LETTER, Batch, Churned
-from house import House
 
 from boundary import Settings
+from tests.scenarios import dairy
+from tests.scenarios.dairy import BUTTER, LETTER, Batch, Churned
+from tests.scenarios.running_application import House
 
 #: Seconds, of the 60 that there are by default.
 BOUND = "2"
@@ -33,27 +33,12 @@ class Dairy(House):
 def dairy_(
     empty_settings: Settings, start_group: Callable[..., Any], eventually: Callable[..., Any]
 ) -> Iterator[Dairy]:
-    groups: list[Any] = []
-
-    def start(*arguments: Any, **options: Any) -> Any:
-        groups.append(start_group(*arguments, **options))
-        return groups[-1]
-
-    opened = Dairy(empty_settings, start, eventually)
+    opened = Dairy(empty_settings, start_group, eventually)
     every = dairy.make_runtime(empty_settings)
     every.subscribe()
     every.close()
     yield opened
     opened.close()
-    # Sessions that wait for a lock outlive their clients, and would be in the way of the schema's end.
-    for group in groups:
-        group.kill()
-    opened.query(
-        "SELECT pg_terminate_backend(l.pid, 10000) FROM pg_locks AS l JOIN pg_class AS c "
-        "ON c.oid = l.relation WHERE c.relnamespace = to_regnamespace(%s) "
-        "AND l.pid <> pg_backend_pid() GROUP BY l.pid",
-        empty_settings.db_schema,
-    )
 
 
 def frozen(group: Any) -> list[psutil.Process]:
@@ -95,7 +80,7 @@ def test_others_go_on_without_a_frozen_worker_and_nothing_is_done_twice(
     done = 10 if at == "leased before" else 20
     dairy_.wait_until(lambda: dairy_.over() >= done, "others to go on")
     for process in frozen(frosty):
-        dairy_.wait_until(lambda pid=process.pid: not in_transaction(dairy_, pid), "its end")
+        dairy_.wait_until(lambda pid=process.pid: not in_transaction(dairy_, pid), "its end")  # type: ignore[misc]
         os.kill(process.pid, signal.SIGCONT)
     if told:
         dairy_.wait_until(lambda: told in frosty.log(), "the frozen one to say what happened")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import redis
-from clinic_sagas import TRIAGE, make_runtime
 
 from boundary.embedded import EmbeddedServers
+from tests.scenarios.clinic_sagas import TRIAGE, make_runtime
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -33,13 +33,15 @@ def test_what_is_due_after_an_outage_does_not_flood_the_doorbells(
 
         # Many relays look at once, and ring once among them.
         relays = [make_runtime(own_clinic.settings) for _ in range(5)]
-        own_clinic.wait_until(lambda: relays[0].relay().look(), "the visits to be late")
+        own_clinic.wait_until(
+            lambda: relays[0]._worker_loop.relay().look(), "the visits to be late"
+        )
         assert waiting() == {"ward": 1}
         own_clinic.query("UPDATE inbox SET ring_at = now()")  # late again, and not heard yet
-        assert [runtime.relay().look() for runtime in relays] == [0] * 5
+        assert [runtime._worker_loop.relay().look() for runtime in relays] == [0] * 5
         assert waiting() == {"ward": 1}
         # After a failure nobody tries for some seconds; then each of these rings, and nobody hears it.
-        ring = own_clinic.runtime.broker.ring
+        ring = own_clinic.runtime._wiring.broker.ring
         own_clinic.wait_until(lambda: not ring(frozenset({"ward"})), "doorbells to be tried again")
         for patient in range(300, 350):
             own_clinic.visit(TRIAGE, patient)

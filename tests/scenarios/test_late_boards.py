@@ -6,12 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-import station
-from house import House
-from station import Left
 
 from boundary import Runtime, Settings
 from boundary.operations.backfill import backfill
+from tests.scenarios import station
+from tests.scenarios.running_application import House
+from tests.scenarios.station import Left
 
 #: Booting processes takes its time on a busy machine.
 pytestmark = pytest.mark.timeout(300)
@@ -74,7 +74,7 @@ def test_nothing_is_left_out_or_shown_twice(ours: Station) -> None:
         handing = pool.submit(_hand_over, station.make_runtime(ours.settings))
         for more in range(40, 240, 40):
             worker = ours.start_worker(STATION_BOARD="yes", SAGA_BATCH="8")
-            ours.wait_until(lambda more=more: ours.count("shown") >= more, f"{more} to be shown")
+            ours.wait_until(lambda more=more: ours.count("shown") >= more, f"{more} to be shown")  # type: ignore[misc]
             worker.kill()
         _all([handing, *trains])
     ours.start_worker(STATION_BOARD="yes")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app import DECLINED, DELIVERED, SOLD_OUT, UNDELIVERABLE, Order
+from tests.scenarios.app import DECLINED, DELIVERED, SOLD_OUT, UNDELIVERABLE, Order
 
 
 def test_an_order_is_packed_paid_and_sent(shop: Any) -> None:

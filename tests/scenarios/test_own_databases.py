@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import app
 import psycopg
 import pytest
-from app import DECLINED, DELIVERED, SOLD_OUT, Order
-from conftest import Shop
 from pydantic import SecretStr
 
 from boundary import Settings
 from boundary.embedded import EmbeddedServers
+from tests.scenarios import app
+from tests.scenarios.app import DECLINED, DELIVERED, SOLD_OUT, Order
+from tests.scenarios.conftest import Shop
 
 #: Booting processes takes its time on a busy machine.
 pytestmark = pytest.mark.timeout(300)
@@ -37,11 +37,11 @@ class BankedShop(Shop):
         )
         super().__init__(settings, *works)
         self.runtime.migrate()
-        app.create_tables(self.runtime.own_databases.engines["bank"], settings)
+        app.create_tables(self.runtime.own_engines["bank"], settings)
 
     def start_worker(self, *arguments: Any, **options: Any) -> Any:
-        own = {"SAGA_DATABASES": json.dumps({"bank": self._bank_url})}
-        return super().start_worker(*arguments, **own, **options)
+        own: dict[str, Any] = {"SAGA_DATABASES": json.dumps({"bank": self._bank_url})}
+        return super().start_worker(*arguments, **(own | options))
 
     @contextmanager
     def at_the_bank(self) -> Iterator[psycopg.Connection[Any]]:
@@ -110,7 +110,7 @@ def test_the_bank_is_down_for_a_while(shop: BankedShop) -> None:
     shop.wait_until(
         lambda: shop.count("ledger", "what = 'planned'") == 60, "what is at home to go on"
     )
-    waiting = "consumer = 'payments' AND state = 'pending' AND last_error ~ '^not forwarded'"
+    waiting = "consumer = 'payments' AND state = 'pending' AND outcome = 'not_forwarded'"
     shop.wait_until(lambda: shop.count("inbox", waiting), "payments to say why they wait")
     assert worker.running
     assert shop.under_way() > 0
@@ -126,7 +126,7 @@ def test_home_is_down_for_a_while(shop: BankedShop) -> None:
     with shop.at_the_bank() as connection, connection.transaction():
         connection.execute("LOCK TABLE ledger")  # nobody can pay
         shop.place(*orders)
-        forwarded = "consumer = 'payments' AND due_at = '9002-01-01 00:00+00'"
+        forwarded = "consumer = 'payments' AND wait_reason = 'forwarded'"
         shop.wait_until(lambda: shop.count("inbox", forwarded) >= 5, "some to be forwarded")
         shop.kill(shop.home)
     of_payments = "SELECT count(*) FROM inbox WHERE consumer = 'payments' AND state = "

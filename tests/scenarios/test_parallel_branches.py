@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from clinic_sagas import SURGERY
+
+from tests.scenarios.clinic_sagas import SURGERY
 
 pytestmark = pytest.mark.timeout(300)
 

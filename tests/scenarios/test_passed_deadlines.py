@@ -4,7 +4,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from clinic_sagas import HASTY, SHORT, URGENT
+
+from tests.scenarios.clinic_sagas import HASTY, SHORT, URGENT
 
 pytestmark = pytest.mark.timeout(300)
 

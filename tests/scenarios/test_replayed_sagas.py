@@ -5,11 +5,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from clinic_sagas import CHECKUP, VISIT
 from sqlalchemy import Connection, text
 
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from saga import ActRefused, Replayed
+from tests.scenarios.clinic_sagas import CHECKUP, VISIT
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -104,7 +104,9 @@ def test_of_two_operators_at_once_one_wins(clinic: Any) -> None:
 
     def replay(connection: Connection, actor: str) -> None:
         act = Replayed(reason=f"{actor} saw to it")
-        clinic.runtime.acts.act(SqlAlchemyUnitOfWork(connection), id, act, actor=actor)
+        clinic.runtime._administration.acts.act(
+            SqlAlchemyUnitOfWork(connection), id, act, actor=actor
+        )
 
     with ThreadPoolExecutor() as pool, engine.connect() as anns, engine.connect() as bobs:
         # Ann is about to commit; Bob, who saw the same stuck saga, comes second.

@@ -4,10 +4,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from clinic import Booked
-from clinic_sagas import ENDLESS, PATIENT, VISIT
 
 from internals.database.commit_points import Boundary, transaction
+from tests.scenarios.clinic import Booked
+from tests.scenarios.clinic_sagas import ENDLESS, PATIENT, VISIT
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -94,8 +94,10 @@ def test_what_belongs_to_no_saga_is_parked_too_and_delivered_again_by_hand(clini
     assert clinic.query(parked) == [(ids[0], 3, "RuntimeError: the roster desk is on fire")]
     assert (clinic.chart(1), clinic.chart(2)) == ((), ("rostered",))
 
-    with transaction(clinic.runtime.database, Boundary.ACT) as unit:
-        clinic.runtime.acts.retry_parked(unit, ids[:1], actor="ann", reason="the fire is out")
+    with transaction(clinic.runtime._wiring.database, Boundary.ACT) as unit:
+        clinic.runtime._administration.acts.retry_parked(
+            unit, ids[:1], actor="ann", reason="the fire is out"
+        )
     clinic.wait_until_over()
     assert clinic.query(parked) == []
     assert (clinic.chart(1), clinic.chart(2)) == (("rostered",), ("rostered",))

@@ -4,7 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from clinic_sagas import CHECKUP, VISIT
+
+from tests.scenarios.clinic_sagas import CHECKUP, VISIT
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import tenants
-from house import House
-from tenants import LOOK, Look
 
 from boundary import Settings
+from tests.scenarios import tenants
+from tests.scenarios.running_application import House
+from tests.scenarios.tenants import LOOK, Look
 
 SAGAS = 120
 

@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
-from clinic import Sneezed
-from clinic_sagas import CHECKUP, NEXT_VISIT, STUBBORN, VISIT
+
+from tests.scenarios.clinic import Sneezed
+from tests.scenarios.clinic_sagas import CHECKUP, NEXT_VISIT, STUBBORN, VISIT
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -4,10 +4,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from clinic import Declined, Signed, Sneezed
-from clinic_sagas import CONSENT
 
 from saga import ActRefused, Event
+from tests.scenarios.clinic import Declined, Signed, Sneezed
+from tests.scenarios.clinic_sagas import CONSENT
 
 pytestmark = pytest.mark.timeout(300)
 

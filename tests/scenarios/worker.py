@@ -1,7 +1,6 @@
-"""What `dramatiq worker:broker` runs: the whole shop, relay included."""
-
-from app import make_runtime
+"""What `dramatiq tests.scenarios.worker:broker` runs: the whole shop, relay included."""
 
 from boundary import Settings
+from tests.scenarios.app import make_runtime
 
 broker = make_runtime(Settings()).worker()

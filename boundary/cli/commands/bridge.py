@@ -11,6 +11,7 @@ from boundary.bridges.cloud_event import schema as schema_of
 from boundary.cli.errors import Complaint
 from boundary.cli.output import show_json
 from boundary.cli.session import Desk
+from boundary.runtime.composition import administration_of, wiring_of
 from saga.messages import Event
 
 bridge = typer.Typer(
@@ -35,7 +36,7 @@ def receive(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     stop = threading.Event()
     with desk.database_errors():
-        receiver = desk.runtime.receiver(name)
+        receiver = administration_of(desk.runtime).receiver(name)
 
     def stopped(*_: Any) -> None:
         stop.set()
@@ -56,7 +57,7 @@ def schema(
     app = desk.require_app("bridge schema")
     events = {
         message.kind: message
-        for of in desk.runtime.contexts
+        for of in wiring_of(desk.runtime).contexts
         for handler in of.handlers.values()
         for message in (handler.message, *handler.emits)
         if issubclass(message, Event)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import typer
 from rich.console import Console
 
-from boundary.operations.queries.time_format import clock
+from boundary.queries.time_format import clock
 from boundary.rendering.trace_tree import delivery_text
 from internals.store.delivery import DeliveryState
 from internals.store.trace import Node, Trace, TracedAct, TracedDelivery

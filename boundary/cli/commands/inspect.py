@@ -10,9 +10,16 @@ from boundary.cli.options import Json, Reference, read_age
 from boundary.cli.output import show as print_text
 from boundary.cli.output import show_json
 from boundary.cli.session import Desk
-from boundary.operations import SagaDetail, count_sagas, find_saga, list_sagas, show_saga
+from boundary.operations import (
+    SagaDetail,
+    count_sagas,
+    find_saga,
+    list_sagas,
+    show_known_saga,
+    show_saga,
+)
 from boundary.operations.export import export as export_lines
-from boundary.operations.queries.reference import as_uuid
+from boundary.queries.reference import as_uuid
 from boundary.rendering import (
     detail_document,
     render_saga,
@@ -22,6 +29,7 @@ from boundary.rendering import (
     trace_json,
 )
 from boundary.rendering.mermaid import mermaid as mermaid_text
+from boundary.runtime.composition import wiring_of
 from internals.store.trace import Trace, trace_message
 from internals.store.trace import trace as trace_saga
 from saga.errors import UnknownSaga
@@ -71,10 +79,7 @@ def show(context: typer.Context, reference: Reference, json: Json = False) -> No
     """Show one saga, and what it waits for."""
     desk: Desk = context.obj
     with desk.reading() as unit:
-        detail = show_saga(unit, desk.schema, reference)
-        definition = desk.runtime.sagas.get(detail.saga.name, {}).get(detail.saga.version)
-        if definition is not None:
-            detail = show_saga(unit, desk.schema, detail.saga.id, definition=definition)
+        detail = show_known_saga(unit, desk.schema, reference, wiring_of(desk.runtime).sagas)
     if json:
         show_json(detail_document(detail))
     else:

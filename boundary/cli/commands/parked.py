@@ -23,7 +23,7 @@ from boundary.operations import (
     show_message,
 )
 from boundary.operations.bulk import Done, Target, look_at_deliveries
-from boundary.operations.queries.reference import as_uuid
+from boundary.queries.reference import as_uuid
 from boundary.rendering import (
     group_document,
     message_document,

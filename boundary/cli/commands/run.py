@@ -13,6 +13,7 @@ from boundary.cli.errors import Complaint
 from boundary.cli.load_app import APP_VARIABLE
 from boundary.cli.options import read_source
 from boundary.cli.session import Desk
+from boundary.runtime.composition import wiring_of
 from saga.definition import Saga
 
 #: What the `dramatiq` command imports.
@@ -26,7 +27,7 @@ def migrate(context: typer.Context) -> None:
     desk: Desk = context.obj
     with desk.database_errors():
         desk.runtime.migrate()
-    others = len(desk.runtime.own_databases.engines)
+    others = len(desk.runtime.own_engines)
     where = f" in {others + 1} databases" if others else ""
     typer.echo(f"schema {desk.schema} is up to date{where}")
 
@@ -40,7 +41,9 @@ def subscribe(context: typer.Context) -> None:
     desk.require_app("subscribe")
     with desk.database_errors():
         desk.runtime.subscribe()
-    kinds = {kind for context in desk.runtime.contexts for kind, _ in context.subscriptions}
+    kinds = {
+        kind for context in wiring_of(desk.runtime).contexts for kind, _ in context.subscriptions
+    }
     typer.echo(f"{len(kinds)} kind{'s' * (len(kinds) != 1)} of events recorded")
 
 
@@ -153,7 +156,7 @@ def definition_of(desk: Desk, app: str, name: str, version: int | None = None) -
 
     Raises `Complaint` if it has none.
     """
-    sagas = desk.runtime.sagas
+    sagas = wiring_of(desk.runtime).sagas
     if name not in sagas:
         known = f"it has {', '.join(sorted(sagas))}" if sagas else "it has no saga at all"
         raise Complaint(f"{app} has no saga {name!r}; {known}")

@@ -19,12 +19,14 @@ from boundary.cli.options import (
 from boundary.cli.output import show, show_json
 from boundary.cli.session import Desk
 from boundary.operations import show_saga, signal_saga
-from boundary.operations.queries.reference import as_uuid
+from boundary.queries.reference import as_uuid
 from boundary.rendering import render_signal, signal_document
 from boundary.rendering.words import one_line
-from saga.definition import Saga, Wait
+from boundary.runtime.composition import wiring_of
+from saga.definition import Saga
 from saga.errors import UnknownSaga
 from saga.messages import Event
+from saga.steps import Wait
 
 
 def signal(
@@ -77,7 +79,7 @@ def signal(
 
 
 def _known(desk: Desk, name: str, version: int, reference: str) -> Saga[Any]:
-    saga = desk.runtime.sagas.get(name, {}).get(version)
+    saga = wiring_of(desk.runtime).sagas.get(name, {}).get(version)
     if saga is None:
         raise UnknownSaga(
             f"{one_line(reference)} is a {name} of version {version}, which {desk.app} does not "

@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 
 from boundary.django.admin.read_only import ReadOnlyAdmin
 from boundary.django.models import Act
-from boundary.operations.queries.reference import as_uuid
+from boundary.queries.reference import as_uuid
 
 
 @admin.register(Act)
@@ -36,7 +36,7 @@ class ActAdmin(ReadOnlyAdmin):
     def saga(self, act: Act) -> SafeString | str:
         """Return what it was done to."""
         if act.saga_id is not None:
-            url, id = reverse("admin:saga_saga_change", args=[act.saga_id]), act.saga_id
+            url, id = reverse("admin:saga_sagarecord_change", args=[act.saga_id]), act.saga_id
         elif act.message_id is not None:
             url, id = reverse("admin:saga_delivery_change", args=[act.message_id]), act.message_id
         else:

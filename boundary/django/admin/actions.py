@@ -17,6 +17,7 @@ from django.http import HttpRequest
 from boundary.django.project import runtime
 from boundary.operations import act_on_saga, drop_parked, retry_parked
 from boundary.orchestration.operator_actions import Acted
+from boundary.runtime.composition import wiring_of
 from internals.database.errors import storable
 from saga.errors import SagaError
 from saga.messages import Cancelled, Message, Replayed, Skipped
@@ -196,7 +197,7 @@ def act_on_parked(
         except SagaError as error:
             messages.error(request, f"Refused: {error}.")
         else:
-            ring_later(frozenset(made.consumers))
+            ring_later(frozenset(wiring_of(made).consumers))
             where = "" if consumer is None else f" at {consumer}"
             messages.success(request, f"Message {id}{where} is {past}.")
 
@@ -220,7 +221,7 @@ def ring_later(consumers: frozenset[str]) -> None:
     made = runtime()
     if connections[made.django.alias].in_atomic_block:
         transaction.on_commit(
-            lambda: made.broker.ring(consumers), using=made.django.alias, robust=True
+            lambda: wiring_of(made).broker.ring(consumers), using=made.django.alias, robust=True
         )
 
 

@@ -21,7 +21,7 @@ from boundary.django.admin.actions import (
 )
 from boundary.django.admin.read_only import ReadOnlyAdmin
 from boundary.django.models import Delivery
-from boundary.operations.queries.reference import as_uuid
+from boundary.queries.reference import as_uuid
 
 
 @admin.register(Delivery)
@@ -93,7 +93,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         saga = delivery.message.saga
         if saga is None:
             return ""
-        url = reverse("admin:saga_saga_change", args=[saga.pk])
+        url = reverse("admin:saga_sagarecord_change", args=[saga.pk])
         return format_html('<a href="{}">{}</a>', url, saga)
 
     @admin.display(description="error")

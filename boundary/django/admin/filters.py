@@ -11,7 +11,7 @@ from django.utils.functional import cached_property
 from boundary.django.conf import schema
 from boundary.django.project import runtime
 from boundary.operations import saga_names
-from boundary.operations.queries.reference import as_uuid
+from boundary.queries.reference import as_uuid
 
 #: Rows that are counted, and may be paged through, at most.
 MOST = 10_000

@@ -19,14 +19,14 @@ from boundary.django.admin.actions import (
     preview,
 )
 from boundary.django.admin.filters import NameFilter, sought
-from boundary.django.admin.html import pill
 from boundary.django.admin.read_only import ReadOnlyAdmin
-from boundary.django.models import Saga
-from boundary.operations.queries.reference import as_uuid
-from boundary.operations.queries.time_format import duration
+from boundary.django.html import pill
+from boundary.django.models import SagaRecord
+from boundary.queries.reference import as_uuid
+from boundary.queries.time_format import duration
 
 
-@admin.register(Saga)
+@admin.register(SagaRecord)
 class SagaAdmin(ReadOnlyAdmin):
     """Sagas: the list, the page of each, and acts on them."""
 
@@ -38,22 +38,22 @@ class SagaAdmin(ReadOnlyAdmin):
     actions = ("replay_selected", "cancel_selected")
 
     @admin.display(description="status", ordering="status")
-    def shown_status(self, saga: Saga) -> SafeString:
+    def shown_status(self, saga: SagaRecord) -> SafeString:
         """Return the status in its colour."""
         return pill(saga.status)
 
     @admin.display(description="saga")
-    def reference(self, saga: Saga) -> str:
+    def reference(self, saga: SagaRecord) -> str:
         """Return the business key after the name, or the id of one that has none."""
         return str(saga)
 
     @admin.display(description="took")
-    def took(self, saga: Saga) -> str:
+    def took(self, saga: SagaRecord) -> str:
         """Return how long it took."""
         return duration(saga.finished_at - saga.started_at) if saga.finished_at else ""
 
     @admin.display(description="reason")
-    def shown_reason(self, saga: Saga) -> SafeString:
+    def shown_reason(self, saga: SagaRecord) -> SafeString:
         """Return the reason, in one line that the style sheet cuts."""
         return format_html('<span class="saga-cut" title="{0}">{0}</span>', saga.reason or "")
 
@@ -84,7 +84,7 @@ class SagaAdmin(ReadOnlyAdmin):
         own = path(
             "<uuid:id>/act/<str:name>/",
             self.admin_site.admin_view(self.act_view),
-            name="saga_saga_act",
+            name="saga_sagarecord_act",
         )
         return [own, *super().get_urls()]
 
@@ -117,7 +117,7 @@ class SagaAdmin(ReadOnlyAdmin):
         form = act.form(request.POST or None, **options)
         if "data" in form.fields and not may(request, "see", "payload"):
             del form.fields["data"]  # what may not be seen is not to be guessed at either
-        page = reverse("admin:saga_saga_change", args=[id])
+        page = reverse("admin:saga_sagarecord_change", args=[id])
         would = ""
         if request.method == "POST" and form.is_valid():
             if "preview" not in request.POST:
@@ -155,7 +155,7 @@ class SagaAdmin(ReadOnlyAdmin):
             sagas=list(queryset),
             selected=ids,
             action=f"{name}_selected",
-            back=reverse("admin:saga_saga_changelist"),
+            back=reverse("admin:saga_sagarecord_changelist"),
         )
 
     def _id(self, text: str) -> UUID:

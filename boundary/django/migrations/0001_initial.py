@@ -57,7 +57,7 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name="Saga",
+            name="SagaRecord",
             fields=[
                 ("id", models.UUIDField(primary_key=True, serialize=False)),
                 ("name", models.TextField()),
@@ -113,7 +113,7 @@ class Migration(migrations.Migration):
                 ("attempts", models.IntegerField()),
                 ("rings", models.IntegerField()),
                 ("last_error", models.TextField(null=True)),
-                ("due_at", models.DateTimeField(verbose_name="due")),
+                ("due_at", models.DateTimeField(null=True, verbose_name="due")),
                 ("done_at", models.DateTimeField(null=True, verbose_name="done")),
             ],
             options={

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from boundary.django.project import ProjectRuntime, runtime
+from boundary.runtime.composition import wiring_of
 from internals.database.commit_points import Boundary, transaction
 from internals.database.unit_of_work import UnitOfWork
 
@@ -27,19 +28,18 @@ WHERE state = 'pending' AND due_at > now() AND due_at <= clock_timestamp()
 """
 
 _ADVANCE = """
-UPDATE {schema}.inbox SET ring_at = ring_at - %(by)s::interval,
-    due_at = CASE WHEN due_at < timestamptz '9000-01-01' THEN due_at - %(by)s::interval
-                  ELSE due_at END -- what waits for no time goes on waiting
+UPDATE {schema}.inbox
+SET ring_at = ring_at - %(by)s::interval, due_at = due_at - %(by)s::interval
 WHERE state = 'pending'
 """
 
 
 def run_due() -> int:
-    """Run everything that is due, and what comes of it, until nothing is; returns the number of
-    deliveries settled.
+    """Run everything that is due, and what comes of it, until nothing is.
 
     What waits for a later time stays: a deadline, the next attempt of a handler that failed.
-    Raises `RuntimeError` if there is no end to it.
+
+    Returns the number of deliveries settled.  Raises `RuntimeError` if there is no end to it.
     """
     made = runtime()
     settled = 0
@@ -47,7 +47,7 @@ def run_due() -> int:
         made.subscribe()
         while True:
             _run(made, _CATCH_UP)
-            done = sum(made.answer(name) for name in made.consumers)
+            done = sum(made.answer(name) for name in wiring_of(made).consumers)
             if not done:
                 return settled
             settled += done
@@ -70,7 +70,7 @@ def advance(by: timedelta) -> int:
 def unit_of_test() -> Iterator[UnitOfWork]:
     """Give the framework's own view of the test's transaction, for statements about its tables."""
     made = runtime()
-    with made.nested(), transaction(made.database, Boundary.ACT) as unit:
+    with made.nested(), transaction(wiring_of(made).database, Boundary.ACT) as unit:
         yield unit
 
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from sqlalchemy import Connection
 
 from boundary.operations.doctor.finding import Finding, Words, fine, note, wrong
-from boundary.operations.queries.query import query
+from boundary.queries.query import query
 from boundary.runtime import Runtime
+from boundary.runtime.composition import wiring_of
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 
 _SUBSCRIPTIONS = "SELECT kind, consumer FROM {schema}.subscription ORDER BY consumer, kind"
@@ -31,7 +32,7 @@ def check_definitions(connection: Connection, runtime: Runtime, words: Words) ->
     """
     yield from _own_databases(runtime)
     schema = runtime.settings.db_schema
-    contexts = {context.name: context for context in runtime.contexts}
+    contexts = {context.name: context for context in wiring_of(runtime).contexts}
     rows = query(SqlAlchemyUnitOfWork(connection), schema, _SUBSCRIPTIONS)
     unhandled = [
         f"{kind} to {consumer}"
@@ -50,7 +51,7 @@ def check_definitions(connection: Connection, runtime: Runtime, words: Words) ->
     unknown = [
         f"version {version} of {name} ({count:,} unfinished)"
         for name, version, count in query(SqlAlchemyUnitOfWork(connection), schema, _VERSIONS)
-        if name in runtime.sagas and version not in runtime.sagas[name]
+        if name in wiring_of(runtime).sagas and version not in wiring_of(runtime).sagas[name]
     ]
     lacking = list(_lacking(connection, runtime))
     if unknown:
@@ -73,7 +74,7 @@ def _lacking(connection: Connection, runtime: Runtime) -> Iterator[str]:
     """Steps that unfinished sagas have begun and this application's definition has not."""
     rows = query(SqlAlchemyUnitOfWork(connection), runtime.settings.db_schema, _STEPS)
     for name, version, step, count in rows:
-        saga = runtime.sagas.get(name, {}).get(version)
+        saga = wiring_of(runtime).sagas.get(name, {}).get(version)
         if saga is not None and all(known.name != step for known in saga):
             have = "1 unfinished saga has" if count == 1 else f"{count:,} unfinished sagas have"
             yield f"version {version} of {name} has no step {step!r}, which {have} begun"
@@ -82,8 +83,8 @@ def _lacking(connection: Connection, runtime: Runtime) -> Iterator[str]:
 def _own_databases(runtime: Runtime) -> Iterator[Finding]:
     left_out = [
         f"{context.name} ({context.database})"
-        for context in runtime.contexts
-        if context.database is not None and context.database not in runtime.own_databases
+        for context in wiring_of(runtime).contexts
+        if context.database is not None and context.database not in wiring_of(runtime).own_databases
     ]
     if left_out:
         found = f"contexts whose own database is not known here: {', '.join(left_out)}"

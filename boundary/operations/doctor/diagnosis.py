@@ -24,6 +24,7 @@ from boundary.operations.doctor.store import (
     check_yielding,
 )
 from boundary.runtime import Runtime
+from boundary.runtime.composition import wiring_of
 
 _PLAIN = Words()
 
@@ -69,7 +70,7 @@ def _database(runtime: Runtime, application: bool, words: Words) -> Iterator[Fin
             yield check_backfills(connection, schema, words)
             yield check_running(connection, schema)
             yield check_yielding(connection, schema, words)
-            here = list(runtime.consumers) if application else None
+            here = list(wiring_of(runtime).consumers) if application else None
             yield from check_pending(connection, schema, here, words)
             if application:
                 yield from check_definitions(connection, runtime, words)
@@ -80,7 +81,7 @@ def _database(runtime: Runtime, application: bool, words: Words) -> Iterator[Fin
 
 def _own_databases(runtime: Runtime, words: Words) -> Iterator[Finding]:
     """Look at the databases of contexts that have one of their own; their checks are named so."""
-    for name, engine in runtime.own_databases.engines.items():
+    for name, engine in runtime.own_engines.items():
         for finding in _own_database(runtime.settings.db_schema, engine, words):
             yield replace(finding, check=f"{finding.check} of {name}")
 
@@ -105,9 +106,9 @@ def _own_database(schema: str, engine: Engine, words: Words) -> Iterator[Finding
 
 def _redis(runtime: Runtime, application: bool, words: Words) -> Iterator[Finding]:
     try:
-        url = runtime.servers.redis_url
+        url = wiring_of(runtime).servers.redis_url
     except EmbeddedServersError as error:
         yield wrong("redis", str(error).rstrip("."), f"or set {words.redis}")
         return
-    consumers = list(runtime.consumers) if application else []
+    consumers = list(wiring_of(runtime).consumers) if application else []
     yield from check_redis(url, runtime.settings.namespace, consumers, words)

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from sqlalchemy import Connection
 
 from boundary.operations.doctor.finding import Finding, Words, fine, wrong
-from boundary.operations.queries.query import query
+from boundary.queries.query import query
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from saga.state import IN_FLIGHT, Phase, SagaState
 
@@ -33,7 +33,7 @@ ORDER BY o.seq
 _REFUSED = """
 SELECT i.consumer, coalesce(s.name || ':' || s.key, s.id::text), i.message_id, i.last_error
 FROM {schema}.inbox AS i LEFT JOIN {schema}.saga AS s ON s.id = i.saga_id
-WHERE i.state = 'parked' AND i.last_error LIKE 'IdConflict: %%'
+WHERE i.state = 'parked' AND i.outcome = 'id_conflict'
 ORDER BY i.due_at
 """
 

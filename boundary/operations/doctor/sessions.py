@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from boundary.operations.doctor.finding import Finding, Words, fine, note, wrong
-from boundary.operations.queries.blocking_sessions import idle_sessions
+from boundary.queries.blocking_sessions import idle_sessions
 from internals.database.engines import OVERFLOW
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 

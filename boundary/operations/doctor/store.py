@@ -6,11 +6,10 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from boundary.operations.doctor.finding import Finding, Words, fine, note, wrong
-from boundary.operations.queries.query import query
-from boundary.operations.queries.running import LONG, running
-from boundary.operations.queries.time_format import duration
+from boundary.queries.query import query
+from boundary.queries.running import LONG, running
+from boundary.queries.time_format import duration
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
-from internals.hop.unhandled import REASONS
 from internals.store.backfill import backfills
 
 #: What is due longer than this is overdue.
@@ -48,7 +47,7 @@ SELECT count(*), (array_agg(o.kind || ' at ' || i.consumer ORDER BY o.seq))[1],
     (array_agg(i.last_error ORDER BY o.seq))[1],
     coalesce(min(o.sent_at) < now() - %(old)s::interval, false)
 FROM {schema}.inbox AS i JOIN {schema}.outbox AS o ON o.id = i.message_id
-WHERE i.state = 'pending' AND i.last_error LIKE ANY (%(reasons)s)
+WHERE i.state = 'pending' AND i.outcome = 'unhandled'
 """
 
 #: Longer than a deploy takes.
@@ -58,7 +57,7 @@ _DEPLOY = timedelta(minutes=10)
 def check_left(connection: Connection, schema: str) -> Finding:
     """Look for deliveries that wait for a worker of another release."""
     unit = SqlAlchemyUnitOfWork(connection)
-    [(count, first, error, old)] = query(unit, schema, _LEFT, old=_DEPLOY, reasons=list(REASONS))
+    [(count, first, error, old)] = query(unit, schema, _LEFT, old=_DEPLOY)
     if not count:
         return fine("other releases", "no delivery waits for another one")
     found = f"{_many(count, 'delivery', 'deliveries')} left for a worker that can, {first}: {error}"
@@ -104,8 +103,7 @@ def check_pending(
 ) -> Iterator[Finding]:
     """Look for work that nobody does.
 
-    Args:
-        here: Consumers that the given application has; None without an application.
+    `here` are the consumers that the given application has; None without an application.
     """
     rows = query(
         SqlAlchemyUnitOfWork(connection), schema, _PENDING, overdue=OVERDUE, unrung=_UNRUNG

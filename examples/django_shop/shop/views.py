@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
 from boundary.django import start
-from boundary.django.models import Saga
+from boundary.django.models import SagaRecord
 from examples.django_shop.shop.models import Order, Stock
 from examples.django_shop.shop.sagas import CHECKOUT, Checkout
 
@@ -56,7 +56,7 @@ def order(request: HttpRequest, number: str) -> HttpResponse:
 def status(request: HttpRequest, number: str) -> JsonResponse:
     """Say how far an order is, for the page that watches it."""
     found = get_object_or_404(Order, pk=number)
-    saga = get_object_or_404(Saga, pk=found.saga_id)
+    saga = get_object_or_404(SagaRecord, pk=found.saga_id)
     # Read after the saga: what that says is over is in the order by then.
     found.refresh_from_db()
     told: dict[str, Any] = {

@@ -3,13 +3,15 @@
 None of it runs for messages that nobody counts and subscriptions that have no order.
 """
 
-from internals.store.sql.sentinels import NEVER
-
-#: How the note begins that is kept with a delivery which is done, and whose run was slow.
-OVERRAN = "took longer than its lease"
+from internals.store.message_columns import insert_messages
 
 #: Deliveries that hold up those behind them.  The index on them has these words too.
 OPEN = "('pending', 'parked')"
+
+#: Whether nobody is at a row `i`, so that it may be taken back: it runs under no lease, and is not,
+#: and was not about to be, in its context's own database.
+IDLE = """(i.started_at IS NULL OR i.state = 'parked' OR i.lease IS NULL
+    OR i.due_at <= now() AND i.wait_reason IS NULL)"""
 
 #: Whether a row `i` of the inbox is the first of its key, or has none.  A publisher holds its keys'
 #: locks until its commit, so whatever has a lower number is visible before what has a higher one.
@@ -18,18 +20,28 @@ FIRST_OF_ITS_KEY = f"""(i.ordering_key IS NULL OR NOT EXISTS (
     AND e.state IN {OPEN} AND e.ordering_no < i.ordering_no))"""
 
 # A saga is told once that nothing is open any more, by whoever closed the last delivery.
-_TELLING = """
+_TELL = insert_messages(
+    {
+        "id": "md5('settled ' || root_id)::uuid",
+        "kind": "'saga.settled'",
+        "category": "'reply'",
+        "payload": "'{{}}'",
+        "saga_id": "saga_id",
+        "saga": "saga",
+        "causation_id": "cause",
+        "root_id": "root_id",
+        "recipient": "'saga.' || saga",
+        "sender": "%(consumer)s",
+        "awaits": "'{{}}'",
+    },
+    "FROM changed WHERE open = 0 AND tells AND undo_id IS NULL ON CONFLICT (id) DO NOTHING",
+)
+_TELLING = f"""
 told AS (
-    INSERT INTO {schema}.outbox
-        (id, kind, category, payload, saga_id, saga, causation_id, root_id, recipient, sender,
-         awaits)
-    SELECT md5('settled ' || root_id)::uuid, 'saga.settled', 'reply', '{{}}', saga_id, saga,
-           cause, root_id, 'saga.' || saga, %(consumer)s, '{{}}'
-    FROM changed WHERE open = 0 AND tells AND undo_id IS NULL
-    ON CONFLICT (id) DO NOTHING
+    {_TELL}
     RETURNING id, saga_id, recipient
 ), delivered AS (
-    INSERT INTO {schema}.inbox (message_id, consumer, saga_id, due_at, ring_at)
+    INSERT INTO {{schema}}.inbox (message_id, consumer, saga_id, due_at, ring_at)
     SELECT id, recipient, saga_id, now(),
            clock_timestamp() + %(grace)s * interval '1 second' FROM told
     RETURNING consumer
@@ -128,11 +140,11 @@ WITH RECURSIVE {_BELOW}, taken AS (
     SELECT i.message_id, i.consumer FROM {{schema}}.inbox AS i
     WHERE i.message_id IN (SELECT id FROM below) AND i.state IN {OPEN}
       AND i.consumer NOT LIKE 'saga.%%'
-      AND (i.started_at IS NULL OR i.state = 'parked' OR i.lease IS NULL OR i.due_at <= now())
+      AND {IDLE}
     FOR UPDATE SKIP LOCKED
 )
 UPDATE {{schema}}.inbox AS i
-SET state = 'revoked', done_at = clock_timestamp(), lease = NULL,
+SET state = 'revoked', outcome = 'undone', done_at = clock_timestamp(), lease = NULL,
     last_error = concat_ws('; ', i.last_error, 'revoked: its step was undone')
 FROM taken WHERE i.message_id = taken.message_id AND i.consumer = taken.consumer
 RETURNING i.ordering_key
@@ -141,6 +153,26 @@ RETURNING i.ordering_key
 # One order to undo for each handler that ran, or may have had an effect outside: rejected or failed
 # ones left nothing.  The last to be done gets the lowest number, and so is undone first; one that
 # comes late is undone before what is left.  Runs that meant the same are undone under one key.
+_ORDER = insert_messages(
+    {
+        "id": "md5('undo ' || message_id || ' ' || consumer)::uuid",
+        "kind": "'saga.undo'",
+        "category": "'command'",
+        "payload": "jsonb_build_object("
+        "'message_id', message_id, 'message_kind', kind, 'payload', payload)",
+        "saga_id": "%(saga_id)s",
+        "saga": "%(saga)s",
+        "causation_id": "%(cause)s",
+        "root_id": "%(undo)s",
+        "recipient": "consumer",
+        "sender": "'saga.' || %(saga)s::text",
+        "awaits": "'{{saga.counted}}'",
+        "intent_id": "CASE WHEN intent <> message_id "
+        "THEN md5('undo ' || intent || ' ' || consumer)::uuid END",
+        "undoes": "consumer || ':' || intent",
+    },
+    "FROM ran ORDER BY done_at, seq ON CONFLICT (id) DO NOTHING",
+)
 ORDER_UNDO = f"""
 WITH RECURSIVE {_BELOW}, ran AS (
     SELECT i.message_id, i.consumer, i.done_at, o.seq, o.kind, o.payload,
@@ -148,25 +180,15 @@ WITH RECURSIVE {_BELOW}, ran AS (
     FROM below JOIN {{schema}}.inbox AS i ON i.message_id = below.id
     JOIN {{schema}}.outbox AS o ON o.id = below.id
     WHERE i.consumer NOT LIKE 'saga.%%'
-      AND (i.state = 'done' AND (i.last_error IS NULL OR i.last_error LIKE '{OVERRAN}%%')
+      AND (i.state = 'done' AND i.outcome IN ('handled', 'overran')
            OR i.state = 'revoked' AND i.started_at IS NOT NULL)
 ), sent AS (
-    INSERT INTO {{schema}}.outbox
-        (id, kind, category, payload, saga_id, saga, causation_id, root_id, recipient, sender,
-         awaits, intent_id, undoes)
-    SELECT md5('undo ' || message_id || ' ' || consumer)::uuid, 'saga.undo', 'command',
-           jsonb_build_object('message_id', message_id, 'message_kind', kind, 'payload', payload),
-           %(saga_id)s, %(saga)s, %(cause)s, %(undo)s, consumer, 'saga.' || %(saga)s::text,
-           '{{{{saga.counted}}}}',
-           CASE WHEN intent <> message_id THEN md5('undo ' || intent || ' ' || consumer)::uuid END,
-           consumer || ':' || intent
-    FROM ran ORDER BY done_at, seq
-    ON CONFLICT (id) DO NOTHING
+    {_ORDER}
     RETURNING id, seq, recipient
 )
 INSERT INTO {{schema}}.inbox
-    (message_id, consumer, saga_id, due_at, ring_at, ordering_key, ordering_no)
-SELECT id, recipient, %(saga_id)s, {NEVER}, now(), %(key)s, -seq FROM sent
+    (message_id, consumer, saga_id, wait_reason, ring_at, ordering_key, ordering_no)
+SELECT id, recipient, %(saga_id)s, 'ordering', now(), %(key)s, -seq FROM sent
 RETURNING message_id
 """
 

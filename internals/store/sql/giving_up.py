@@ -1,6 +1,6 @@
 """SQL of what is given up: commands of steps, their deliveries, and deadlines."""
 
-from internals.store.sql.sentinels import FORWARDED, FORWARDING
+from internals.store.sql.causal import IDLE
 
 # Commands of given-up steps.  Who fails in a run that is under way finds the mark, or is waited for.
 GIVE_UP = """
@@ -16,28 +16,29 @@ WHERE o.id = ANY (%(id)s::uuid[]) AND i.consumer = %(consumer)s
 ORDER BY o.id FOR SHARE OF o
 """
 
-# What was given up may have been forwarded: it is forwarded once more, to say so.
-RECALL = f"""
-UPDATE {{schema}}.inbox SET due_at = {FORWARDING}, ring_at = now()
+# What was given up may have been forwarded: it is forwarded once more, to say so.  Whoever is at it has
+# its lease no more.
+RECALL = """
+UPDATE {schema}.inbox
+SET wait_reason = 'forwarding', due_at = now(), ring_at = now(), lease = gen_random_uuid()
 WHERE message_id = ANY (%(id)s::uuid[]) AND coalesce(state = 'pending', false)
-  AND due_at IN ({FORWARDING}, {FORWARDED})
+  AND wait_reason IN ('forwarding', 'forwarded')
 RETURNING consumer
 """
 
 # Deliveries of given-up commands that no run has under way.  A handler that acts outside the database and was
 # started may have had its effect.
-REVOKE = """
+REVOKE = f"""
 WITH taken AS (
     SELECT i.message_id, i.consumer
-    FROM {schema}.inbox AS i JOIN {schema}.outbox AS o ON o.id = i.message_id
+    FROM {{schema}}.inbox AS i JOIN {{schema}}.outbox AS o ON o.id = i.message_id
     WHERE o.id = ANY (%(root)s::uuid[])
       AND i.state IN ('pending', 'parked')
-      AND (i.started_at IS NULL OR o.id <> ALL (%(unbegun)s::uuid[])
-           AND (i.state = 'parked' OR i.lease IS NULL OR i.due_at <= now()))
+      AND {IDLE} AND (i.started_at IS NULL OR o.id <> ALL (%(unbegun)s::uuid[]))
     FOR UPDATE OF i SKIP LOCKED
 )
-UPDATE {schema}.inbox AS i
-SET state = 'revoked', done_at = clock_timestamp(),
+UPDATE {{schema}}.inbox AS i
+SET state = 'revoked', outcome = 'given_up', done_at = clock_timestamp(),
     last_error = concat_ws('; ', i.last_error, 'revoked: its step was given up')
 FROM taken WHERE i.message_id = taken.message_id AND i.consumer = taken.consumer
 RETURNING i.message_id, i.consumer, i.ordering_key, i.started_at IS NOT NULL
@@ -51,6 +52,7 @@ WITH cleared AS (
     WHERE message_id = ANY (%(id)s::uuid[]) AND consumer = %(consumer)s AND coalesce(state = 'pending', false)
     FOR UPDATE SKIP LOCKED
 )
-UPDATE {schema}.inbox AS i SET state = 'revoked', done_at = clock_timestamp()
+UPDATE {schema}.inbox AS i
+SET state = 'revoked', outcome = 'not_needed', done_at = clock_timestamp()
 FROM cleared WHERE i.message_id = cleared.message_id AND i.consumer = cleared.consumer
 """

@@ -3,14 +3,17 @@
 Placeholders are those of `internals.store.sql`.
 """
 
+from internals.store.message_columns import BATCH_COLUMNS, FROM_BATCH, SELECTED, insert_messages
 from internals.store.sql.causal import FIRST_OF_ITS_KEY
 from internals.store.sql.ordering import LOCKED, LOCKING
-from internals.store.sql.sentinels import NEVER, PARCEL
 
-CLAIMED = """
-    o.id, o.kind, o.category, o.payload::text, o.saga_id, o.saga, o.causation_id, o.root_id,
-    o.recipient, o.sender, o.awaits, o.retry::text, o.intent_id, o.undoes, o.depth, i.attempts,
-    i.rings, i.ordering_key, i.yields, CASE WHEN o.given_up THEN i.started_at IS NOT NULL END"""
+#: The kind of what a context's own database sends home.
+PARCEL = "saga.parcel"
+
+CLAIMED = f"""
+    {SELECTED},
+    i.attempts, i.rings, i.ordering_key, i.yields,
+    CASE WHEN o.given_up THEN i.started_at IS NOT NULL END"""
 
 # A subquery that is not flattened is run once for each row, by primary key: of a table that has just
 # begun to grow Postgres would read all, and go on to do so.
@@ -70,18 +73,19 @@ ORDER BY i.due_at, o.seq
 # through the table, all that is due, or all of the consumer's.
 SETTLE = """
 UPDATE {schema}.inbox AS i
-SET state = m.state, last_error = m.error, position = m.position, attempts = m.attempts,
+SET state = m.state, outcome = m.outcome, last_error = m.error, position = m.position, attempts = m.attempts,
     yields = m.yields,
     done_at = CASE WHEN m.state = 'pending' THEN NULL ELSE clock_timestamp() END,
     claimed_at = CASE WHEN i.lease IS NULL THEN now() ELSE i.claimed_at END,
     ready_at = CASE WHEN m.state = 'done' THEN i.ready_at END, lease = NULL,
     took = coalesce(m.took, i.took), rings = CASE WHEN m.state = 'pending' THEN m.rings ELSE i.rings END,
+    wait_reason = CASE WHEN m.state = 'pending' THEN NULL ELSE i.wait_reason END,
     due_at = CASE WHEN m.state = 'pending'
         THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.due_at END,
     ring_at = CASE WHEN m.state = 'pending'
         THEN clock_timestamp() + m.delay * interval '1 second' ELSE i.ring_at END
-FROM json_to_recordset(%(settled)s::json) AS m (id uuid, consumer text, state text, error text,
-        position int, attempts int, delay float8, took float4, yields int, rings int)
+FROM json_to_recordset(%(settled)s::json) AS m (id uuid, consumer text, state text,
+        outcome text, error text, position int, attempts int, delay float8, took float4, yields int, rings int)
 WHERE i.message_id = m.id AND i.consumer = m.consumer AND m.consumer || '' = %(consumer)s
   AND coalesce(i.state = 'pending', false)
 """
@@ -97,30 +101,21 @@ FROM json_to_recordset(%(sagas)s::json) AS m (id uuid, name text, status text, d
 WHERE s.id = m.id AND m.name = %(saga)s
 """
 
-# A parcel's time is not that of the transaction's begin, since parcels are ordered by it (see
-# `internals.remote.results`), and no two have the same.
-_SENDING = """
+_INSERT = insert_messages(FROM_BATCH, f"FROM m WHERE {LOCKED} ON CONFLICT (id) DO NOTHING")
+
+_SENDING = f"""
 m AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(messages)s::json)
-        AS m (id uuid, kind text, category text, payload jsonb, saga_id uuid, saga text,
-              causation_id uuid, root_id uuid, recipient text, sender text, awaits text,
-              retry jsonb, delay float8, position int, note text, intent_id uuid, undoes text,
-              depth int, origin text)
-), {locking}, sent AS (
-    INSERT INTO {schema}.outbox (id, kind, category, payload, saga_id, saga, causation_id, root_id,
-                                 recipient, sender, awaits, retry, intent_id, undoes, depth, origin)
-    SELECT id, kind, category, payload, saga_id, saga, causation_id, root_id,
-           recipient, sender, string_to_array(coalesce(awaits, ''), ','), retry, intent_id, undoes,
-           coalesce(depth, 0), origin
-    FROM m WHERE {locked}
-    ON CONFLICT (id) DO NOTHING
+        AS m ({BATCH_COLUMNS}, delay float8, position int, note text)
+), {LOCKING}, sent AS (
+    {_INSERT}
     RETURNING id, seq, kind, category, saga_id, saga, recipient, awaits
 ), addressed AS (
     SELECT id, seq, saga_id, recipient AS consumer, false AS held
     FROM sent WHERE recipient IS NOT NULL
     UNION
     SELECT sent.id, sent.seq, sent.saga_id, s.consumer, s.held
-    FROM sent JOIN {schema}.subscription AS s ON s.kind = sent.kind
+    FROM sent JOIN {{schema}}.subscription AS s ON s.kind = sent.kind
     WHERE sent.category = 'event'
     UNION
     SELECT id, seq, saga_id, 'saga.' || saga, false FROM sent
@@ -129,35 +124,43 @@ m AS MATERIALIZED (
     SELECT id, consumer, key, seq > min(seq) OVER (PARTITION BY key) AS behind
     FROM ordered JOIN sent USING (id) WHERE key IS NOT NULL
 )
-""".replace("{locking}", LOCKING).replace("{locked}", LOCKED)
+"""
 
 # Of the messages of one statement only the first of each key is due: of the others it could not see
 # that there is one before them.
+#
+# A parcel's time is not that of the transaction's begin, since parcels are ordered by it (see
+# `internals.remote.results`), and no two have the same.
 _DELIVERING = """
 INSERT INTO {schema}.inbox
-    (message_id, consumer, saga_id, state, position, last_error, done_at, due_at, ring_at,
-     ordering_key, ordering_no)
+    (message_id, consumer, saga_id, state, outcome, position, last_error, done_at, wait_reason,
+     due_at, ring_at, ordering_key, ordering_no)
 SELECT addressed.id, addressed.consumer, addressed.saga_id,
        CASE WHEN heard THEN 'done' ELSE 'pending' END,
+       CASE WHEN heard THEN coalesce(m.note, 'handled') END,
        CASE WHEN heard THEN m.position END, CASE WHEN heard THEN m.note END,
        CASE WHEN heard THEN clock_timestamp() END,
-       CASE WHEN addressed.held OR o.behind OR o.key IS NOT NULL AND EXISTS (
-           SELECT FROM {schema}.inbox AS e
-           WHERE e.ordering_key = o.key AND e.state IN ('pending', 'parked')
-             AND e.ordering_no < addressed.seq
-       ) THEN {never} ELSE CASE WHEN m.kind = '{parcel}' THEN (SELECT clock_timestamp())
+       waits,
+       CASE WHEN waits IS NULL THEN CASE WHEN m.kind = '{parcel}' THEN (SELECT clock_timestamp())
            + (SELECT count(*) FROM sent AS e WHERE e.seq < addressed.seq) * interval '1 microsecond'
            ELSE now() END + coalesce(m.delay, 0) * interval '1 second' END,
        clock_timestamp() + coalesce(m.delay, %(grace)s) * interval '1 second',
        o.key, CASE WHEN o.key IS NOT NULL THEN addressed.seq END
 FROM addressed JOIN m ON m.id = addressed.id
-CROSS JOIN LATERAL (
-    SELECT m.position IS NOT NULL AND addressed.consumer = 'saga.' || m.saga AS heard
-) AS by_now
 LEFT JOIN placed AS o ON o.id = addressed.id AND o.consumer = addressed.consumer
+CROSS JOIN LATERAL (
+    SELECT m.position IS NOT NULL AND addressed.consumer = 'saga.' || m.saga AS heard,
+        CASE WHEN addressed.held THEN 'backfill'
+        WHEN o.behind OR o.key IS NOT NULL AND EXISTS (
+            SELECT FROM {schema}.inbox AS e
+            WHERE e.ordering_key = o.key AND e.state IN ('pending', 'parked')
+              AND e.ordering_no < addressed.seq
+        ) THEN 'ordering' END AS waits
+    OFFSET 0  -- so that it is looked up once
+) AS each
 RETURNING CASE WHEN state = 'pending' AND due_at <= clock_timestamp() THEN consumer END,
     ordering_key
-""".replace("{never}", NEVER).replace("{parcel}", PARCEL)
+""".replace("{parcel}", PARCEL)
 
 # An id sent before is the same message sent again: it is dropped, with its deliveries.  The rows
 # have the ids of those that were not.

@@ -8,6 +8,7 @@ UPDATE {schema}.inbox
 SET lease = %(lease)s, attempts = attempts + 1,
     claimed_at = now(), ready_at = due_at,
     -- Nobody has settled it since it was leased before.
+    outcome = CASE WHEN lease IS NULL THEN outcome ELSE coalesce(outcome, 'unsettled') END,
     last_error = CASE WHEN lease IS NULL THEN last_error
         ELSE coalesce(last_error, %(unsettled)s) END,
     started_at = CASE WHEN %(external)s THEN clock_timestamp() ELSE started_at END,
@@ -69,7 +70,7 @@ WHERE i.message_id = held.message_id AND i.consumer = held.consumer
 # became of it is told after all.  What is counted below it has been closed for it before.
 REOPEN = """
 WITH reopened AS (
-    UPDATE {schema}.inbox AS i SET state = 'pending', done_at = NULL
+    UPDATE {schema}.inbox AS i SET state = 'pending', outcome = NULL, done_at = NULL
     WHERE i.message_id = %(id)s AND i.consumer = %(consumer)s AND i.state = 'revoked'
       AND i.started_at IS NOT NULL
       AND EXISTS (SELECT FROM {schema}.outbox AS o WHERE o.id = i.message_id AND o.given_up)
@@ -81,6 +82,8 @@ WITH reopened AS (
 SELECT 1 FROM reopened
 """
 
+# That nobody settled it says nothing of what went wrong.
 LAST_ERROR = """
-SELECT last_error FROM {schema}.inbox WHERE message_id = %(id)s AND consumer = %(consumer)s
+SELECT last_error FROM {schema}.inbox
+WHERE message_id = %(id)s AND consumer = %(consumer)s AND outcome <> 'unsettled'
 """

@@ -1,9 +1,11 @@
 """SQL of what operators do with sagas and parked deliveries, and of the audit that it leaves."""
 
-# The lease stays: of what is handled in another database it tells the parcel that parked it.
+from internals.store.message_columns import insert_messages
+
 RETRY_PARKED = """
 UPDATE {schema}.inbox
-SET state = 'pending', attempts = 0, rings = 0, yields = 0, done_at = NULL, due_at = now(),
+SET state = 'pending', outcome = 'retried', attempts = 0, rings = 0, yields = 0, done_at = NULL,
+    wait_reason = NULL, due_at = now(),
     ring_at = clock_timestamp() + %(grace)s * interval '1 second'
 WHERE message_id = ANY (%(id)s::uuid[])
   AND (state = 'parked' OR state = 'revoked' AND consumer = %(dropped_at)s)
@@ -14,7 +16,7 @@ RETURNING message_id, consumer
 
 DROP_PARKED = """
 UPDATE {schema}.inbox
-SET state = 'revoked', done_at = clock_timestamp(),
+SET state = 'revoked', outcome = %(outcome)s, done_at = clock_timestamp(),
     last_error = concat_ws('; ', last_error, %(why)s::text)
 WHERE message_id = ANY (%(id)s::uuid[]) AND state = 'parked'
   AND (%(of)s::text IS NULL OR consumer = %(of)s)
@@ -28,16 +30,27 @@ FROM {schema}.saga WHERE id = %(id)s FOR UPDATE
 """
 
 # What an operator did is consumed in the transaction that records it, as a start is.
-RECORD_ACT = """
-WITH sent AS (
-    INSERT INTO {schema}.outbox (id, kind, category, payload, saga_id, saga, root_id,
-                                 recipient, awaits)
-    VALUES (%(id)s, %(kind)s, 'act', %(payload)s::jsonb, %(saga_id)s, %(saga)s, %(id)s,
-            %(consumer)s, '{{}}')
+_ACT = insert_messages(
+    {
+        "id": "%(id)s",
+        "kind": "%(kind)s",
+        "category": "'act'",
+        "payload": "%(payload)s::jsonb",
+        "saga_id": "%(saga_id)s",
+        "saga": "%(saga)s",
+        "root_id": "%(id)s",
+        "recipient": "%(consumer)s",
+        "awaits": "'{{}}'",
+    },
+    "",
 )
-INSERT INTO {schema}.inbox
-    (message_id, consumer, saga_id, state, due_at, ring_at, position, done_at)
-VALUES (%(id)s, %(consumer)s, %(saga_id)s, 'done', now(), now(), %(position)s, clock_timestamp())
+RECORD_ACT = f"""
+WITH sent AS (
+    {_ACT})
+INSERT INTO {{schema}}.inbox
+    (message_id, consumer, saga_id, state, outcome, due_at, ring_at, position, done_at)
+VALUES (%(id)s, %(consumer)s, %(saga_id)s, 'done', 'handled', now(), now(), %(position)s,
+        clock_timestamp())
 """
 
 AUDIT = """

@@ -4,7 +4,6 @@ None of it runs for subscriptions that have no order.
 """
 
 from internals.store.sql.causal import FIRST_OF_ITS_KEY, OPEN
-from internals.store.sql.sentinels import NEVER
 
 #: Keys that one statement locks one by one, at most.  All locks of a server are in one table of a
 #: fixed size, by default with room for 64 a connection.
@@ -54,6 +53,9 @@ ordered AS MATERIALIZED (
 #: Holds once the locks are taken.
 LOCKED = "(SELECT count(*) FROM locked_consumers) + (SELECT count(*) FROM locked) >= 0"
 
+#: Reasons to wait of what is due when its turn comes.
+HELD_UP_BY = "('ordering', 'backfill')"
+
 # Whether a row `i` waits for more than those before it: past events are being handed to its
 # consumer, and it is a live one.
 _NOT_HELD = """(i.backfill OR NOT EXISTS (
@@ -77,10 +79,11 @@ WITH head AS MATERIALIZED (
     ) AS i ON true
 ), woken AS (
     UPDATE {{schema}}.inbox AS i
-    SET due_at = now(), ring_at = clock_timestamp() + %(grace)s * interval '1 second'
+    SET due_at = now(), wait_reason = NULL,
+        ring_at = clock_timestamp() + %(grace)s * interval '1 second'
     FROM head
     WHERE i.message_id = head.message_id AND i.consumer = head.consumer
-      AND i.state = 'pending' AND i.due_at = {NEVER} AND {_NOT_HELD}
+      AND i.state = 'pending' AND i.wait_reason IN {HELD_UP_BY} AND {_NOT_HELD}
     RETURNING i.consumer
 )
 SELECT consumer, NULL AS key, NULL::bool AS free FROM woken
@@ -98,7 +101,7 @@ FROM head WHERE message_id IS NULL
 HELD_UP = f"""
 SELECT DISTINCT i.ordering_key FROM {{schema}}.inbox AS i
 WHERE i.ordering_key IS NOT NULL AND i.state IN {OPEN} AND i.state = 'pending'
-  AND i.due_at = {NEVER} AND {FIRST_OF_ITS_KEY} AND {_NOT_HELD}
+  AND i.wait_reason IN {HELD_UP_BY} AND {FIRST_OF_ITS_KEY} AND {_NOT_HELD}
 LIMIT 1000
 """
 

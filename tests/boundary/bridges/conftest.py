@@ -6,10 +6,10 @@ from uuid import uuid4
 
 import pytest
 import redis
-from ports import Harbour, Kafka, Station
 
 from boundary import Runtime, Settings
-from boundary.bridges import KafkaTopic, RedisStream
+from boundary.bridges import KafkaTopic, OutgoingBridge, RedisStream
+from tests.boundary.bridges.bridged_systems import Harbour, Kafka, Left, Station
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +46,10 @@ def station(elsewhere: Settings, apart: Any, stream: Any) -> Iterator[Station]:
     made = Station(elsewhere, apart, stream)
     yield made
     made.close()
+
+
+@pytest.fixture
+def out(elsewhere: Any) -> OutgoingBridge:
+    """Takes calls to those who answer them."""
+    calls = RedisStream(f"{elsewhere.namespace}:calls", elsewhere.redis_url.get_secret_value())
+    return OutgoingBridge("out", calls, events={Left: None})

@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
-from ports import Harbour, Kafka, Left, Station
 
 from boundary import Runtime
 from boundary.bridges import KafkaTopic, OutgoingBridge
@@ -17,6 +16,7 @@ from boundary.bridges.cloud_event import CloudEvent
 from boundary.bridges.stream import Source
 from internals import Context, Work
 from saga import Command, Saga, Step
+from tests.boundary.bridges.bridged_systems import Harbour, Kafka, Left, Station
 
 #: Partitions of a topic that the mock cluster makes.
 PARTITIONS = range(4)
@@ -120,7 +120,8 @@ class TestRecords:
         def call(command: Call, work: Work) -> None:
             work.publish(Left(ship=command.ship))
 
-        visit = Saga("visit", Call, steps=(Step("berth", lambda c: c),))
+        berth: Step[Call, Any] = Step("berth", lambda call: call)
+        visit = Saga("visit", Call, steps=(berth,))
         made: Runtime = runtime(
             [visit], [berths, OutgoingBridge("out", stream, events={Left: None})]
         )

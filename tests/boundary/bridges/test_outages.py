@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import redis
-from ports import Harbour, Kafka, Station, saga, stopped, written
 
 from boundary.bridges import KafkaTopic, RedisStream
+from tests.boundary.bridges.bridged_systems import Harbour, Kafka, Station, saga, stopped, written
 
 #: Longer than a worker waits for the servers, so that it is in trouble.
 OUTAGE = float(os.environ.get("SAGA_OUTAGE_SECONDS", "8"))
@@ -26,7 +26,7 @@ SHIPS = ("Ann", "Bo", "Cy")
 OFTEN = 0.05
 
 PROGRAM = """
-from ports import Docked, Left
+from tests.boundary.bridges.bridged_systems import Docked, Left
 from boundary import Runtime
 from boundary.bridges import IncomingBridge, KafkaTopic, OutgoingBridge, RedisStream
 from internals import Context

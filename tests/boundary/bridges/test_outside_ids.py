@@ -8,34 +8,20 @@ from uuid import UUID, uuid4, uuid5
 
 import pytest
 import redis
-from ports import Docked, Left, Station
 from rich.console import Console
 
 from boundary import Runtime, Settings
 from boundary.bridges import IncomingBridge, OutgoingBridge, RedisStream
 from boundary.bridges.cloud_event import CloudEvent
 from boundary.operations.export import export
-from boundary.operations.queries.parked import show_message
+from boundary.queries.parked import show_message
 from boundary.rendering.trace_tree import render_trace
 from internals import Context, Work
 from internals.database.unit_of_work import joined
 from internals.store.trace import trace_message
-from saga import Command, Saga, Step
+from tests.boundary.bridges.bridged_systems import Docked, Left, Station
+from tests.boundary.bridges.foreign_ids import WHY, Port, docked, put
 from tests.conftest import make_engine
-
-WHY = "looked into it"
-
-
-class Call(Command, kind="berths.call"):
-    ship: str
-
-
-class Pay(Command, kind="fees.pay"):
-    ship: str
-
-
-class Repay(Command, kind="fees.repay"):
-    ship: str
 
 
 @pytest.fixture
@@ -46,108 +32,6 @@ def stream(settings: Settings) -> Iterator[RedisStream]:
     yield RedisStream(key, url)
     with redis.Redis.from_url(url) as client:
         client.delete(key, f"{key}:out")
-
-
-def put(stream: RedisStream, event: CloudEvent) -> None:
-    """Put something on a stream as another system does."""
-    sink = stream.sink()
-    assert sink.send([event]) == {}
-    sink.close()
-
-
-def docked(id: str, *, source: str = "elsewhere", ship: str = "Ellen", **more: str) -> CloudEvent:
-    attributes = {
-        "specversion": "1.0",
-        "id": id,
-        "source": source,
-        "type": "harbour.docked",
-        **more,
-    }
-    return CloudEvent(attributes, Docked(ship=ship, berth=4).to_json().encode())
-
-
-def read_out(stream: RedisStream) -> list[dict[str, str]]:
-    """The attributes of all that went out by a stream."""
-    with redis.Redis.from_url(stream.url, decode_responses=True) as client:
-        entries: Any = client.xrange(stream.stream)
-    return [
-        {n.removeprefix("ce_"): v for n, v in fields.items() if n != "data"}
-        for _, fields in entries
-    ]
-
-
-class Port:
-    """A port whose saga calls a berth and pays; it hears of others by `sea`, and tells by `out`."""
-
-    def __init__(
-        self, settings: Settings, outside: Any, stream: RedisStream, **options: Any
-    ) -> None:
-        self.outside, self.stream = outside, stream
-        self.calls = RedisStream(f"{stream.stream}:out", stream.url)
-        self.out = OutgoingBridge("out", self.calls, events={Left: None, Docked: None})
-        self.sea = IncomingBridge("sea", stream, events=[Docked], **options)
-        self.visit: Saga[Call] = Saga(
-            "visit",
-            Call,
-            steps=(
-                Step("berth", lambda call: call, until=Left),
-                Step(
-                    "fee",
-                    lambda call: Pay(ship=call.ship),
-                    compensation=lambda call: Repay(ship=call.ship),
-                ),
-                Step("ashore", lambda call: call, until=Docked),
-            ),
-        )
-        self.runtime = Runtime(
-            sagas=[self.visit],
-            contexts=[*_contexts(), self.sea, self.out],
-            settings=settings,
-            engine=make_engine(settings),
-        )
-        self.receiver = self.runtime.receiver("sea")
-        self.source = stream.source("sea")
-
-    def start(self) -> UUID:
-        with self.runtime.engine.begin() as connection:
-            return self.runtime.start(connection, self.visit, Call(ship="Ellen"))
-
-    def hear(self, *events: CloudEvent) -> None:
-        for event in events:
-            put(self.stream, event)
-        heard = 0
-        while heard < len(events):
-            heard += self.receiver.receive(self.source)
-
-    def work(self) -> None:
-        while sum(self.runtime.answer(name) for name in self.runtime.consumers):
-            pass
-
-    def status(self, id: UUID) -> tuple[str, str | None]:
-        [row] = self.outside.execute(
-            "SELECT status, reason FROM saga WHERE id = %s", [id]
-        ).fetchall()
-        return row
-
-    def rows(self, statement: str, *parameters: Any) -> list[Any]:
-        return list(self.outside.execute(statement, parameters).fetchall())
-
-    def close(self) -> None:
-        self.source.close()
-        self.runtime.close()
-        self.runtime.engine.dispose()
-
-
-def _contexts() -> list[Context]:
-    berths, fees = Context("berths"), Context("fees")
-
-    @berths.handles(Call, emits=(Left,))
-    def call(command: Call, work: Work) -> None:
-        work.publish(Left(ship=command.ship))
-
-    fees.handles(Pay)(lambda _, __: None)
-    fees.handles(Repay)(lambda _, __: None)
-    return [berths, fees]
 
 
 @pytest.fixture
@@ -202,7 +86,7 @@ class TestComputed:
         for name, at in (("sea", stream), ("lake", other)):
             put(at, event)
             source = at.source(name)
-            both.receiver(name).receive(source)
+            both._administration.receiver(name).receive(source)
             source.close()
         both.close()
         both.engine.dispose()
@@ -243,9 +127,11 @@ class TestAgain:
         port.receiver.receive(port.source)
         port.work()
         [(id,)] = port.rows("SELECT message_id FROM inbox WHERE state = 'parked'")
-        port.sea.read = lambda _: Docked(ship="Bo", berth=0)  # type: ignore[method-assign]
+        port.sea.read = lambda _: Docked(ship="Bo", berth=0)  # type: ignore[method-assign, assignment]
         with port.runtime.engine.begin() as connection:
-            port.runtime.acts.retry_parked(joined(connection), [id], actor="ann", reason=WHY)
+            port.runtime._administration.acts.retry_parked(
+                joined(connection), [id], actor="ann", reason=WHY
+            )
         port.work()
         port.hear(docked("7"))
         assert port.rows("SELECT repeats FROM outbox WHERE kind = 'harbour.docked'") == [(1,)]
@@ -266,7 +152,7 @@ class TestBackAgain:
             id = port.publish(connection, Docked(ship="Ellen", berth=4))
         port.answer("out")
         source = stream.source("sea")
-        while not port.receiver("sea").receive(source):
+        while not port._administration.receiver("sea").receive(source):
             pass
         source.close()
         port.close()
@@ -298,13 +184,13 @@ class TestBackAgain:
         other.subscribe()
         port.sea.events[Left.kind] = Left
         port.sea.joins_sagas = True
-        receiver = port.runtime.receiver("sea")
+        receiver = port.runtime._administration.receiver("sea")
         id = port.start()
         for name in ("saga.visit", "berths", "out"):
             port.runtime.answer(name)
         [(called,)] = port.rows("SELECT id FROM outbox WHERE kind = 'harbour.left'")
         source = port.calls.source("heard")
-        while not other.receiver("heard").receive(source):
+        while not other._administration.receiver("heard").receive(source):
             pass
         source.close()
         while other.answer("pilots") + other.answer("back"):

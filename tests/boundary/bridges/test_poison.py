@@ -10,7 +10,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from ports import Docked, Harbour, Station
 from psycopg.errors import DiskFull
 
 from boundary import Runtime
@@ -19,6 +18,8 @@ from boundary.bridges.stream import StreamTrouble
 from internals.database.commit_points import Boundary, watch
 from internals.database.unit_of_work import joined
 from internals.hop import hop
+from saga.backoff import Backoff
+from tests.boundary.bridges.bridged_systems import Docked, Harbour, Station
 
 WHY = "looked into it"
 
@@ -101,7 +102,9 @@ class TestSetAside:
         station.receiver._take(events)
         [(id, _)] = station.parked()
         with station.runtime.engine.begin() as connection:
-            station.runtime.acts.drop_parked(joined(connection), [id], actor="ann", reason=WHY)
+            station.runtime._administration.acts.drop_parked(
+                joined(connection), [id], actor="ann", reason=WHY
+            )
         station.receiver._take(events)
         assert station.parked() == []
 
@@ -174,9 +177,9 @@ class TestReceiver:
         self, station: Station, stream: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is tried for a while: what has no room now may have some later."""
-        monkeypatch.setattr("boundary.bridges.receiver._SHORTEST_PAUSE", 0.01)
+        monkeypatch.setattr("boundary.bridges.receiver._BACKOFF", Backoff(0.01, 15.0, 0.5))
         put(stream, docked("Ann", 1), docked("Big", 2), docked("Ann", 3))
-        send = station.runtime._outbox.send
+        send = station.runtime._wiring.outbox.send
         tried: list[int] = []
 
         def full(unit: Any, messages: Any, *rest: Any) -> Any:
@@ -185,7 +188,7 @@ class TestReceiver:
                 raise DiskFull("no room for it")
             return send(unit, messages, *rest)
 
-        monkeypatch.setattr(station.runtime._outbox, "send", full)
+        monkeypatch.setattr(station.runtime._wiring.outbox, "send", full)
         assert self._run(station, lambda: _stored(station, 3))
         [(_, error)] = station.parked()
         assert "no room for it" in error
@@ -202,7 +205,9 @@ class TestRetried:
         [(id, _)] = station.parked()
         station.outside.execute("UPDATE subscription SET ordered_by = NULL")
         with station.runtime.engine.begin() as connection:
-            station.runtime.acts.retry_parked(joined(connection), [id], actor="ann", reason=WHY)
+            station.runtime._administration.acts.retry_parked(
+                joined(connection), [id], actor="ann", reason=WHY
+            )
         station.work()
         assert [berth for _, berth in station.noted()] == [1]
         assert station.parked() == []
@@ -214,7 +219,7 @@ class TestOutgoing:
         self, harbour: Harbour, stream: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         seen: list[tuple[int, int]] = []
-        consumer: Any = harbour.runtime.consumers["out"]
+        consumer: Any = harbour.runtime._wiring.consumers["out"]
         send = consumer._sink.send
 
         def watched(events: Any) -> Any:
@@ -240,7 +245,7 @@ class TestOutgoing:
     def test_of_one_key_the_next_is_not_sent_while_the_first_is_on_its_way(
         self, harbour: Harbour, runtime: Any, stream: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        consumer: Any = harbour.runtime.consumers["out"]
+        consumer: Any = harbour.runtime._wiring.consumers["out"]
         send, sent = consumer._sink.send, []
 
         def slow(events: Any) -> Any:
@@ -261,10 +266,10 @@ class TestOutgoing:
         self, harbour: Harbour, runtime: Any, stream: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Another worker has it, and has trouble with the stream."""
-        consumer: Any = harbour.runtime.consumers["out"]
+        consumer: Any = harbour.runtime._wiring.consumers["out"]
         send, states = consumer._sink.send, []
         other: Runtime = runtime([], [harbour.bridge])
-        sending: Any = other.consumers["out"]
+        sending: Any = other._wiring.consumers["out"]
 
         def troubled(events: Any) -> Any:
             [(state, *_)] = harbour.deliveries()
@@ -273,7 +278,7 @@ class TestOutgoing:
 
         def frozen(events: Any) -> Any:
             harbour.outside.execute("UPDATE inbox SET due_at = now()")
-            leased.append(hop(other.database, sending).after_commit)
+            leased.append(hop(other._wiring.database, sending).after_commit)
             return send(events)
 
         leased: list[Any] = []
@@ -282,6 +287,6 @@ class TestOutgoing:
         harbour.dock("Ellen", 1)
         harbour.send()
         assert harbour.deliveries() == [("done", 0, None)]
-        leased[0](other.database)
+        leased[0](other._wiring.database)
         assert states == ["done"]
         assert harbour.deliveries() == [("done", 0, None)]

@@ -9,8 +9,14 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from django_project import configure, create_databases, drop_databases, environment
 
+from tests.boundary.django.django_project import (
+    configure,
+    create_databases,
+    drop_databases,
+    environment,
+)
+from tests.boundary.django.senders import Query
 from tests.conftest import ROOT, Addresses
 
 HERE = Path(__file__).parent
@@ -81,3 +87,35 @@ def project_environment(project: None) -> dict[str, str]:
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("SAGA_", "SHOP_"))}
     path = os.pathsep.join([str(HERE), str(ROOT)])
     return plain | environment() | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@pytest.fixture
+def hop(outside: Query) -> Callable[[str], Any]:
+    """Start a saga of this text, answer once for the ledger, and return what became of it."""
+
+    def run(text: str, times: int = 1) -> Any:
+        from django.db import transaction
+        from ledger.sagas import KEEP, Text
+
+        from boundary.django import runtime, start
+
+        with transaction.atomic():
+            start(KEEP, Text(text=text))
+        for _ in range(times):
+            runtime().answer("ledger")
+        [(state, error)] = outside(
+            "SELECT state, last_error FROM saga.inbox AS i JOIN saga.outbox AS o "
+            "ON o.id = i.message_id WHERE o.kind = 'ledger.write'"
+        )
+        entries = [text for (text,) in outside("SELECT text FROM ledger_entry ORDER BY id")]
+        return state, error, entries
+
+    return run
+
+
+@pytest.fixture
+def trick(project: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Have the handler of this text do something too."""
+    from ledger.contexts import TRICKS
+
+    return lambda text, do: monkeypatch.setitem(TRICKS, text, do)

@@ -2,7 +2,7 @@
 
 import os
 
-from django_project import database
+from tests.boundary.django.django_project import database
 
 SECRET_KEY = "of a test"
 DEBUG = False

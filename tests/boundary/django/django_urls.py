@@ -1,10 +1,12 @@
+from typing import Any
+
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from ledger.models import Entry
 
 #: What the view sends, in the transaction of its request.
-SEND = []
+SEND: list[Any] = []
 
 
 def raising(request: HttpRequest) -> HttpResponse:

@@ -2,39 +2,31 @@
 
 from tests.mutants.plant import Plant
 
-_STATEMENTS = "internals/store/sql/operator_actions.py"
-_ACTS = "boundary/orchestration/operator_actions.py"
-_MIGRATION = "migrations/versions/0001_message_store.py"
-_ACTING = "tests/boundary/test_acts.py"
-_DECIDE = "tests/saga/test_decide"
+_ACTING = "tests/boundary/orchestration/test_operator_actions.py"
+_DECIDE = "tests/saga/decide/test"
 
-_DROP = """UPDATE {schema}.inbox
-SET state = 'revoked', done_at = clock_timestamp(),
-    last_error = concat_ws('; ', last_error, %(why)s::text)
-"""
 
 ACTS = (
     Plant(
         "cancel-after-pivot",
         "a trip that is paid for is cancelled, half of it",
-        "saga/decide/operator_actions.py",
-        '    if pivot_passed(saga, state):\n        return f"it has passed',
-        "    if pivot_passed(saga, state) and state.status is Status.STUCK:\n"
-        '        return f"it has passed',
-        f"{_DECIDE}_acts.py::test_after_the_pivot_it_is_refused",
+        "saga:_refusal_of_cancel",
+        "if pivot_passed(saga, state):",
+        "if pivot_passed(saga, state) and state.status is Status.STUCK:",
+        "tests/saga/decide/test_cancel.py::test_after_the_pivot_it_is_refused",
     ),
     Plant(
         "replay-of-the-same",
         "a replay sends what was sent before, so it is dropped and nothing goes on",
-        "saga/decide/operator_actions.py",
-        "        generation=known.generation + 1,\n",
-        "        generation=known.generation,\n",
-        f"{_DECIDE}_acts.py::test_the_steps_own_command_is_sent_anew",
+        "saga:_anew",
+        "generation=known.generation + 1,",
+        "generation=known.generation,",
+        f"{_DECIDE}_operator_actions.py::test_the_steps_own_command_is_sent_anew",
     ),
     Plant(
         "replay-is-a-second-order",
         "a charge whose answer was lost is made once more by the replay",
-        "saga/decide/next_steps.py",
+        "saga:Course.order",
         "intent=None if intent == id else intent",
         "intent=None",
         f"{_DECIDE}_replay.py::test_a_command_that_is_sent_anew_means_what_it_meant",
@@ -42,15 +34,15 @@ ACTS = (
     Plant(
         "undone-is-not-said",
         "a refund does not say what it pays back, and is paid twice",
-        "saga/decide/next_steps.py",
-        "        if not forward and known.context is not None:\n",
-        "        if forward and known.context is not None:\n",
+        "saga:Course.order",
+        "if not forward and known.context is not None:",
+        "if forward and known.context is not None:",
         f"{_DECIDE}_replay.py::test_a_compensation_keeps_what_it_means_and_says_what_it_undoes",
     ),
     Plant(
         "passes-forgotten",
         "after a second replay from a step a command is dropped as sent before, and waited for",
-        "saga/decide/rewinding.py",
+        "saga:rewound",
         "            **state.generations,\n",
         "",
         f"{_DECIDE}_replay.py::test_no_id_is_sent_again_over_several_replays_from_a_step",
@@ -58,15 +50,15 @@ ACTS = (
     Plant(
         "replay-twice",
         "a replayed step is done twice once its parked command is retried too",
-        "saga/decide/operator_actions.py",
-        "            continue\n        course.supersede.extend(known.parked)\n",
-        "            continue\n",
+        "saga:_replay",
+        "        course.supersede.extend(known.parked)\n",
+        "",
         f"{_ACTING}::TestSaga::test_a_replayed_one_orders_anew_and_the_parked_row_stays",
     ),
     Plant(
         "act-without-audit",
         "nobody can tell who cancelled the trip, and why",
-        _ACTS,
+        "boundary:Acts.act",
         '        self.audit(unit, actor, act.kind.partition(".")[2], _reason(act), detail, saga_id)\n',
         "",
         f"{_ACTING}::TestAudit::test_each_act_on_a_saga_has_its_row",
@@ -74,15 +66,15 @@ ACTS = (
     Plant(
         "drop-without-audit",
         "nobody can tell who dropped the delivery",
-        "boundary/orchestration/parked_deliveries.py",
-        '            self._audit.record(unit, actor, f"parked {act}", reason, detail, message_id=id)\n',
-        "            assert reason\n",
+        "boundary:ParkedDeliveries._record",
+        'self._audit.record(unit, actor, f"parked {act}", reason, detail, message_id=id)',
+        "assert reason",
         f"{_ACTING}::TestAudit::test_so_has_each_act_on_a_parked_delivery",
     ),
     Plant(
         "audit-can-be-changed",
         "whoever did it changes the audit afterwards",
-        _MIGRATION,
+        "migrations.versions.0001_message_store:upgrade",
         "audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON",
         "audit_append_only BEFORE TRUNCATE ON",
         f"{_ACTING}::TestAudit::test_no_row_is_ever_changed_even_by_the_tables_owner",
@@ -90,7 +82,7 @@ ACTS = (
     Plant(
         "audit-granted",
         "a role that the schema grants everything to may change the audit",
-        _MIGRATION,
+        "migrations.versions.0001_message_store:upgrade",
         '    op.execute(f"REVOKE UPDATE, DELETE, TRUNCATE ON {SCHEMA}.audit FROM PUBLIC")\n',
         "",
         f"{_ACTING}::TestAudit::test_nobody_else_may_change_it_whatever_the_schema_grants",
@@ -98,9 +90,11 @@ ACTS = (
     Plant(
         "drop-deletes",
         "what was dropped is gone, with the reason why",
-        _STATEMENTS,
-        _DROP,
-        "DELETE FROM {schema}.inbox\n",
+        "internals:DROP_PARKED",
+        "UPDATE {schema}.inbox\n"
+        "SET state = 'revoked', outcome = %(outcome)s, done_at = clock_timestamp(),\n"
+        "    last_error = concat_ws('; ', last_error, %(why)s::text)",
+        "DELETE FROM {schema}.inbox",
         f"{_ACTING}::TestParked::test_one_that_is_dropped_stays_with_the_reason",
     ),
 )

@@ -2,109 +2,109 @@
 
 from tests.mutants.plant import Plant
 
-_HOP_SQL = "internals/store/sql/hop.py"
-_CONSUMER = "internals/hop/context_consumer.py"
-_HOP = "tests/internals/test_hop.py"
-_STARTING = "tests/boundary/test_starting.py"
+_HOP = "tests/internals/hop/test_hop.py"
+_STARTING = "tests/boundary/orchestration/test_start.py"
 
 SENDS = (
     Plant(
         "doorbell-before-commit",
         "the worker looks before there is anything, and the order waits for the relay",
-        "internals/database/after_commit.py",
-        "    calls.append(call)\n",
-        '    event.listen(connection, "commit", lambda _: call())\n',
-        "tests/internals/test_unit_of_work.py::TestOnCommit"
+        "internals:call_after_commit",
+        "calls.append(call)",
+        'event.listen(connection, "commit", lambda _: call())',
+        "tests/internals/database/test_unit_of_work.py::TestOnCommit"
         "::test_it_is_called_when_everyone_can_see_the_work",
     ),
     Plant(
         "send-outside-transaction",
         "a trip goes on to a hotel that was never booked, since only the message was committed",
-        _CONSUMER,
-        "            return self._ending(unit, self._inbox, self._outbox, batch, folders=folders)\n",
-        "            with unit.connection.engine.begin() as connection:\n"
+        "internals:ContextConsumer._write",
+        "return self._ending(unit, self._inbox, self._outbox, batch, folders=folders)",
+        "with unit.connection.engine.begin() as connection:\n"
         "                woken = frozenset(self._outbox.send(type(unit)(connection), batch.messages))\n"
         "            self._inbox.settle(unit, batch.settlements)\n"
-        "            return woken\n",
+        "            return woken",
         f"{_HOP}::TestOneTransaction"
         "::test_an_error_at_the_commit_leaves_all_or_nothing[before-effects0]",
     ),
     Plant(
         "one-subscriber",
         "of two contexts that listen to an event only one hears it",
-        _HOP_SQL,
-        "    SELECT sent.id, sent.seq, sent.saga_id, s.consumer, s.held\n",
-        "    SELECT DISTINCT ON (sent.id) sent.id, sent.seq, sent.saga_id, s.consumer, s.held\n",
-        "tests/internals/test_outbox.py::TestRouting"
+        "internals:_SENDING",
+        "SELECT sent.id, sent.seq, sent.saga_id, s.consumer, s.held",
+        "SELECT DISTINCT ON (sent.id) sent.id, sent.seq, sent.saga_id, s.consumer, s.held",
+        "tests/internals/store/test_outbox.py::TestRouting"
         "::test_an_event_goes_to_everyone_who_subscribed_and_nobody_else",
     ),
     Plant(
         "awaited-by-nobody",
         "a saga never hears the event that it waits for, and stands still",
-        _HOP_SQL,
+        "internals:_SENDING",
         "AND saga IS NOT NULL AND kind = ANY (awaits)",
         "AND saga IS NOT NULL AND recipient = ANY (awaits)",
-        "tests/internals/test_outbox.py::TestRouting"
+        "tests/internals/store/test_outbox.py::TestRouting"
         "::test_what_a_step_awaits_finds_its_saga_from_far_down",
     ),
     Plant(
         "repeat-not-told",
         "a stream gives an event again and again, and the trace says nothing of it",
-        "internals/store/outbox.py",
-        "        repeats = Counter(message.id for message in messages) - Counter(new)\n",
-        "        repeats = Counter(message.id for message in messages) & Counter()\n",
-        "tests/internals/test_trace.py::test_what_is_sent_again_is_dropped_and_says_so",
+        "internals:Outbox.send",
+        "repeats = Counter(message.id for message in messages) - Counter(new)",
+        "repeats = Counter(message.id for message in messages) & Counter()",
+        "tests/internals/store/test_trace.py::test_what_is_sent_again_is_dropped_and_says_so",
     ),
     Plant(
         "began-by-itself",
         "a rebooking stands beside the cancellation that it began with, and nobody sees why it is there",
-        "boundary/orchestration/start.py",
-        "    return replace(start, causation_id=work.message.id, sender=work.consumer)\n",
-        "    return replace(start, sender=work.consumer)\n",
+        "boundary:_caused",
+        "return replace(start, causation_id=work.message.id, sender=work.consumer)",
+        "return replace(start, sender=work.consumer)",
         f"{_STARTING}::TestByAHandler::test_the_saga_hangs_below_the_event",
     ),
     Plant(
         "key-ignored",
         "whoever clicks twice books two trips",
-        "boundary/orchestration/start.py",
-        "    if key is None and saga.key is not None:\n        key = saga.key(data)\n",
-        "    if key is None and saga.key is None:\n",
-        f"{_STARTING}::TestKey::test_the_same_key_with_the_same_data_is_the_same_saga",
+        "boundary:business_key",
+        "if key is None and saga.key is not None:\n        key = saga.key(data)",
+        "if key is None and saga.key is None:",
+        "tests/boundary/orchestration/test_start_keys.py"
+        "::TestKey::test_the_same_key_with_the_same_data_is_the_same_saga",
     ),
     Plant(
         "key-conflict-ignored",
         "an order under a used key is taken for placed, and is another one",
-        "boundary/orchestration/start.py",
-        "            if not same:\n",
-        "            if not same and key is None:\n",
-        f"{_STARTING}::TestKey::test_with_other_data_it_is_a_conflict",
+        "boundary:Starter._started_before",
+        "if not same:",
+        "if not same and key is None:",
+        "tests/boundary/orchestration/test_start_keys.py"
+        "::TestKey::test_with_other_data_it_is_a_conflict",
     ),
     Plant(
         "redis-is-needed",
         "while Redis is away each batch of work ends in an error",
-        "boundary/doorbell/redis_broker.py",
-        "                logger.warning(\n"
+        "boundary:DoorbellBroker.ring",
+        "logger.warning(\n"
         '                    "Redis cannot be used (%s); workers find what is due by themselves", said(error)\n'
-        "                )\n",
-        "                raise ConnectionError(said(error)) from error\n",
-        "tests/boundary/test_broker.py::TestRing"
+        "                )",
+        "raise ConnectionError(said(error)) from error",
+        "tests/boundary/doorbell/test_redis_broker.py::TestRing"
         "::test_a_redis_that_is_away_is_not_the_caller_s_trouble",
     ),
     Plant(
         "start-by-itself",
         "a saga is started for an order that was never placed, since its transaction failed",
-        "internals/database/unit_of_work.py",
-        "    if connection.connection.driver_connection.autocommit:",
-        "    if not connection.connection.driver_connection:",
-        "tests/internals/test_unit_of_work.py::TestJoined::test_autocommit_is_refused",
+        "internals:joined",
+        "if connection.connection.driver_connection.autocommit:",
+        "if not connection.connection.driver_connection:",
+        "tests/internals/database/test_unit_of_work.py::TestJoined::test_autocommit_is_refused",
     ),
     Plant(
         "subscribed-too-late",
         "what the first deliveries of a new worker publish reaches nobody",
-        "boundary/runtime/worker_loop.py",
-        "            self._wiring.prepare()\n        while next_",
-        "            pass\n        while next_",
-        "tests/boundary/test_runtime.py::TestAnswer"
+        "boundary:WorkerLoop.answer",
+        "self._wiring.prepare()",
+        "pass",
+        "tests/boundary/runtime/test_runtime.py::TestAnswer"
         "::test_subscriptions_are_recorded_before_anything_is_handled",
     ),
 )

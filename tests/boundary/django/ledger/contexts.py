@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from datetime import timedelta
 
-from internals import Context, Work
 from ledger.models import Entry
 from ledger.words import Noted, Settle, Undo, Write
+
+from internals import Context, Work
 from saga import Rejected, Retry
 
 ledger = Context("ledger")

@@ -1,8 +1,8 @@
 from datetime import timedelta
 
+from ledger.words import Approved, Settle, Undo, Write
 from pydantic import BaseModel
 
-from ledger.words import Approved, Settle, Undo, Write
 from saga import Saga, Step, Wait
 
 

@@ -1,7 +1,6 @@
 """An actor of the host's own, on the host's own broker."""
 
 import dramatiq
-
 from ledger.models import Entry
 
 
