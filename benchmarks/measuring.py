@@ -121,7 +121,10 @@ def _throughput(
 
 
 def busy_spell(
-    running: Running, count: int, connection: psycopg.Connection[tuple[object, ...]]
+    running: Running,
+    count: int,
+    connection: psycopg.Connection[tuple[object, ...]],
+    refused: bool = False,
 ) -> dict[str, float]:
     """Let a peer that is warm do so many sagas at once: how many a second, and the CPU of each.
 
@@ -129,10 +132,10 @@ def busy_spell(
     """
     cpu = _cpu(running, connection)
     began = time.perf_counter()
-    orders = running.busy(count, False)
+    orders = running.busy(count, refused)
     seconds = time.perf_counter() - began
     spent = [(b - a) / count * 1000 for a, b in zip(cpu, _cpu(running, connection))]  # noqa: B905
-    Ledger(connection).check(orders, False)
+    Ledger(connection).check(orders, refused)
     return {
         "ok_per_second": count / seconds,
         "worker_cpu_ms": spent[0],

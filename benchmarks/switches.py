@@ -52,6 +52,8 @@ class Trick:
     load: str = ""
     under: Switch = nullcontext
     sagas: Sequence[Saga[Order]] = (ORDER,)
+    #: Whether the third step refuses.
+    refused: bool = False
 
 
 def _setting(name: str, value: str) -> Switch:
@@ -76,6 +78,18 @@ def _plain_savepoints() -> AbstractContextManager[object]:
         self._kept = True
 
     return patch.object(SqlAlchemyUnitOfWork, "_set_savepoint", set_savepoint)
+
+
+def _forgotten_statements() -> AbstractContextManager[object]:
+    """Let psycopg see savepoints, and forget what it has prepared when one is rolled back."""
+
+    def control(self: SqlAlchemyUnitOfWork, statements: bytes) -> Sequence[Row]:
+        cursor = self._driver.execute(statements)
+        while cursor.nextset():
+            pass
+        return cursor.fetchall() if cursor.description else ()
+
+    return patch.object(SqlAlchemyUnitOfWork, "_control", control)
 
 
 def _through_sqlalchemy() -> AbstractContextManager[object]:
@@ -194,6 +208,14 @@ TRICKS: Mapping[str, Trick] = {
         load="each handler has a savepoint",
         under=_always_careful,
     ),
+    "kept statements": Trick(
+        "savepoints go past psycopg's cursor, which forgets what is prepared when it sees a rollback",
+        "internals/database/driver.py",
+        _forgotten_statements,
+        load="each handler has a savepoint, and the third step of each saga refuses",
+        under=_always_careful,
+        refused=True,
+    ),
     "batch lock": Trick(
         "one batch of a context at a time",
         "internals/store/sql/hop.py, internals/hop/__init__.py",
@@ -237,6 +259,11 @@ TRICKS: Mapping[str, Trick] = {
         "the framework's statements go past SQLAlchemy",
         "internals/database/unit_of_work.py",
         _through_sqlalchemy,
+    ),
+    "prepared statements": Trick(
+        "Postgres plans a hop's statements once (a pooler may need it off)",
+        "internals/database/engines.py",
+        _setting("SAGA_PREPARED_STATEMENTS", "off"),
     ),
     "own broker": Trick(
         "consumers of doorbells wait in a blocking pop",

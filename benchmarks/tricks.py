@@ -143,12 +143,14 @@ def _compare(name: str, trick: Trick, processes: int, size: Size) -> Compared:
             peer = _peer(name, trick, processes, off=off)
             sides.append((stack.enter_context(peer.run(settings)), connection))
         for side in sides:
-            _spell(*side, Size(size.busy // 2 or 1, size.idle // 2 or 1, 1))  # until all is warm
+            _spell(
+                *side, Size(size.busy // 2 or 1, size.idle // 2 or 1, 1), trick
+            )  # until it is warm
         for number in range(size.repeats):
             if number % 2:
-                without, with_it = (_spell(*side, size) for side in reversed(sides))
+                without, with_it = (_spell(*side, size, trick) for side in reversed(sides))
             else:
-                with_it, without = (_spell(*side, size) for side in sides)
+                with_it, without = (_spell(*side, size, trick) for side in sides)
             compared.pairs.append((with_it, without))
     return compared
 
@@ -173,11 +175,11 @@ def _build(trick: Trick, settings: Settings, *, off: bool) -> Runtime:
 
 
 def _spell(
-    running: Running, connection: psycopg.Connection[tuple[object, ...]], size: Size
+    running: Running, connection: psycopg.Connection[tuple[object, ...]], size: Size, trick: Trick
 ) -> _Spell:
-    found = busy_spell(running, size.busy, connection)
-    orders, seconds = running.idle(size.idle, False)
-    Ledger(connection).check(orders, False)
+    found = busy_spell(running, size.busy, connection, trick.refused)
+    orders, seconds = running.idle(size.idle, trick.refused)
+    Ledger(connection).check(orders, trick.refused)
     return {**found, "p50_ms": percentile(seconds, 0.50) * 1000}
 
 
