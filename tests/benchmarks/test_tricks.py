@@ -148,7 +148,12 @@ def left_by(runtime: Runtime, name: str, work: Callable[[Runtime], object]) -> s
 
 
 def hop_once(runtime: Runtime) -> None:
-    hop(runtime._wiring.database, runtime._wiring.consumers["first"], 2, runtime._worker_loop.colocated)
+    hop(
+        runtime._wiring.database,
+        runtime._wiring.consumers["first"],
+        2,
+        runtime._worker_loop.colocated,
+    )
 
 
 def answer(runtime: Runtime) -> None:
