@@ -16,7 +16,7 @@ from uuid import UUID
 from dramatiq.brokers.redis import RedisBroker
 
 from benchmarks import workload
-from benchmarks.workload import ORDER, REORDER, Order
+from benchmarks.workload import ORDER, PATIENT_ORDER, REORDER, Order
 from boundary.doorbell import redis_broker
 from boundary.doorbell.host_broker import StockDoorbells
 from boundary.orchestration.orchestrator import Orchestrator
@@ -238,12 +238,19 @@ TRICKS: Mapping[str, Trick] = {
         "internals/hop/colocation.py, finish.py, boundary/orchestration/orchestrator.py",
         _setting("SAGA_COLOCATE", "off"),
     ),
-    "second look": Trick(
-        "a saga that could not do so is looked at once more before the commit",
+    "second look, two sagas": Trick(
+        "other sagas that got something consume it in the sender's transaction too",
         "internals/hop/__init__.py",
         _no_second_look,
-        load="two sagas share the contexts",
+        load="two kinds of sagas share the contexts",
         sagas=(ORDER, REORDER),
+    ),
+    "second look, settled": Trick(
+        "a saga consumes the end of all that follows from a step in the last one's transaction",
+        "internals/hop/__init__.py",
+        _no_second_look,
+        load="steps that end when all is settled",
+        sagas=(PATIENT_ORDER,),
     ),
     "chaining": Trick(
         "a thread follows what it sent to the next consumer of its process without a doorbell",

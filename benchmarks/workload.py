@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Column, Integer, MetaData, Table, Text, Uuid,
 
 from boundary import Runtime, Settings
 from internals import Context, Work
-from saga import Command, Rejected, Saga, Step
+from saga import SETTLED, Command, Rejected, Saga, Settled, Step
 
 metadata = MetaData()
 effect = Table(
@@ -92,7 +92,7 @@ def do_third(command: DoThird, work: Work) -> None:
     insert(work, command.order_id, "third")
 
 
-def _ordering(name: str) -> Saga[Order]:
+def _ordering(name: str, until: type[Settled] | None = None) -> Saga[Order]:
     return Saga(
         name=name,
         data=Order,
@@ -101,11 +101,13 @@ def _ordering(name: str) -> Saga[Order]:
                 "first",
                 lambda order: DoFirst(order_id=order.order_id),
                 compensation=lambda order: UndoFirst(order_id=order.order_id),
+                until=until,
             ),
             Step(
                 "second",
                 lambda order: DoSecond(order_id=order.order_id),
                 compensation=lambda order: UndoSecond(order_id=order.order_id),
+                until=until,
             ),
             Step("third", lambda order: DoThird(order_id=order.order_id, refused=order.refused)),
         ),
@@ -115,6 +117,8 @@ def _ordering(name: str) -> Saga[Order]:
 ORDER = _ordering("order")
 #: Another saga over the same contexts.
 REORDER = _ordering("reorder")
+#: One that waits for all that follows from a step.
+PATIENT_ORDER = _ordering("patient_order", until=SETTLED)
 
 
 def build_runtime(settings: Settings, sagas: Sequence[Saga[Order]] = (ORDER,)) -> Runtime:
