@@ -7,7 +7,7 @@ what nobody should set.  What is right without a trick stays right: only time ma
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
@@ -58,6 +58,21 @@ class Trick:
 
 def _setting(name: str, value: str) -> Switch:
     return lambda: patch.dict(os.environ, {name: value})
+
+
+def _all(*switches: Switch) -> Switch:
+    @contextmanager
+    def off() -> Iterator[None]:
+        with ExitStack() as stack:
+            for switch in switches:
+                stack.enter_context(switch())
+            yield
+
+    return off
+
+
+def _no_chaining() -> AbstractContextManager[object]:
+    return patch.object(worker_loop, "_FOLLOW", -1.0)
 
 
 def _always_careful() -> AbstractContextManager[object]:
@@ -233,6 +248,11 @@ TRICKS: Mapping[str, Trick] = {
         "internals/hop/coalescing.py",
         _each_thread_answers,
     ),
+    "coalescing and batch lock": Trick(
+        "both",
+        "as above",
+        _all(_each_thread_answers, _any_batch),
+    ),
     "colocation": Trick(
         "a saga consumes what is sent to it in the sender's transaction",
         "internals/hop/colocation.py, finish.py, boundary/orchestration/orchestrator.py",
@@ -255,7 +275,12 @@ TRICKS: Mapping[str, Trick] = {
     "chaining": Trick(
         "a thread follows what it sent to the next consumer of its process without a doorbell",
         "boundary/runtime/worker_loop.py",
-        lambda: patch.object(worker_loop, "_FOLLOW", -1.0),
+        _no_chaining,
+    ),
+    "colocation and chaining": Trick(
+        "both",
+        "as above",
+        _all(_setting("SAGA_COLOCATE", "off"), _no_chaining),
     ),
     "one statement": Trick(
         "a hop settles, saves and sends in one statement",

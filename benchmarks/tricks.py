@@ -44,7 +44,7 @@ OFF = "SAGA_BENCHMARK_OFF"
 PROCESSES = (1, 2)
 
 QUICK = Size(busy=500, idle=20, repeats=3)
-WHOLE = Size(busy=1000, idle=40, repeats=5)
+WHOLE = Size(busy=800, idle=40, repeats=5)
 
 #: Each figure, its head in the table, and whether more of it is better.
 FIGURES = {
