@@ -182,7 +182,8 @@ def test_without_it_more_is_left_to_others(
 
 @pytest.mark.parametrize(("off", "answers"), [(False, 1), (True, 2)])
 def test_without_coalescing_each_thread_that_is_rung_answers(off: bool, answers: int) -> None:
-    turn, answered = Turn(patience=3600.0), []
+    turn = Turn(patience=3600.0)
+    answered: list[int] = []
 
     def once() -> int:
         answered.append(len(answered))
