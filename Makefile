@@ -15,7 +15,7 @@ FAST := tests/saga tests/internals tests/docs/test_pages.py tests/docs/test_pros
 
 DEMOS := trips flask django
 COVERAGES := all saga
-BENCHES := throughput quick commits ordered size processes hosts endurance profile
+BENCHES := throughput quick commits ordered size processes hosts endurance profile tricks
 # $(call what,DEFAULT,ALL): what WHAT asks for, which is one of ALL.
 what = $(if $(filter $(or $(WHAT),$(1)),$(2)),$(or $(WHAT),$(1)),$(error make $@: WHAT=$(WHAT) is unknown; it is one of: $(2)))
 
@@ -98,7 +98,7 @@ format: $(STAMP) ## Format the code and sort imports
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## Measure: WHAT=throughput|quick|commits|ordered|size|processes|hosts|endurance|profile
+bench: $(STAMP) ## Measure: WHAT=throughput|quick|commits|ordered|size|processes|hosts|endurance|profile|tricks
 	@$(bench.$(call what,throughput,$(BENCHES)))
 
 # Beside plain Dramatiq, DBOS and Temporal: a table and a plot in benchmarks/results; quick takes five minutes.
@@ -116,6 +116,8 @@ bench.processes = $(BIN)/python -m benchmarks.processes
 bench.hosts = $(BIN)/python -m benchmarks.hosts
 # Whose code the CPU goes to, and where an idle saga waits.
 bench.profile = $(BIN)/python -m benchmarks.profiling
+# What each trick of the hop gains: with it and without it, in turns.
+bench.tricks = $(BIN)/python -m benchmarks.tricks
 
 clean: ## Remove the environment and everything that was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

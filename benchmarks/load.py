@@ -9,6 +9,7 @@ from benchmarks.servers import Worker
 from benchmarks.workload import ORDER, Order
 from boundary import Runtime
 from internals.ids import uuid7
+from saga import Saga
 
 #: Seconds between two looks at one saga, and at all of them.
 _LOOK = 0.001
@@ -20,12 +21,19 @@ _PATIENCE_WITH_ALL = 300.0
 
 
 class Load:
-    """Starts sagas as an application does, and watches them through the meter."""
+    """Starts sagas as an application does, of each kind as many, and watches them through the meter."""
 
-    def __init__(self, runtime: Runtime, meter: Meter, worker: Worker) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        meter: Meter,
+        worker: Worker,
+        sagas: Sequence[Saga[Order]] = (ORDER,),
+    ) -> None:
         self._runtime = runtime
         self._meter = meter
         self._worker = worker
+        self._sagas = sagas
         self._table = f"{runtime.settings.db_schema}.saga"
 
     def one_by_one(self, count: int, refused: bool) -> tuple[list[UUID], list[float]]:
@@ -34,10 +42,11 @@ class Load:
         seconds: list[float] = []
         ids: list[UUID] = []
         orders = _orders(count, refused)
-        for order in orders:
+        for number, order in enumerate(orders):
+            saga = self._sagas[number % len(self._sagas)]
             began = time.perf_counter()
             with self._runtime.engine.begin() as connection:
-                ids.append(self._runtime.start(connection, ORDER, order))
+                ids.append(self._runtime.start(connection, saga, order))
             self._worker.wait_for(
                 lambda: self._meter.query(ended, ids[-1]), every=_LOOK, seconds=_PATIENCE
             )
@@ -49,8 +58,11 @@ class Load:
         """Start so many sagas in one transaction and wait until all have ended; returns the orders."""
         ended = f"SELECT NOT EXISTS (SELECT 1 FROM {self._table} WHERE finished_at IS NULL)"
         orders = _orders(count, refused)
+        ids: list[UUID] = []
         with self._runtime.engine.begin() as connection:
-            ids = self._runtime.start_many(connection, ORDER, orders)
+            for number, saga in enumerate(self._sagas):
+                part = orders[number :: len(self._sagas)]
+                ids += self._runtime.start_many(connection, saga, part)
         self._worker.wait_for(
             lambda: self._meter.query(ended), every=_LOOK_AT_ALL, seconds=_PATIENCE_WITH_ALL
         )

@@ -111,17 +111,33 @@ def _throughput(
     commits, wal = _commits(connection), _wal(connection)
     with peer.run(settings) as running:
         running.busy(warmers, False)
-        cpu = _cpu(running, connection)
-        began = time.perf_counter()
-        orders = running.busy(size.busy, False)
-        seconds = time.perf_counter() - began
-        spent = [(b - a) / size.busy * 1000 for a, b in zip(cpu, _cpu(running, connection))]  # noqa: B905
-    Ledger(connection).check(orders, False)
+        found = busy_spell(running, size.busy, connection)
     sagas = size.busy + warmers
     return {
-        "ok_per_second": size.busy / seconds,
+        **found,
         "commits_per_saga": (_commits(connection) - commits) / sagas,
         "wal_bytes_per_saga": (_wal(connection) - wal) / sagas,
+    }
+
+
+def busy_spell(
+    running: Running,
+    count: int,
+    connection: psycopg.Connection[tuple[object, ...]],
+    refused: bool = False,
+) -> dict[str, float]:
+    """Let a peer that is warm do so many sagas at once: how many a second, and the CPU of each.
+
+    Raises `Lost` if an effect is missing or there twice.
+    """
+    cpu = _cpu(running, connection)
+    began = time.perf_counter()
+    orders = running.busy(count, refused)
+    seconds = time.perf_counter() - began
+    spent = [(b - a) / count * 1000 for a, b in zip(cpu, _cpu(running, connection))]  # noqa: B905
+    Ledger(connection).check(orders, refused)
+    return {
+        "ok_per_second": count / seconds,
         "worker_cpu_ms": spent[0],
         "postgres_cpu_ms": spent[1],
         "starter_cpu_ms": spent[2],

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ _ROOT = Path(__file__).parents[1]
 
 #: Seconds that a worker may take to finish what it is doing when it is told to stop.
 _PATIENCE = 20.0
+
+_NOTHING_MORE: Mapping[str, str] = {}
 
 
 @contextmanager
@@ -65,10 +67,12 @@ def worker(
     threads: int,
     hosts: Sequence[str] = (),
     module: str = "benchmarks.worker",
+    environment: Mapping[str, str] = _NOTHING_MORE,
 ) -> Iterator["Worker"]:
     """Start a `dramatiq` command on this schema; it is stopped, as a deploy does it, at the end.
 
-    With `hosts`, which are network namespaces, one is started in each.
+    With `hosts`, which are network namespaces, one is started in each.  The environment is what its
+    program finds beside the settings.
     """
     command = [sys.executable, "-m", "dramatiq", module]
     command += ["--processes", str(processes), "--threads", str(threads)]
@@ -79,7 +83,7 @@ def worker(
                 started.start(
                     [*within, *command],
                     cwd=_ROOT,
-                    env={**os.environ, **_environment(settings)},
+                    env={**os.environ, **_environment(settings), **environment},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

@@ -7,7 +7,7 @@ own, and the revision may leave it for what Postgres refuses in one (`create_ind
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from itertools import groupby
@@ -64,24 +64,24 @@ def migrate(engine: Engine, schema: str, revision: str = "head") -> None:
     ended half-way.  Raises `DefinitionError` for a schema name that is no identifier.
     """
     with _alone(engine, schema):
-        with transaction(SqlAlchemyDatabase(engine), Boundary.MIGRATE) as unit:
-            if not inspect(unit.connection).has_schema(schema):  # needs no privilege if it is there
-                unit.connection.execute(CreateSchema(schema))
-            ahead = _between(unit.connection, schema, newest=revision)
-        for atomic, steps in groupby(reversed(ahead), _is_atomic):
-            *_, last = steps
-            with _connection(engine, atomic=atomic) as connection:
+        with _connection(engine) as connection:
+            if not inspect(connection).has_schema(schema):  # needs no privilege if it is there
+                connection.execute(CreateSchema(schema))
+            runs = _runs(reversed(_between(connection, schema, newest=revision)))
+            if runs and _is_atomic(runs[0]):
+                command.upgrade(_config(connection, schema), runs.pop(0).revision)
+        for last in runs:
+            with _connection(engine, atomic=_is_atomic(last)) as connection:
                 command.upgrade(_config(connection, schema), last.revision)
 
 
 def downgrade(engine: Engine, schema: str, revision: str = "base") -> None:
     """Take the tables back to an older revision; what they hold is lost."""
     with _alone(engine, schema):
-        with transaction(SqlAlchemyDatabase(engine), Boundary.MIGRATE) as unit:
-            behind = _between(unit.connection, schema, oldest=revision)
-        for atomic, steps in groupby(behind, _is_atomic):
-            *_, last = steps
-            with _connection(engine, atomic=atomic) as connection:
+        with _connection(engine) as connection:
+            runs = _runs(_between(connection, schema, oldest=revision))
+        for last in runs:
+            with _connection(engine, atomic=_is_atomic(last)) as connection:
                 command.downgrade(_config(connection, schema), str(last.down_revision or "base"))
 
 
@@ -153,7 +153,7 @@ def _alone(engine: Engine, schema: str) -> Iterator[None]:
 
 
 @contextmanager
-def _connection(engine: Engine, *, atomic: bool) -> Iterator[Connection]:
+def _connection(engine: Engine, *, atomic: bool = True) -> Iterator[Connection]:
     """Give Alembic a connection: in a transaction, or one to open its own on."""
     if atomic:
         with transaction(SqlAlchemyDatabase(engine), Boundary.MIGRATE) as unit:
@@ -173,6 +173,11 @@ def _between(
     current = _current(connection, schema) or "base"
     with _scripts_of(connection, schema) as scripts:
         return list(scripts.iterate_revisions(newest or current, oldest or current))
+
+
+def _runs(scripts: Iterable[Script]) -> list[Script]:
+    """Return the last of those that are run together, of each run."""
+    return [[*run][-1] for _, run in groupby(scripts, _is_atomic)]
 
 
 def _is_atomic(script: Script) -> bool:

@@ -1,8 +1,8 @@
 """Ours: the workload's saga, in real worker processes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import psutil
@@ -10,18 +10,33 @@ import psutil
 from benchmarks.load import Load
 from benchmarks.meter import Meter
 from benchmarks.servers import Worker, worker
-from benchmarks.workload import build_runtime
-from boundary import Settings
+from benchmarks.workload import ORDER, Order, build_runtime
+from boundary import Runtime, Settings
+from saga import Saga
 
 
 @dataclass(frozen=True, slots=True)
 class SagaPeer:
-    """So many worker processes of eight threads, here or on each of these hosts."""
+    """So many worker processes of eight threads, here or on each of these hosts.
+
+    Args:
+        processes: Of the worker, on each host.
+        name, share: As in `Peer`.
+        hosts: Network namespaces; none for here.
+        module: The worker's program.
+        environment: What that finds beside the settings.
+        build: Makes the runtime that starts the sagas.
+        sagas: Those that it starts, of each as many.
+    """
 
     processes: int
     name: str = "saga"
     share: float = 1.0
     hosts: tuple[str, ...] = ()
+    module: str = "benchmarks.worker"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    build: Callable[[Settings], Runtime] = build_runtime
+    sagas: Sequence[Saga[Order]] = (ORDER,)
 
     @property
     def configuration(self) -> str:
@@ -35,14 +50,16 @@ class SagaPeer:
 
     @contextmanager
     def run(self, settings: Settings) -> Iterator["_Running"]:
-        runtime = build_runtime(settings)
+        runtime = self.build(settings)
         try:
             with (
                 Meter(settings) as meter,
-                worker(settings, self.processes, 8, self.hosts) as running,
+                worker(
+                    settings, self.processes, 8, self.hosts, self.module, self.environment
+                ) as running,
             ):
                 running.wait_for(lambda: self._is_up(meter), every=0.01, seconds=60)
-                yield _Running(Load(runtime, meter, running), running)
+                yield _Running(Load(runtime, meter, running, self.sagas), running)
         finally:
             runtime.close()
 

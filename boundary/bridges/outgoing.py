@@ -24,15 +24,13 @@ from internals.database.connections import Database
 from internals.database.errors import describe, is_transient
 from internals.database.unit_of_work import UnitOfWork
 from internals.hop.batch import Batch
-from internals.hop.colocation import NOBODY, Folder
+from internals.hop.batch_writer import BatchWriter
+from internals.hop.colocation import HopTransaction
 from internals.hop.consumer import Handled
 from internals.hop.dispatch import to_run
-from internals.hop.finish import finish
 from internals.hop.lease_heartbeat import Heartbeat, Held
 from internals.hop.unhandled import Left
 from internals.store.delivery import Delivery
-from internals.store.inbox import Inbox
-from internals.store.outbox import Outbox
 from internals.undo import no_undo
 from internals.work import Work
 from saga.backoff import Backoff
@@ -103,8 +101,7 @@ class OutgoingConsumer:
 
     Args:
         bridge: The bridge.
-        inbox: Its deliveries.
-        outbox: Where its sagas are told of what is parked.
+        writer: Writes what becomes of its deliveries.
         schema: Of the framework's tables.
         heartbeat: Renews the leases of what is on its way.
     """
@@ -112,15 +109,15 @@ class OutgoingConsumer:
     def __init__(
         self,
         bridge: OutgoingBridge,
-        inbox: Inbox,
-        outbox: Outbox,
+        writer: BatchWriter,
         schema: str,
         heartbeat: Heartbeat,
     ) -> None:
         self.name = bridge.name
         self._bridge = bridge
-        self._inbox = inbox
-        self._outbox = outbox
+        self._writer = writer
+        self._inbox = writer.inbox
+        self._outbox = writer.outbox
         self._sink = bridge.stream.sink()
         self._left = Left(bridge.name)
         self._passed = _PASSED.format(schema=schema)
@@ -129,15 +126,14 @@ class OutgoingConsumer:
         self._failures = 0
         self._next = 0.0
 
-    def handle(
-        self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
-    ) -> Handled:
+    def handle(self, hop: HopTransaction, limit: int) -> Handled:
         """Claim deliveries under a lease; they are sent after the commit.
 
         While the stream is known not to answer nothing is claimed.
         """
         if time.monotonic() < self._next:
             return Handled()
+        unit = hop.unit
         deliveries, size = self._inbox.claim(unit, limit)
         if not size:
             return Handled(more=True, missed=True)
@@ -147,7 +143,7 @@ class OutgoingConsumer:
             each for each in deliveries if to_run(self._bridge, each, undone, batch, self._left)
         ]
         sending = self._lease(unit, going) if going else None
-        woken = finish(unit, self._inbox, self._outbox, batch, folders=folders)
+        woken = self._writer.write(hop, batch)
         more = len(deliveries) >= size
         after = None if sending is None else partial(self._send_leased, sending)
         return Handled(len(deliveries), len(deliveries), more, woken, after_commit=after)
@@ -197,7 +193,7 @@ class OutgoingConsumer:
                 if each.message.id in held:
                     error, ours = sent.failed.get(place), held[each.message.id]
                     self._note(batch, each, error, sent, ours=ours)
-            return finish(unit, self._inbox, self._outbox, batch)
+            return self._writer.write(HopTransaction(unit), batch)
 
     def _note(
         self,

@@ -16,9 +16,9 @@ from boundary.orchestration.saga_rows import StoredSaga, saving
 from internals.database.errors import describe, is_transient
 from internals.database.unit_of_work import Row, UnitOfWork
 from internals.hop.batch import Batch
-from internals.hop.colocation import NOBODY, Folded, Folder
+from internals.hop.batch_writer import BatchWriter
+from internals.hop.colocation import Folded, HopTransaction
 from internals.hop.consumer import Handled, Unprotected
-from internals.hop.finish import finish
 from internals.hop.unhandled import UNREADABLE, Left
 from internals.store.delivery import (
     DELIVERY_COLUMNS,
@@ -28,9 +28,8 @@ from internals.store.delivery import (
     Settlement,
     delivery,
 )
-from internals.store.inbox import Inbox
 from internals.store.json_rows import records
-from internals.store.outbox import Heard, Outbox
+from internals.store.outbox import Heard
 from internals.store.sql import Statements
 from saga.decide import Verdict
 from saga.definition import Saga
@@ -45,31 +44,29 @@ class Orchestrator:
 
     Args:
         definitions: The saga's versions that this worker knows; all of one name.
-        inbox: The saga's deliveries.
-        outbox: Where its commands are written.
+        writer: Writes what becomes of the saga's deliveries.
         statements: For the saga table.
     """
 
     def __init__(
         self,
         definitions: Mapping[int, Saga[Any]],
-        inbox: Inbox,
-        outbox: Outbox,
+        writer: BatchWriter,
         statements: Statements,
     ) -> None:
         self._saga = next(iter(definitions.values())).name
-        self._deciding = Deciding(self._saga, definitions, outbox)
+        self._deciding = Deciding(self._saga, definitions, writer.outbox)
         self.name = saga_consumer(self._saga)
-        self._inbox = inbox
-        self._outbox = outbox
+        self._writer = writer
+        self._inbox = writer.inbox
+        self._outbox = writer.outbox
         self._statements = statements
         #: Whether this thread's last hop could not be written, for no passing reason.
         self._refused = threading.local()
         self._left = Left(self.name)
 
-    def handle(
-        self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
-    ) -> Handled:
+    def handle(self, hop: HopTransaction, limit: int) -> Handled:
+        unit = hop.unit
         one_by_one = self._refused.__dict__.pop("before", False)
         rows = self._claim(unit, limit)
         present: list[tuple[Delivery, StoredSaga]] = []
@@ -82,7 +79,7 @@ class Orchestrator:
                 present.append((delivery(row), stored))
         orphans = Batch(self.name)
         self._park_orphans(unit, absent, orphans)
-        woken = finish(unit, self._inbox, self._outbox, orphans)
+        woken = self._writer.write(HopTransaction(unit), orphans)
         fold = self._fold_one_by_one if one_by_one else self._fold_all
         settled, got = fold(unit, present)
         settled += len(orphans.settlements)
@@ -141,7 +138,7 @@ class Orchestrator:
 
     def _write(self, unit: UnitOfWork, folding: Folding) -> frozenset[str]:
         sagas = saving(self._saga, folding.sagas())
-        woken = finish(unit, self._inbox, self._outbox, folding.batch, sagas=sagas)
+        woken = self._writer.write(HopTransaction(unit), folding.batch, sagas=sagas)
         return woken | self._follow_up(unit, folding)
 
     def fold(self, unit: UnitOfWork, messages: Sequence[Envelope]) -> Folded | None:

@@ -65,11 +65,12 @@ def _remote_context(wiring: "Wiring", context: Context, home: Reach, there: Reac
     outbox = wiring.outbox_of(settings.max_payload)
     # For parcels, and what is in them.
     unlimited = wiring.outbox_of(sys.maxsize)
+    writer = Parcelling(wiring.inbox(context.name), wiring.outbox, unlimited)
     return RemoteContext(
         home,
         there,
         Forwarder(at_home, outbox, own, there, grace=grace),
-        wiring.context_consumer(context, Parcelling(unlimited), there),
+        wiring.context_consumer(context, writer, there),
         partial(Returner, home, inbox(parcels_of(context.name)), at_home, unlimited, own),
         wiring.prepare,
     )

@@ -25,9 +25,9 @@ from internals.context import Context
 from internals.database.connections import Database, SqlAlchemyDatabase
 from internals.database.engines import forget_in_forks, make_engine
 from internals.database.transaction_limits import Bounds
+from internals.hop.batch_writer import BatchWriter
 from internals.hop.consumer import Consumer
 from internals.hop.context_consumer import ContextConsumer, suspect_lease
-from internals.hop.finish import Ending, finish
 from internals.hop.lease_heartbeat import Heartbeat
 from internals.hop.time_limits import Watch
 from internals.once import once
@@ -143,35 +143,34 @@ class Wiring:
         found: dict[str, Consumer] = {}
         for context in self.contexts:
             if isinstance(context, OutgoingBridge):
-                inbox, schema = self._inbox(context.name), self.settings.db_schema
                 found[context.name] = OutgoingConsumer(
-                    context, inbox, self.outbox, schema, self.heartbeat
+                    context, self._writer(context.name), self.settings.db_schema, self.heartbeat
                 )
             elif context.name in self.remote:
                 found[context.name] = self.remote[context.name].forwarder
             elif context.database is None:
-                found[context.name] = self.context_consumer(context, finish, self.database)
+                found[context.name] = self.context_consumer(
+                    context, self._writer(context.name), self.database
+                )
         for versions in self.sagas.values():
             orchestrator = self._orchestrator(versions)
             found[orchestrator.name] = orchestrator
         return found
 
     def context_consumer(
-        self, context: Context, ending: Ending, database: Database
+        self, context: Context, writer: BatchWriter, database: Database
     ) -> ContextConsumer:
         """Return what handles the deliveries of a context, in this database."""
         return ContextConsumer(
             context,
             database,
-            self._inbox(context.name),
-            self.outbox,
+            writer,
             self.watch,
             budget=self.settings.budget,
             suspect_starts=self.settings.suspect_starts,
             suspect_lease=suspect_lease(self.settings.frozen_after),
             yields=self.settings.yields,
             around=self._around if context.database is not None else self._around_at_home,
-            ending=ending,
             heartbeat=self.heartbeat,
         )
 
@@ -207,9 +206,13 @@ class Wiring:
         with self._around(work):
             yield
 
-    def _inbox(self, consumer: str) -> Inbox:
+    def inbox(self, consumer: str) -> Inbox:
+        """Return the deliveries of a consumer."""
         return Inbox(consumer, self.settings.db_schema, self.statements)
+
+    def _writer(self, consumer: str) -> BatchWriter:
+        return BatchWriter(self.inbox(consumer), self.outbox)
 
     def _orchestrator(self, versions: dict[int, Saga[Any]]) -> Orchestrator:
         consumer = saga_consumer(next(iter(versions.values())).name)
-        return Orchestrator(versions, self._inbox(consumer), self.outbox, self.statements)
+        return Orchestrator(versions, self._writer(consumer), self.statements)

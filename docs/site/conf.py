@@ -7,7 +7,6 @@ site needs is here and in the modules beside this one: navigation, links, and do
 from docs.site import docstrings, navigation
 
 project = "Hybrid saga"
-project_copyright = "Hybrid saga contributors"
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
@@ -30,6 +29,7 @@ exclude_patterns = [".*", "tests", "build", "dist"]
 
 html_theme = "furo"
 html_title = project
+html_show_copyright = False
 html_show_sourcelink = False
 html_copy_source = False
 templates_path = ["templates"]

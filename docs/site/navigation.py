@@ -20,7 +20,6 @@ GROUPS = {
         "docs/reliability",
         "docs/scaling",
         "docs/export",
-        "benchmarks/results/*",
     ],
     "Reference": [
         "docs/reference/saga",
@@ -36,7 +35,7 @@ GROUPS = {
     "Project": ["CONTRIBUTING", "CHANGELOG", "SECURITY"],
 }
 #: Pages that are below another one.
-BELOW = {"docs/adr/README": ["docs/adr/0*"]}
+BELOW = {"docs/adr/README": ["docs/adr/0*"], "docs/scaling": ["benchmarks/results/*"]}
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

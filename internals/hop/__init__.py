@@ -3,9 +3,10 @@
 1. A doorbell says that the consumer may have deliveries; a unit of work is opened (`drain`, `hop`).
 2. Claim: one statement locks due deliveries and returns their messages (`context_consumer`).
 3. Each is handled, within a time budget (`dispatch`, `batched_run`); if one of a batch raises that
-   has written, all of it once more, within savepoints.  `batch` gathers what becomes of each.
+   has written, all of it once more, within savepoints.  `handler_calls` records how each ended in
+   the `batch`.
 4. Finish: set-based statements write what was sent, with its deliveries, and settle the batch
-   (`finish`).  Sagas of the same process may consume what they are sent at once (`colocation`).
+   (`batch_writer`).  Sagas of the same process may consume what they are sent at once (`colocation`).
 5. Commit; only then are doorbells rung, and calls made that need a lease (`lease`).
 
 A kill at any point leaves either all of it or nothing.
@@ -23,7 +24,7 @@ from internals.database.commit_points import Boundary, transaction
 from internals.database.connections import Database
 from internals.database.errors import is_conflict, is_frozen, is_transient, prepared_elsewhere
 from internals.database.lock_waits import GaveWay
-from internals.hop.colocation import Folder
+from internals.hop.colocation import ColocatedSaga, HopTransaction
 from internals.hop.consumer import Consumer, Handled, Overran, Unprotected
 from saga.backoff import Backoff
 
@@ -62,18 +63,19 @@ _POOLER = (
 Ring = Callable[[frozenset[str]], None]
 
 
-class Colocated(Consumer, Folder, Protocol):
+class Colocated(Consumer, ColocatedSaga, Protocol):
     """An orchestrator of this process."""
 
 
-_NOBODY: Mapping[str, Colocated] = {}
+#: No saga moves in the transaction that sends to it.
+NO_SAGAS: Mapping[str, Colocated] = {}
 
 
 def hop(
     database: Database,
     consumer: Consumer,
     limit: int = BATCH,
-    colocated: Mapping[str, Colocated] = _NOBODY,
+    colocated: Mapping[str, Colocated] = NO_SAGAS,
     boundary: Boundary = Boundary.HOP,
 ) -> Handled:
     """Run one hop and commit it at the boundary; returns what it did.
@@ -102,10 +104,10 @@ def _hop(
     done, whole = Handled(), False
     try:
         with transaction(database, boundary) as unit:
-            done = consumer.handle(unit, limit, colocated)
+            done = consumer.handle(HopTransaction(unit, colocated), limit)
             # Those of other names, or that came while another hop held the saga.
             for name in sorted(done.woken & colocated.keys()):
-                done = done.followed_by(name, colocated[name].handle(unit, limit))
+                done = done.followed_by(name, colocated[name].handle(HopTransaction(unit), limit))
             whole = True
     except Exception as error:
         if whole and done.refused(error):
@@ -122,7 +124,7 @@ def drain(
     limit: int = BATCH,
     turn: float = _TURN,
     hopping: Callable[[], None] = lambda: None,
-    colocated: Mapping[str, Colocated] = _NOBODY,
+    colocated: Mapping[str, Colocated] = NO_SAGAS,
     follow: Ring | None = None,
     gave_way: Callable[[], None] = lambda: None,
     boundary: Boundary = Boundary.HOP,
@@ -216,7 +218,7 @@ class _Draining:
 
     def leaves_sagas_out(self) -> bool:
         """Go on without sagas; False if none took part."""
-        had_sagas, self.colocated = bool(self.colocated), _NOBODY
+        had_sagas, self.colocated = bool(self.colocated), NO_SAGAS
         return had_sagas
 
     def tries_again(self, error: Exception) -> bool:

@@ -11,18 +11,17 @@ from internals.database.errors import is_passing
 from internals.database.unit_of_work import UnitOfWork
 from internals.handler import Handler
 from internals.hop.batch import Batch
+from internals.hop.batch_writer import BatchWriter
+from internals.hop.colocation import HopTransaction
 from internals.hop.consumer import Overran, Unprotected
-from internals.hop.failure_isolation import PROVED_AFTER, is_interrupt, is_too_slow, own
-from internals.hop.finish import Ending
+from internals.hop.failure_isolation import is_interrupt, is_too_slow, own
+from internals.hop.handler_calls import HandlerCalls
 from internals.hop.handler_run import Run, seconds_of
-from internals.hop.outcome import Failed, Outcome
+from internals.hop.outcome import Outcome
 from internals.hop.pace import Pace
-from internals.hop.time_limits import Watch
 from internals.hop.undone_runs import UndoneRuns
 from internals.store.delivery import Delivery
-from internals.store.inbox import Inbox
-from internals.store.outbox import Outbox
-from internals.work import Around, Work
+from internals.work import Work
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +34,8 @@ class BatchedRunner:
 
     Args:
         database: Where what becomes of a handler that hangs is written.
-        inbox: Its deliveries.
-        outbox: Where what they send is written.
-        watch: Ends those that take too long.
-        around: Entered around each run of a handler.
-        ending: How batches are written.
+        writer: Writes what becomes of the deliveries.
+        calls: Calls the handlers, and records how that ends.
         yields: Runs of a delivery in a row that may give way to the database before they count.
         alone: Whether each delivery has a transaction of its own, as the context says.
         undone: What raised in runs that are undone.
@@ -49,24 +45,20 @@ class BatchedRunner:
     def __init__(
         self,
         database: Database,
-        inbox: Inbox,
-        outbox: Outbox,
-        watch: Watch,
+        writer: BatchWriter,
+        calls: HandlerCalls,
         *,
-        around: Around,
-        ending: Ending,
         yields: int,
         alone: bool,
         undone: UndoneRuns,
         pace: Pace,
     ) -> None:
-        self._name = inbox.consumer
+        self._name = writer.inbox.consumer
         self._database = database
-        self._inbox = inbox
-        self._outbox = outbox
-        self._watch = watch
-        self._around = around
-        self._ending = ending
+        self._writer = writer
+        self._inbox = writer.inbox
+        self._calls = calls
+        self._watch = calls.watch
         self._yields = yields
         self._alone = alone
         self._undone = undone
@@ -101,11 +93,7 @@ class BatchedRunner:
             unit.expect_settings()
         try:
             with unit.handling(careful=careful) as protected, work:
-                with self._around(work):
-                    self._watch.over(run, partial(handler.handle, work))
-                if run.took > PROVED_AFTER:
-                    unit.prove()
-                self._outbox.admit(work.sent)
+                self._calls.call(handler, work, run, unit.prove)
         except BaseException as error:
             if run.late:
                 self._pace.one_by_one()
@@ -113,7 +101,7 @@ class BatchedRunner:
             if is_interrupt(error):
                 raise
             failure = own(error, altered=unit.altered)
-            outcome = Outcome(run.took, error=failure)
+            outcome = Outcome.raised(run.took, failure)
             if unit.lost and is_too_slow(error) and not self._watch.stood_still(run):
                 batch.known[delivery.message.id, delivery.attempts] = outcome
                 self._undone.remember(batch.known)
@@ -149,7 +137,7 @@ class BatchedRunner:
             if not self._inbox.hold_claimed(unit, delivery):
                 return frozenset()
             batch = self._given_up(delivery, handler, run, held_up=held_up)
-            return self._ending(unit, self._inbox, self._outbox, batch)
+            return self._writer.write(HopTransaction(unit), batch)
 
     def _given_up(self, delivery: Delivery, handler: Handler, run: Run, *, held_up: bool) -> Batch:
         batch = Batch(self._name, self._yields)
@@ -157,10 +145,6 @@ class BatchedRunner:
             why = f"it held up its batch for {run.limit:g} s, and is run again alone"
             batch.leave(delivery, why, delay=0.0, alone=True)
             logger.info("%s: %s: %s", self._name, delivery.message.kind, why)
-        elif run.blocked:
-            batch.give_way(delivery, run.error, handler.retry)
         else:
-            attempts = delivery.attempts + 1
-            failed = Failed(delivery, run.error, handler.retry, attempts, took=run.took)
-            batch.fail(failed, alone=True)
+            self._calls.record(batch, delivery, handler, run.at_limit)
         return batch

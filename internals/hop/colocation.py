@@ -5,13 +5,13 @@ the context's own transaction, for half the commits.  What is stored is the same
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
 from internals.database.unit_of_work import UnitOfWork
 from internals.store.outbox import Heard
-from saga.envelope import Envelope
+from saga.envelope import Envelope, saga_consumer
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,32 @@ class Folded:
     then: Callable[[], set[str]]
 
 
-class Folder(Protocol):
+class ColocatedSaga(Protocol):
     """The orchestrator of one saga, as the contexts of its process see it."""
 
     def fold(self, unit: UnitOfWork, messages: Sequence[Envelope]) -> Folded | None:
         """Consume what this transaction sends to sagas, as far as they can be locked now."""
 
 
-#: No saga is told at once.
-NOBODY: Mapping[str, Folder] = {}
+@dataclass(frozen=True, slots=True)
+class HopTransaction:
+    """The transaction that a consumer works in, and the sagas that move in it by what it sends."""
+
+    unit: UnitOfWork
+    #: By consumer; empty where sagas are to hear of it by their own deliveries.
+    colocated: Mapping[str, ColocatedSaga] = field(default_factory=dict)
+
+    def fold(self, messages: Sequence[Envelope]) -> Folded | None:
+        """Let the saga of which there are messages consume them; those of others go the long way."""
+        for name, saga in self.colocated.items():
+            sent = [message for message in messages if _is_for(message, name)]
+            if sent:
+                return saga.fold(self.unit, sent)
+        return None
+
+
+def _is_for(message: Envelope, consumer: str) -> bool:
+    """Whether it goes to the saga of this name: a reply, or an event that its step awaits."""
+    if message.recipient is not None or message.saga is None:
+        return message.recipient == consumer
+    return message.kind in message.awaits and saga_consumer(message.saga) == consumer

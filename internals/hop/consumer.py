@@ -1,12 +1,11 @@
 """Consumer: whoever has an inbox, and what one hop of it did."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from internals.database.connections import Database
-from internals.database.unit_of_work import UnitOfWork
-from internals.hop.colocation import NOBODY, Folder
+from internals.hop.colocation import HopTransaction
 
 
 class Unprotected(Exception):
@@ -73,11 +72,9 @@ class Consumer(Protocol):
     def name(self) -> str:
         """The consumer's name, and its queue's."""
 
-    def handle(
-        self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
-    ) -> Handled:
+    def handle(self, hop: HopTransaction, limit: int) -> Handled:
         """Claim up to `limit` deliveries, handle and settle them, and write what they send.
 
-        What goes to sagas in `folders` is consumed by them at once.  Everything happens in this
-        one transaction, which the caller commits.
+        What goes to colocated sagas is consumed by them at once.  Everything happens in this one
+        transaction, which the caller commits.
         """

@@ -2,41 +2,36 @@
 
 import logging
 import time
-from collections.abc import Mapping
 from functools import partial
 
 from internals.context import Context
 from internals.database.connections import Database
-from internals.database.errors import is_server_trouble
 from internals.database.lock_waits import Crowd, GaveWay
 from internals.database.unit_of_work import UnitOfWork
 from internals.handler import Handler, Unreadable
 from internals.hop.batch import Batch
+from internals.hop.batch_writer import BatchWriter
 from internals.hop.batched_run import BatchedRunner
-from internals.hop.colocation import NOBODY, Folder
+from internals.hop.colocation import HopTransaction
 from internals.hop.consumer import Handled, Unprotected
 from internals.hop.dispatch import leave_unread, to_run
 from internals.hop.failure_isolation import (
     Attempt,
     Blame,
-    is_too_slow,
     own,
 )
-from internals.hop.finish import Ending, finish
+from internals.hop.handler_calls import HandlerCalls
 from internals.hop.handler_run import seconds_of
 from internals.hop.lease import Leased, LeasedRunner
 from internals.hop.lease_heartbeat import Heartbeat, Held
-from internals.hop.outcome import Failed, Outcome
+from internals.hop.outcome import Outcome
 from internals.hop.pace import FIRST_BATCH, Pace
 from internals.hop.time_limits import Watch
 from internals.hop.uncounted_retries import YIELDS
 from internals.hop.undone_runs import UndoneRuns
 from internals.hop.unhandled import Left
 from internals.store.delivery import SUSPECT_RINGS, Delivery, DeliveryOutcome
-from internals.store.inbox import Inbox
-from internals.store.outbox import Outbox
 from internals.work import Around, nothing_around
-from saga.errors import Rejected
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +60,7 @@ class ContextConsumer:
     Args:
         context: Its handlers.
         database: Where the inbox is: what becomes of a handler that hangs is written there.
-        inbox: Its deliveries.
-        outbox: Where what they send is written.
+        writer: Writes what becomes of its deliveries.
         watch: Ends handlers that take too long; the runtime has one for all of its consumers.
         budget: Seconds after which a batch takes no further delivery, so that slow handlers
             make small batches.
@@ -76,7 +70,6 @@ class ContextConsumer:
         yields: Runs of a delivery in a row that may give way to the database before they count.
         around: Entered around each run of a handler, within its transaction: what a host
             framework sets up for its own code, such as an application context.
-        ending: How batches are written.
         heartbeat: Renews the leases of this process; one of its own if not given.
     """
 
@@ -84,8 +77,7 @@ class ContextConsumer:
         self,
         context: Context,
         database: Database,
-        inbox: Inbox,
-        outbox: Outbox,
+        writer: BatchWriter,
         watch: Watch,
         *,
         budget: float,
@@ -94,30 +86,27 @@ class ContextConsumer:
         suspect_lease: float = SUSPECT_LEASE,
         yields: int = YIELDS,
         around: Around = nothing_around,
-        ending: Ending = finish,
         heartbeat: Heartbeat | None = None,
     ) -> None:
         self.name = context.name
         self._context = context
         self._database = database
         self._watch = watch
-        self._inbox = inbox
-        self._outbox = outbox
+        self._writer = writer
+        self._inbox = writer.inbox
+        self._outbox = writer.outbox
         self._budget = budget
         self._suspect_starts = suspect_starts
         self._suspect_lease = suspect_lease
         self._yields = yields
-        self._around = around
-        self._ending = ending
         self._pace = Pace(first)
         self._undone = UndoneRuns()
+        self._left = Left(self.name)
+        self._calls = HandlerCalls(self._outbox, watch, around, self._left)
         self._runner = BatchedRunner(
             database,
-            inbox,
-            outbox,
-            watch,
-            around=around,
-            ending=ending,
+            writer,
+            self._calls,
             yields=yields,
             alone=context.alone,
             undone=self._undone,
@@ -125,12 +114,10 @@ class ContextConsumer:
         )
         self._blame = Blame()
         self._crowd = Crowd()
-        self._left = Left(self.name)
-        self._heartbeat = heartbeat or Heartbeat(inbox.statements)
+        self._heartbeat = heartbeat or Heartbeat(self._inbox.statements)
 
-    def handle(
-        self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
-    ) -> Handled:
+    def handle(self, hop: HopTransaction, limit: int) -> Handled:
+        unit = hop.unit
         limit = self._blame.begin(1 if self._context.alone else limit)
         beside = 0 if self._pace.size >= limit else 1
         deliveries, size = self._inbox.claim(unit, min(limit, self._pace.size), beside=beside)
@@ -178,7 +165,7 @@ class ContextConsumer:
         if full and not left and time.monotonic() < until:
             self._pace.speed_up()
         self._blame.finishing(returned, settled, altered=unit.altered)
-        woken = self._write(unit, batch, folders)
+        woken = self._write(hop, batch)
         self._blame.committing()
         return Handled(
             len(deliveries),
@@ -189,16 +176,14 @@ class ContextConsumer:
             refused=self._refused,
         )
 
-    def _write(
-        self, unit: UnitOfWork, batch: Batch, folders: Mapping[str, Folder]
-    ) -> frozenset[str]:
+    def _write(self, hop: HopTransaction, batch: Batch) -> frozenset[str]:
         """Write a batch; raises `Unprotected` if it is refused for one delivery, or to find which."""
         self._undone.known = batch.known
         try:
-            return self._ending(unit, self._inbox, self._outbox, batch, folders=folders)
+            return self._writer.write(hop, batch)
         except Exception as error:
             # With sagas in it the error may be theirs: it is run without them first.
-            if (isinstance(error, GaveWay) or not folders) and self._refused(error):
+            if (isinstance(error, GaveWay) or not hop.colocated) and self._refused(error):
                 raise Unprotected from error
             raise
 
@@ -209,15 +194,7 @@ class ContextConsumer:
         held = Held(
             self.name, (leased.delivery.message.id,), leased.lease, leased.seconds, limit=limit
         )
-        runner = LeasedRunner(
-            database,
-            self._inbox,
-            self._outbox,
-            self._watch,
-            around=self._around,
-            ending=self._ending,
-            yields=self._yields,
-        )
+        runner = LeasedRunner(database, self._writer, self._calls, yields=self._yields)
         with self._heartbeat.keep(database, held):
             return runner.run(leased)
 
@@ -231,19 +208,8 @@ class ContextConsumer:
         outcome = batch.known.get((delivery.message.id, delivery.attempts))
         if outcome is None:
             outcome = self._runner.run(unit, delivery, handler, batch, alone=alone)
-        error, took = outcome.error, outcome.took
-        if error is None:
-            batch.succeed(delivery, outcome.sent, took=took)
-        elif isinstance(error, Rejected):
-            batch.reject(delivery, error, took=took)
-        elif isinstance(error, Unreadable):
-            leave_unread(delivery, error, batch, self._left)
-        elif is_server_trouble(error) and not is_too_slow(error):
-            batch.give_way(delivery, error, handler.retry)
-        else:
-            attempts = delivery.attempts + 1
-            batch.note_failed(Failed(delivery, error, handler.retry, attempts, took=took))
-        return error is None
+        self._calls.record(batch, delivery, handler, outcome)
+        return outcome.error is None
 
     def _refused(self, error: Exception) -> bool:
         """The database refused the hop.  Remember whose fault it was, or find out by another run.
@@ -256,7 +222,7 @@ class ContextConsumer:
         if attempt is not None:
             # Beside what is known by now: of two that are found in turn neither would ever end.
             # A refusal for being read-only blames only one that has set something.
-            found = Outcome(0.0, error=own(error, altered=True))
+            found = Outcome.raised(0.0, own(error, altered=True))
             self._undone.remember({**self._undone.known, attempt: found})
         return again
 

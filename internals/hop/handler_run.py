@@ -8,6 +8,7 @@ from typing import Any
 
 from internals.handler import Handler
 from internals.hop.lock_sampling import LockSampling
+from internals.hop.outcome import Outcome
 from saga.envelope import Envelope
 from saga.errors import StillLocked, TookTooLong
 
@@ -120,6 +121,11 @@ class Run:
                 f"{self.limit:g} s"
             )
         return TookTooLong(self.limit)
+
+    @property
+    def at_limit(self) -> Outcome:
+        """How it ended, if it is ended at its limit."""
+        return Outcome(self.took, error=self.error, gives_way=self.blocked, ended=True)
 
     def outcome(self) -> frozenset[str]:
         """Wait until what becomes of its delivery is written, and return whom to ring for it."""

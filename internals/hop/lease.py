@@ -17,7 +17,6 @@ import logging
 import random
 import time
 from dataclasses import dataclass, field
-from functools import partial
 from uuid import UUID, uuid4
 
 from internals.database.commit_points import Boundary, OpenTransaction
@@ -26,19 +25,17 @@ from internals.database.errors import is_transient
 from internals.database.lock_waits import KEY_WAIT
 from internals.handler import Handler
 from internals.hop.batch import Batch
-from internals.hop.failure_isolation import PROVED_AFTER, is_interrupt, is_refusal, is_too_slow
-from internals.hop.finish import Ending, finish
+from internals.hop.batch_writer import BatchWriter
+from internals.hop.colocation import HopTransaction
+from internals.hop.failure_isolation import is_interrupt, is_refusal, is_too_slow
+from internals.hop.handler_calls import HandlerCalls
 from internals.hop.handler_run import Run, seconds_of
 from internals.hop.leased_transaction import LeasedTransaction
-from internals.hop.outcome import Failed
-from internals.hop.time_limits import Watch
-from internals.hop.uncounted_retries import YIELDS
+from internals.hop.outcome import Outcome
 from internals.store.delivery import Delivery
-from internals.store.inbox import OVERRAN, Inbox
-from internals.store.outbox import Outbox
-from internals.work import Around, Work, nothing_around
+from internals.store.inbox import OVERRAN
+from internals.work import Work
 from saga.backoff import Backoff
-from saga.errors import Rejected
 
 logger = logging.getLogger(__name__)
 
@@ -58,42 +55,29 @@ class Leased:
     alone: bool = False
     lease: UUID = field(default_factory=uuid4)
 
-    def failed(self, error: BaseException, took: float) -> Failed:
-        """Return this run as one that failed."""
-        delivery, handler = self.delivery, self.handler
-        return Failed(delivery, error, handler.retry, delivery.attempts + 1, handler.external, took)
-
 
 class LeasedRunner:
     """Runs the handlers of one consumer's leased deliveries.
 
     Args:
         database: Where they write.
-        inbox: Their deliveries.
-        outbox: Where what they send is written.
-        watch: Ends those that take too long.
-        around: Entered around each run of a handler.
-        ending: How batches are written.
+        writer: Writes what becomes of the deliveries.
+        calls: Calls the handlers, and records how that ends.
         yields: Runs of a delivery in a row that may give way to the database before they count.
     """
 
     def __init__(
         self,
         database: Database,
-        inbox: Inbox,
-        outbox: Outbox,
-        watch: Watch,
+        writer: BatchWriter,
+        calls: HandlerCalls,
         *,
-        around: Around = nothing_around,
-        ending: Ending = finish,
-        yields: int = YIELDS,
+        yields: int,
     ) -> None:
         self._database = database
-        self._inbox = inbox
-        self._outbox = outbox
-        self._watch = watch
-        self._around = around
-        self._ending = ending
+        self._writer = writer
+        self._inbox = writer.inbox
+        self._calls = calls
         self._yields = yields
 
     def run(self, leased: Leased) -> frozenset[str]:
@@ -115,82 +99,62 @@ class LeasedRunner:
         run = Run(
             self._inbox.consumer,
             leased.delivery.message,
-            seconds_of(leased.handler, self._watch.limit),
+            seconds_of(leased.handler, self._calls.watch.limit),
             opened.driver,
             lambda run: self._give_up(leased, run),
             locked=False,
         )
-        batch = self._batch(leased)
         try:
             with work_of, work:
                 if not leased.handler.external:
                     work.begin()
-                with self._around(work):
-                    self._watch.over(run, partial(leased.handler.handle, work))
-                if run.took > PROVED_AFTER:
-                    opened.prove()
-                self._outbox.admit(work.sent)
+                self._calls.call(leased.handler, work, run, opened.prove)
         except BaseException as error:
             lost = opened.lost
             opened.roll_back()
             if is_interrupt(error):
                 raise  # the worker is told to stop: the lease runs out
-            no_database = lost or work_of.no_connection(error)
-            self._note(batch, leased, run, error, no_database=no_database or work_of.passes(error))
-            return self._settle_failed(opened, leased, batch)
-        batch.succeed(leased.delivery, work.sent, took=run.took, overran=_overran(leased, run.took))
-        return self._settle_returned(opened, leased, batch, run)
+            no_database = lost or work_of.no_connection(error) or work_of.passes(error)
+            outcome = self._raised(run, error, no_database=no_database)
+            return self._settle_failed(opened, leased, self._recorded(leased, outcome))
+        outcome = Outcome(run.took, work.sent, overran=_overran(leased, run.took))
+        return self._settle_returned(opened, leased, outcome)
 
-    def _batch(self, leased: Leased) -> Batch:
+    def _recorded(self, leased: Leased, outcome: Outcome) -> Batch:
+        """Return a batch with what becomes of the delivery."""
         # A call that was made is not to be made again for a lock that is held a little longer.
         key_wait = None if leased.handler.external else KEY_WAIT
-        return Batch(self._inbox.consumer, self._yields, key_wait=key_wait)
+        batch = Batch(self._inbox.consumer, self._yields, key_wait=key_wait)
+        self._calls.record(batch, leased.delivery, leased.handler, outcome)
+        return batch
 
-    def _note(
-        self, batch: Batch, leased: Leased, run: Run, error: BaseException, *, no_database: bool
-    ) -> None:
-        """Note how a run ended that raised."""
-        delivery, handler = leased.delivery, leased.handler
+    def _raised(self, run: Run, error: BaseException, *, no_database: bool) -> Outcome:
+        """Return how a run ended that raised."""
         if run.late:
-            self._note_late(batch, leased, run)
-        elif isinstance(error, Rejected):
-            batch.reject(delivery, error, took=run.took)
-        elif no_database and (not is_too_slow(error) or self._watch.stood_still(run)):
-            batch.give_way(delivery, error, handler.retry, external=handler.external)
-        else:
-            batch.note_failed(leased.failed(error, run.took))
-
-    def _note_late(self, batch: Batch, leased: Leased, run: Run) -> None:
-        """Note that a handler was ended: it is tried again, and not among others."""
-        delivery, handler = leased.delivery, leased.handler
-        if run.blocked:
-            batch.give_way(delivery, run.error, handler.retry, external=handler.external)
-            return
-        batch.fail(leased.failed(run.error, run.took), alone=True)
+            return run.at_limit
+        slow = is_too_slow(error) and not self._calls.watch.stood_still(run)
+        return Outcome(run.took, error=error, gives_way=no_database and not slow)
 
     def _give_up(self, leased: Leased, run: Run) -> frozenset[str]:
         """Settle a delivery whose handler is ended, in another thread."""
-        batch = self._batch(leased)
-        self._note_late(batch, leased, run)
+        batch = self._recorded(leased, run.at_limit)
         return self._settle(OpenTransaction(self._database, Boundary.LEASED), leased, batch)
 
     def _settle_returned(
-        self, opened: OpenTransaction, leased: Leased, batch: Batch, run: Run
+        self, opened: OpenTransaction, leased: Leased, outcome: Outcome
     ) -> frozenset[str]:
         """Settle what the handler returned from; if that is refused, as failed or given way."""
+        batch = self._recorded(leased, outcome)
         try:
             return self._settle(opened, leased, batch)
         except Exception as error:
-            again, handler = self._batch(leased), leased.handler
-            if is_refusal(error):
-                # It is the handler's, since there is nothing else in the transaction.
-                again.note_failed(leased.failed(error, run.took))
-            elif is_transient(error):
-                # Whether it was committed is found out by reading; if not, it is run again.
-                again.give_way(leased.delivery, error, handler.retry, external=handler.external)
-            else:
+            # A refusal is the handler's fault, since there is nothing else in the transaction.
+            refused = is_refusal(error)
+            if not (refused or is_transient(error)):
                 raise
-        return self._settle_anyhow(leased, again)
+            # Otherwise whether it was committed is found out by reading; if not, it is run again.
+            again = Outcome(outcome.took, error=error, gives_way=not refused)
+        return self._settle_anyhow(leased, self._recorded(leased, again))
 
     def _settle_failed(
         self, opened: OpenTransaction, leased: Leased, batch: Batch
@@ -233,7 +197,7 @@ class LeasedRunner:
                     "%s: %s %s %s, and %s", batch.consumer, message.kind, message.id, OVERRAN, why
                 )
                 return frozenset()
-            woken = self._ending(unit, self._inbox, self._outbox, batch)
+            woken = self._writer.write(HopTransaction(unit), batch)
         except BaseException:
             opened.roll_back()
             raise

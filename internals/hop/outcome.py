@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from internals.database.errors import is_server_trouble
+from internals.hop.failure_isolation import is_too_slow
 from internals.store.delivery import Delivery
 from saga.envelope import Envelope
 from saga.retry import Retry
@@ -17,6 +19,18 @@ class Outcome:
     sent: Sequence[Envelope] = ()
     #: What it raised.
     error: BaseException | None = None
+    #: Whether that is trouble of the database's: the run is not counted, but for many in a row.
+    gives_way: bool = False
+    #: Whether it was ended at its limit: the next run is in no batch.
+    ended: bool = False
+    #: Of one that took longer than its lease, the words for it.
+    overran: str | None = None
+
+    @classmethod
+    def raised(cls, took: float, error: BaseException) -> "Outcome":
+        """Return how a run ended that raised in the transaction of its batch."""
+        gives_way = is_server_trouble(error) and not is_too_slow(error)
+        return cls(took, error=error, gives_way=gives_way)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Arrival: what parcels do at home, in one transaction there."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -8,9 +8,9 @@ from internals.database.errors import describe
 from internals.database.lock_waits import KEY_WAIT
 from internals.database.unit_of_work import UnitOfWork
 from internals.hop.batch import Batch
-from internals.hop.colocation import NOBODY, Folder
+from internals.hop.batch_writer import BatchWriter
+from internals.hop.colocation import HopTransaction
 from internals.hop.consumer import Handled
-from internals.hop.finish import finish
 from internals.remote.results import Parcel
 from internals.remote.statements import RemoteStatements
 from internals.store.delivery import (
@@ -70,13 +70,9 @@ class Arrival:
         """The context's."""
         return self.inbox.consumer
 
-    def handle(
-        self,
-        unit: UnitOfWork,
-        limit: int,
-        folders: Mapping[str, Folder] = NOBODY,
-    ) -> Handled:
+    def handle(self, hop: HopTransaction, limit: int) -> Handled:
         """Settle the parcels' deliveries, and send what they hold."""
+        unit = hop.unit
         batch = Batch(self.name, key_wait=self.key_wait)
         failed: list[Settlement] = []
         refused: list[tuple[UUID, Arriving]] = []
@@ -116,7 +112,7 @@ class Arrival:
         self._note(unit, failed)
         # Before anything is undone by what arrives.
         self._tell_untouched(unit, [*(e for e in parked if not e.started), *untouched])
-        woken = finish(unit, self.inbox, self.outbox, batch, folders=folders)
+        woken = BatchWriter(self.inbox, self.outbox).write(hop, batch)
         self._remember(unit, parked)
         return Handled(woken=woken)
 

@@ -17,12 +17,10 @@ from functools import partial
 
 from internals.database.circuit_breaker import Reach
 from internals.database.commit_points import Boundary, transaction
-from internals.hop import Colocated, Ring, drain
+from internals.hop import NO_SAGAS, Colocated, Ring, drain
 from internals.hop.consumer import Consumer
 from internals.remote.forwarding import Forwarder
 from internals.remote.returning import Returner
-
-_NOBODY: Mapping[str, Colocated] = {}
 
 #: Makes the consumer of parcels, given the sagas that hear of them at once.
 Returning = Callable[[Mapping[str, Colocated]], Returner]
@@ -63,7 +61,7 @@ class RemoteContext:
         *,
         limit: int,
         hopping: Callable[[], None] = lambda: None,
-        colocated: Mapping[str, Colocated] = _NOBODY,
+        colocated: Mapping[str, Colocated] = NO_SAGAS,
         follow: Ring | None = None,
     ) -> int:
         """Answer a doorbell in this thread; the arguments are those of `internals.hop.drain`.

@@ -12,7 +12,7 @@ home while the other database is spoken to, which may be down for minutes.
 
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID, uuid4
@@ -22,9 +22,9 @@ from internals.database.connections import Database
 from internals.database.errors import describe
 from internals.database.unit_of_work import UnitOfWork
 from internals.hop.batch import Batch
-from internals.hop.colocation import NOBODY, Folder
+from internals.hop.batch_writer import BatchWriter
+from internals.hop.colocation import HopTransaction
 from internals.hop.consumer import Handled
-from internals.hop.finish import finish
 from internals.remote.results import parcels_of
 from internals.remote.statements import RemoteStatements
 from internals.store.delivery import DELIVERY_COLUMNS, delivery, shortened
@@ -89,14 +89,14 @@ class Forwarder:
         self.name = inbox.consumer
         self._inbox = inbox
         self._outbox = outbox
+        self._writer = BatchWriter(inbox, outbox)
         self._statements = statements
         self._there = there
         self._grace = grace
 
-    def handle(
-        self, unit: UnitOfWork, limit: int, folders: Mapping[str, Folder] = NOBODY
-    ) -> Handled:
+    def handle(self, hop: HopTransaction, limit: int) -> Handled:
         """Claim what is forwarded after the commit.  What is undone by now is not."""
+        unit = hop.unit
         rows = unit.run(self._statements.to_forward, {"consumer": self.name, "limit": limit})
         if not rows:
             return Handled()
@@ -112,7 +112,7 @@ class Forwarder:
                 batch.give_up(found)
             else:
                 going.append(_Going(found.message, applied, not started, found.given_up))
-        woken = finish(unit, self._inbox, self._outbox, batch, folders=folders)
+        woken = self._writer.write(hop, batch)
         forwarding = self._begin(unit, going) if going else None
         after = None if forwarding is None else partial(self._forward, forwarding)
         return Handled(len(rows), len(rows), len(rows) >= limit, woken, after_commit=after)

@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from internals.database.unit_of_work import UnitOfWork
 from internals.hop.batch import Batch
-from internals.hop.colocation import NOBODY, Folder
-from internals.hop.finish import judge_failed
+from internals.hop.batch_writer import BatchWriter
+from internals.hop.colocation import HopTransaction
 from internals.ids import uuid7
 from internals.store.delivery import DeliveryOutcome, DeliveryState, Settlement, shortened
 from internals.store.inbox import Inbox
@@ -83,35 +82,33 @@ class Parcel:
         )
 
 
-class Parcelling:
-    """Writes batches in a context's own database: it is the `Ending` of its consumer there.
+class Parcelling(BatchWriter):
+    """Writes batches in a context's own database.
 
     Args:
-        outbox: Of that database, without a limit on payloads: a parcel may hold many messages,
-            each of which was looked at before.
+        inbox: The deliveries.
+        outbox: Of that database.
+        unlimited: The same without a limit on payloads: a parcel may hold many messages, each of
+            which was looked at before.
     """
 
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
+    def __init__(self, inbox: Inbox, outbox: Outbox, unlimited: Outbox) -> None:
+        super().__init__(inbox, outbox)
+        self._unlimited = unlimited
 
-    def __call__(
-        self,
-        unit: UnitOfWork,
-        inbox: Inbox,
-        outbox: Outbox,
-        batch: Batch,
-        *,
-        folders: Mapping[str, Folder] = NOBODY,
+    def write(
+        self, hop: HopTransaction, batch: Batch, *, sagas: Mapping[str, object] | None = None
     ) -> frozenset[str]:
         """Settle the batch, with a parcel for each delivery whose handler ran, or that is over.
 
         What is counted, ordered or told to sagas is so at home, when the parcel arrives.
         """
-        judge_failed(unit, inbox, batch)
+        unit = hop.unit
+        self.judge_failed(unit, batch)
         if not batch.settlements:
             return frozenset()
         if any(envelope.category is Category.EVENT for envelope in batch.messages):
-            inbox.take_turn(unit)
+            self.inbox.take_turn(unit)
         sent: dict[UUID | None, list[Envelope]] = {}
         for envelope in batch.messages:
             sent.setdefault(envelope.causation_id, []).append(envelope)
@@ -123,14 +120,14 @@ class Parcelling:
                     tuple(sent.get(settlement.message_id, ())),
                     refuses=settlement.message_id in refusing,
                 ),
-                inbox,
+                self.inbox,
             )
             for settlement in batch.settlements
             if settlement.state is not DeliveryState.PENDING or settlement.took is not None
         ]
-        messages = self._outbox.parameters(parcels)
-        rows = inbox.finish(unit, batch.settlements, messages, None)
-        outbox.refuse_others(unit, rows, parcels)
+        messages = self._unlimited.parameters(parcels)
+        rows = self.inbox.finish(unit, batch.settlements, messages, sagas)
+        self.outbox.refuse_others(unit, rows, parcels)
         return frozenset(woken(rows))
 
 

@@ -19,7 +19,7 @@ from internals.database.errors import describe, is_transient
 from internals.database.lock_waits import Crowd, GaveWay
 from internals.database.unit_of_work import UnitOfWork
 from internals.hop import Colocated, hop
-from internals.hop.colocation import NOBODY, Folder
+from internals.hop.colocation import HopTransaction
 from internals.hop.consumer import Handled
 from internals.remote.arrival import Arrival, Arriving
 from internals.remote.results import Parcel, parcels_of
@@ -66,13 +66,9 @@ class Returner:
         self._colocated = colocated
         self._crowd = Crowd()
 
-    def handle(
-        self,
-        unit: UnitOfWork,
-        limit: int,
-        folders: Mapping[str, Folder] = NOBODY,
-    ) -> Handled:
+    def handle(self, hop: HopTransaction, limit: int) -> Handled:
         """Take parcels home; `woken` are consumers there, for what is committed there by now."""
+        unit = hop.unit
         # One batch at a time, and none beside it: of what two took home one might overtake the other.
         deliveries, size = self._parcels.claim(unit, max(limit, 2), beside=0)
         if not size:

@@ -16,6 +16,7 @@ from internals.database.commit_points import Boundary, watch
 from internals.database.connections import SqlAlchemyDatabase
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
 from internals.hop import BATCH, drain, hop
+from internals.hop.batch_writer import BatchWriter
 from internals.hop.consumer import Handled
 from internals.hop.context_consumer import ContextConsumer
 from internals.hop.lease_heartbeat import Heartbeat
@@ -96,7 +97,8 @@ class Store:
         options = {"budget": 60.0, "first": BATCH, **options}
         options = {"watch": self.watch, "heartbeat": self.heartbeat, **options}
         inbox = self.inbox(context.name)
-        return ContextConsumer(context, self.database, inbox, self.outbox, **options)
+        writer = BatchWriter(inbox, self.outbox)
+        return ContextConsumer(context, self.database, writer, **options)
 
     def hop(self, context: Context, limit: int = BATCH) -> Handled:
         return hop(self.database, self.consumer(context), limit)

@@ -32,7 +32,7 @@ def test_a_sound_project_has_none(project: None) -> None:
         ({"BACH": 5}, "saga.E002", "unknown key 'BACH'", "Did you mean 'BATCH'?"),
         ({"xyz": 5}, "saga.E002", "unknown key 'xyz'", "It knows DATABASE, REDIS_URL"),
         ({"BATCH": 0}, "saga.E003", "SAGA['BATCH'] is wrong.", "greater than or equal to 1"),
-        ({"GRACE": "x"}, "saga.E003", "SAGA['GRACE'] is wrong.", "valid number"),
+        ({"GRACE": "x"}, "saga.E003", "SAGA['GRACE'] is wrong.", "give seconds, such as 2.5"),
         ({"REDIS_URL": "http://x"}, "saga.E003", "SAGA['REDIS_URL'] is", "redis://:password"),
         ({"SCHEMA": "No Good"}, "saga.E003", "SAGA['SCHEMA'] is wrong.", "identifier"),
         ({"REDIS_URL": None}, "saga.E004", "SAGA has no REDIS_URL.", "Valkey"),

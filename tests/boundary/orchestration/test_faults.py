@@ -197,8 +197,8 @@ class TestHeld:
         looks: list[Any] = []
         handle = orchestrator.handle
 
-        def look(unit: Any, limit: int, *folders: Any) -> Any:
-            looks.append(handle(unit, limit, *folders))
+        def look(hop: Any, limit: int) -> Any:
+            looks.append(handle(hop, limit))
             return looks[-1]
 
         monkeypatch.setattr(orchestrator, "handle", look)

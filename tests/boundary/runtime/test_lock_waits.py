@@ -13,6 +13,7 @@ from boundary.operations.doctor import Verdict, diagnose
 from boundary.queries.saga_detail import show_saga
 from internals import Context, Work
 from internals.database.unit_of_work import SqlAlchemyUnitOfWork
+from internals.hop.colocation import HopTransaction
 from saga import Command, Event, Saga, Step, StillLocked
 
 
@@ -134,7 +135,7 @@ def test_doctor_and_show_name_a_session_that_holds_deliveries(
     with office.engine.begin() as connection:
         id = office.start(connection, DEED, Deed(house="1"))
     opened = office._wiring.database.open()
-    office._wiring.consumers["notary"].handle(opened.unit, 64)
+    office._wiring.consumers["notary"].handle(HopTransaction(opened.unit), 64)
     pid = opened.unit.run("SELECT pg_backend_pid()", {})[0][0]
     try:
         found = {f.check: f for f in diagnose(office, application=True)}["idle sessions"]

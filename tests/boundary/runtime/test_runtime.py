@@ -223,9 +223,9 @@ class TestAnswer:
         consumer = one._wiring.consumers["porch"]
         handle = consumer.handle
 
-        def watched(unit: Any, limit: int, *folders: Any) -> Any:
+        def watched(hop: Any, limit: int) -> Any:
             limits.append(limit)
-            return handle(unit, limit, *folders)
+            return handle(hop, limit)
 
         monkeypatch.setattr(consumer, "handle", watched)
         assert one.answer("porch") == 7

@@ -300,9 +300,9 @@ class _Recorded:
         self.name = consumer.name
         self.limits: list[int] = []
 
-    def handle(self, unit: Any, limit: int, *folders: Any) -> Handled:
+    def handle(self, hop: Any, limit: int) -> Handled:
         self.limits.append(limit)
-        handled: Handled = self._consumer.handle(unit, limit, *folders)
+        handled: Handled = self._consumer.handle(hop, limit)
         return handled
 
 
@@ -313,7 +313,7 @@ class _Raising:
         self._error = error
         self.calls = 0
 
-    def handle(self, unit: Any, limit: int, *_: Any) -> Handled:
+    def handle(self, hop: Any, limit: int) -> Handled:
         self.calls += 1
         raise self._error
 

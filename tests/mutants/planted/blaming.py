@@ -36,8 +36,8 @@ BLAMES = (
         "commit-refused-asks-no-policy",
         "a call whose row breaks a foreign key at its commit is made again and again",
         "internals:LeasedRunner._settle_returned",
-        "again.note_failed(leased.failed(error, run.took))",
-        "again.give_way(leased.delivery, error, handler.retry, external=True)",
+        "gives_way=not refused)",
+        "gives_way=True)",
         f"{_BLAMES}::TestRefusedAtTheCommit"
         "::test_under_a_lease_it_is_counted_and_nothing_is_called_again[True]",
     ),
@@ -70,9 +70,9 @@ BLAMES = (
     Plant(
         "slow-handler-is-nobodys",
         "a handler that is slower than the server allows runs again for ever",
-        "internals:ContextConsumer._run",
-        "elif is_server_trouble(error) and not is_too_slow(error):",
-        "elif is_server_trouble(error):",
+        "internals:Outcome.raised",
+        "is_server_trouble(error) and not is_too_slow(error)\n",
+        "is_server_trouble(error)\n",
         f"{_BLAMES}::TestSlowHandlers::test_it_is_counted_and_named[False-after]",
     ),
     Plant(

@@ -78,8 +78,8 @@ BRIDGES = (
     Plant(
         "another-message-is-a-repeat",
         "a saga whose command another message took the place of waits for ever, without a word",
-        "internals:finish",
-        "    outbox.refuse_others(unit, rows, batch.messages)\n",
+        "internals:BatchWriter.write",
+        "        outbox.refuse_others(unit, rows, batch.messages)\n",
         "",
         "tests/boundary/orchestration/test_foreign_rows.py::TestSaga"
         "::test_it_is_stuck_with_the_reason_and_the_others_go_on[apart]",

@@ -160,13 +160,13 @@ SAGAS = (
         "deadline-in-memory",
         "a restart forgets all deadlines",
         "boundary:Orchestrator._write",
-        "woken = finish(unit, self._inbox, self._outbox, folding.batch, sagas=sagas)",
+        "woken = self._writer.write(HopTransaction(unit), folding.batch, sagas=sagas)",
         "for sent in [m for m in folding.batch.messages if m.delay]:\n"
         "            timer = threading.Timer(sent.delay, self._outbox.send, [unit, [sent]])\n"
         "            timer.daemon = True\n"
         "            timer.start()\n"
         "        folding.batch.messages = [m for m in folding.batch.messages if not m.delay]\n"
-        "        woken = finish(unit, self._inbox, self._outbox, folding.batch, sagas=sagas)",
+        "        woken = self._writer.write(HopTransaction(unit), folding.batch, sagas=sagas)",
         f"{_CONSEQUENCES}::TestDeadline"
         "::test_it_is_a_due_time_in_postgres_that_outlives_every_worker",
         "import threading",

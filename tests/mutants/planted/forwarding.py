@@ -171,8 +171,8 @@ FORWARDS = (
     Plant(
         "parcels-without-turn",
         "seats are given away in another order than the inn gave them",
-        "internals:Parcelling.__call__",
-        "inbox.take_turn(unit)",
+        "internals:Parcelling.write",
+        "self.inbox.take_turn(unit)",
         "pass",
         "tests/boundary/runtime/test_own_databases_parked.py"
         "::TestOrder::test_who_publishes_there_keeps_others_from_it_until_its_commit",

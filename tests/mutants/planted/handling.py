@@ -24,9 +24,9 @@ HANDLERS = (
     Plant(
         "conflict-alone-is-counted",
         "a delivery that loses against another transaction uses up its attempts",
-        "internals:ContextConsumer._run",
-        "elif is_server_trouble(error) and not is_too_slow(error):",
-        "elif is_server_trouble(error) and delivery.attempts:",
+        "internals:HandlerCalls.record",
+        "elif outcome.gives_way:",
+        "elif outcome.gives_way and delivery.attempts:",
         "tests/internals/hop/test_drain.py"
         "::TestConflicts::test_one_that_gives_way_alone_is_run_again_and_no_failure_is_counted",
     ),

@@ -62,7 +62,7 @@ LEASES = (
     Plant(
         "given-up-is-tried-again",
         "a charge that failed while its trip was given up waits for its next try for days",
-        "internals:judge_failed",
+        "internals:BatchWriter.judge_failed",
         "if started is None:",
         "if started is not True or failed.external:",
         "tests/boundary/orchestration/test_given_up.py"

@@ -52,7 +52,7 @@ READING = (
     Plant(
         "unread-is-failed",
         "what only another release can read is parked after some attempts",
-        "internals:ContextConsumer._run",
+        "internals:HandlerCalls.record",
         "elif isinstance(error, Unreadable):",
         "elif isinstance(error, ZeroDivisionError):",
         "tests/internals/hop/test_unhandled.py"

@@ -19,10 +19,11 @@ SENDS = (
         "send-outside-transaction",
         "a trip goes on to a hotel that was never booked, since only the message was committed",
         "internals:ContextConsumer._write",
-        "return self._ending(unit, self._inbox, self._outbox, batch, folders=folders)",
-        "with unit.connection.engine.begin() as connection:\n"
-        "                woken = frozenset(self._outbox.send(type(unit)(connection), batch.messages))\n"
-        "            self._inbox.settle(unit, batch.settlements)\n"
+        "return self._writer.write(hop, batch)",
+        "with hop.unit.connection.engine.begin() as connection:\n"
+        "                apart = type(hop.unit)(connection)\n"
+        "                woken = frozenset(self._outbox.send(apart, batch.messages))\n"
+        "            self._inbox.settle(hop.unit, batch.settlements)\n"
         "            return woken",
         f"{_HOP}::TestOneTransaction"
         "::test_an_error_at_the_commit_leaves_all_or_nothing[before-effects0]",

@@ -184,6 +184,8 @@ class World:
     #: Steps whose effects stand now, and those that the saga learned of, in that order.
     standing: set[str] = field(default_factory=set)
     learned: list[str] = field(default_factory=list)
+    #: By how many messages the saga had consumed when it learned of each.
+    learned_by: dict[str, int] = field(default_factory=dict)
     undone: list[str] = field(default_factory=list)
     #: Commands below which a delivery was parked, by that delivery's message.
     parked: dict[UUID, Envelope] = field(default_factory=dict)
@@ -232,9 +234,15 @@ class World:
         for id in decision.supersede:
             came = self.state.faults
             self.under_way = [m for m in self.under_way if m.causation_id != id or m.id in came]
-            name = Do.from_json(self.parked[id].payload).step
-            if name not in self.learned:
-                self.learned.append(name)
+            self.note_learned(Do.from_json(self.parked[id].payload).step)
+
+    def note_learned(self, name: str) -> None:
+        """The names of two that one message tells of are their order."""
+        if name in self.learned:
+            return
+        self.learned.append(name)
+        self.learned_by[name] = len(self.consumed)
+        self.learned.sort(key=lambda name: (self.learned_by[name], name))
 
     def learn(self, message: Envelope) -> None:
         """Write down that the saga heard of an effect for the first time."""
@@ -242,8 +250,8 @@ class World:
         if order is None or order.kind != Do.kind or message.kind in IDLE:
             return
         name = Do.from_json(order.payload).step
-        if self.process.plans[name].answer != "no" and name not in self.learned:
-            self.learned.append(name)
+        if self.process.plans[name].answer != "no":
+            self.note_learned(name)
 
     def carry_out(self, order: Envelope) -> None:
         assert order.id not in self.sent, "sent twice"
