@@ -289,7 +289,7 @@ class TestDeclared:
 
     def test_a_bridge_that_is_not_there(self, runtime: Any) -> None:
         with pytest.raises(DefinitionError, match="no incoming bridge 'sea' here"):
-            runtime([], []).receiver("sea")
+            runtime([], [])._administration.receiver("sea")
 
 
 class TestCommand:
