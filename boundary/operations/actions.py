@@ -98,7 +98,7 @@ def retry_parked(
     Returns the consumers that get it.  Raises `ActRefused` if it is not parked.
     """
     with attempt(runtime, dry_run) as unit:
-        woken = administration_of(runtime).acts.retry_parked(
+        woken = administration_of(runtime).acts.parked.retry(
             unit, [message_id], actor=actor, reason=reason, consumer=consumer
         )
     if not dry_run:
@@ -117,7 +117,7 @@ def drop_parked(
 ) -> None:
     """Give up a parked message, as `retry_parked` delivers it again; the row stays."""
     with attempt(runtime, dry_run) as unit:
-        woken = administration_of(runtime).acts.drop_parked(
+        woken = administration_of(runtime).acts.parked.drop(
             unit, [message_id], actor=actor, reason=reason, consumer=consumer
         )
     if not dry_run:

@@ -85,7 +85,7 @@ def backfill(
         subscribe(unit, wiring_of(runtime).statements, _contexts(runtime, consumer))
         state = work.hold(unit, None if since is None else _moment(runtime, unit, since))
         detail = {"consumer": consumer, "since": state.since.isoformat(), "rate": rate}
-        administration_of(runtime).acts.audit(unit, actor, "backfill", reason, detail)
+        administration_of(runtime).acts.audit.record(unit, actor, "backfill", reason, detail)
     if not state.until:
         yield from _wait(runtime, work)
         with attempt(runtime, dry_run=False) as unit:

@@ -65,7 +65,7 @@ def unsubscribe(
         count = retiring.count(unit, kinds)
         retiring.end(unit, kinds)
         detail = {"consumer": consumer, "kinds": list(kinds), "open": count}
-        administration_of(runtime).acts.audit(unit, actor, "unsubscribe", reason, detail)
+        administration_of(runtime).acts.audit.record(unit, actor, "unsubscribe", reason, detail)
         barrier = Backfill(runtime.settings.db_schema, consumer).barrier(unit)
     if dry_run:
         return Unsubscribed(consumer, kinds, count, 0)

@@ -4,7 +4,7 @@ Each act locks what it changes, is recorded in the audit by the same transaction
 commits it: that is the caller's, so a host may act together with its own writes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -61,8 +61,10 @@ class Acts:
         self._outbox = outbox
         self._statements = statements
         self._grace = grace
-        self._audit = Audit(outbox, statements)
-        self._parked = ParkedDeliveries(outbox, statements, self._audit, grace=grace)
+        #: Records what operators did.
+        self.audit = Audit(outbox, statements)
+        #: What operators do to parked deliveries.
+        self.parked = ParkedDeliveries(outbox, statements, self.audit, grace=grace)
 
     def act(self, unit: UnitOfWork, saga_id: UUID, act: Message, *, actor: str) -> Acted:
         """Cancel, replay or skip: `act` is the message that says so, with its reason.
@@ -99,7 +101,7 @@ class Acts:
         # What is said only now and then is told only then.
         given = act.model_dump(mode="json", exclude={"reason"})
         detail = {name: value for name, value in given.items() if value is not False}
-        self.audit(unit, actor, act.kind.partition(".")[2], _reason(act), detail, saga_id)
+        self.audit.record(unit, actor, act.kind.partition(".")[2], _reason(act), detail, saga_id)
         return Acted(
             saga_id,
             state.status,
@@ -153,45 +155,10 @@ class Acts:
         )
         woken = frozenset(self._outbox.send(unit, [message]))
         if actor is not None and woken:
-            self.audit(unit, actor, "signalled", reason, {"kind": event.kind}, saga_id, message.id)
+            self.audit.record(
+                unit, actor, "signalled", reason, {"kind": event.kind}, saga_id, message.id
+            )
         return woken
-
-    def retry_parked(
-        self,
-        unit: UnitOfWork,
-        ids: Sequence[UUID],
-        *,
-        actor: str,
-        reason: str,
-        consumer: str | None = None,
-    ) -> frozenset[str]:
-        """Deliver parked messages again; see `ParkedDeliveries.retry`."""
-        return self._parked.retry(unit, ids, actor=actor, reason=reason, consumer=consumer)
-
-    def drop_parked(
-        self,
-        unit: UnitOfWork,
-        ids: Sequence[UUID],
-        *,
-        actor: str,
-        reason: str,
-        consumer: str | None = None,
-    ) -> frozenset[str]:
-        """Give up parked messages; see `ParkedDeliveries.drop`."""
-        return self._parked.drop(unit, ids, actor=actor, reason=reason, consumer=consumer)
-
-    def audit(
-        self,
-        unit: UnitOfWork,
-        actor: str,
-        act: str,
-        reason: str,
-        detail: Mapping[str, Any],
-        saga_id: UUID | None = None,
-        message_id: UUID | None = None,
-    ) -> None:
-        """Write down who did what and why; see `Audit.record`."""
-        self._audit.record(unit, actor, act, reason, detail, saga_id, message_id)
 
     def _locked(self, unit: UnitOfWork, saga_id: UUID) -> tuple[str, StoredSaga, Saga[Any]]:
         rows = unit.run(self._statements.lock_saga, {"id": saga_id})

@@ -94,7 +94,7 @@ class _Operator:
             if act == RETRIED:
                 if not parked:
                     raise ActRefused("nothing is parked")
-                return self._runtime._administration.acts.retry_parked(
+                return self._runtime._administration.acts.parked.retry(
                     unit, parked, actor=ACTOR, reason=_REASON
                 )
             return self._on_saga(unit, act, id).woken

@@ -95,7 +95,7 @@ def test_what_belongs_to_no_saga_is_parked_too_and_delivered_again_by_hand(clini
     assert (clinic.chart(1), clinic.chart(2)) == ((), ("rostered",))
 
     with transaction(clinic.runtime._wiring.database, Boundary.ACT) as unit:
-        clinic.runtime._administration.acts.retry_parked(
+        clinic.runtime._administration.acts.parked.retry(
             unit, ids[:1], actor="ann", reason="the fire is out"
         )
     clinic.wait_until_over()

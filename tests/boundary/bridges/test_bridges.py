@@ -225,7 +225,7 @@ class TestIn:
         later = lambda _: Docked(ship="Bo", berth=0)  # noqa: E731 - of a later release
         monkeypatch.setattr(station.bridge, "read", later)
         with station.runtime.engine.begin() as connection:
-            station.runtime._administration.acts.retry_parked(
+            station.runtime._administration.acts.parked.retry(
                 joined(connection), [id], actor="ann", reason=WHY
             )
         station.work()

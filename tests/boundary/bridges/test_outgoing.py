@@ -157,7 +157,7 @@ class TestOutInTrouble:
         Harbour(runtime, outside, narrow).send()
         mended = Harbour(runtime, outside, KafkaTopic("wide", kafka.servers))
         with mended.runtime.engine.begin() as connection:
-            mended.runtime._administration.acts.retry_parked(
+            mended.runtime._administration.acts.parked.retry(
                 joined(connection), [id], actor="ann", reason=WHY
             )
         mended.send()

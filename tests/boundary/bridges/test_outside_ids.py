@@ -129,7 +129,7 @@ class TestAgain:
         [(id,)] = port.rows("SELECT message_id FROM inbox WHERE state = 'parked'")
         port.sea.read = lambda _: Docked(ship="Bo", berth=0)  # type: ignore[method-assign, assignment]
         with port.runtime.engine.begin() as connection:
-            port.runtime._administration.acts.retry_parked(
+            port.runtime._administration.acts.parked.retry(
                 joined(connection), [id], actor="ann", reason=WHY
             )
         port.work()

@@ -102,7 +102,7 @@ class TestSetAside:
         station.receiver._take(events)
         [(id, _)] = station.parked()
         with station.runtime.engine.begin() as connection:
-            station.runtime._administration.acts.drop_parked(
+            station.runtime._administration.acts.parked.drop(
                 joined(connection), [id], actor="ann", reason=WHY
             )
         station.receiver._take(events)
@@ -205,7 +205,7 @@ class TestRetried:
         [(id, _)] = station.parked()
         station.outside.execute("UPDATE subscription SET ordered_by = NULL")
         with station.runtime.engine.begin() as connection:
-            station.runtime._administration.acts.retry_parked(
+            station.runtime._administration.acts.parked.retry(
                 joined(connection), [id], actor="ann", reason=WHY
             )
         station.work()

@@ -119,7 +119,7 @@ def test_to_retry_it_does_not_make_it_deeper(open_: Any, outside: Any) -> None:
         work(runtime)
         [(id, _)] = parked(outside)
         with runtime.engine.begin() as connection:
-            runtime._administration.acts.retry_parked(
+            runtime._administration.acts.parked.retry(
                 joined(connection), [id], actor="ann", reason=WHY
             )
     work(runtime)
@@ -130,7 +130,7 @@ def test_to_retry_it_does_not_make_it_deeper(open_: Any, outside: Any) -> None:
     wider = open_([], circle(), runtime.settings.model_copy(update={"max_depth": LIMIT + 5}))
     [(id, _)] = parked(outside)
     with wider.engine.begin() as connection:
-        wider._administration.acts.retry_parked(joined(connection), [id], actor="ann", reason=WHY)
+        wider._administration.acts.parked.retry(joined(connection), [id], actor="ann", reason=WHY)
     work(wider)
     assert outside.execute("SELECT max(depth) FROM outbox").fetchone() == (LIMIT + 5,)
 

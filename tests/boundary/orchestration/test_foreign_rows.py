@@ -137,7 +137,7 @@ class TestSaga:
         ).fetchall()
         with shop.runtime.engine.begin() as connection:
             unit = SqlAlchemyUnitOfWork(connection)
-            shop.runtime._administration.acts.retry_parked(
+            shop.runtime._administration.acts.parked.retry(
                 unit, [parked], actor="ann", reason="it is gone"
             )
         shop.work(follow=follow)

@@ -94,7 +94,7 @@ class TestARunThatFails:
             pytest.raises(ActRefused, match="its saga gave the step up"),
             port.runtime.engine.begin() as connection,
         ):
-            port.runtime._administration.acts.retry_parked(
+            port.runtime._administration.acts.parked.retry(
                 joined(connection), [row["message_id"]], actor="ann", reason="again"
             )
         assert port.status(id) == "compensated"

@@ -58,7 +58,7 @@ def test_an_operator_who_knows_that_nothing_was_done_gives_it_another(port: Port
 def test_nobody_can_say_so_of_what_is_not_sent_anew(port: Port) -> None:
     id = stuck(port)
     with port.runtime.engine.begin() as connection:
-        port.runtime._administration.acts.retry_parked(
+        port.runtime._administration.acts.parked.retry(
             joined(connection),
             [row["message_id"] for row in port.deliveries("bank.charge")],
             actor="bob",

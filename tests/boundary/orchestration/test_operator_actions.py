@@ -218,7 +218,7 @@ class TestTwoOperators:
         self, port: Port, stuck: UUID
     ) -> None:
         with port.runtime.engine.begin() as connection:
-            port.runtime._administration.acts.retry_parked(
+            port.runtime._administration.acts.parked.retry(
                 joined(connection), parked(port), actor="bob", reason=WHY
             )
         with pytest.raises(ActRefused, match="is not parked any more: it was retried"):
@@ -237,7 +237,7 @@ class TestTwoOperators:
         self, port: Port, stuck: UUID, message: Message, charges: int
     ) -> None:
         with port.runtime.engine.begin() as connection:
-            port.runtime._administration.acts.drop_parked(
+            port.runtime._administration.acts.parked.drop(
                 joined(connection), parked(port), actor="bob", reason=WHY
             )
         act(port, stuck, message)
@@ -254,7 +254,7 @@ class TestTwoOperators:
             pytest.raises(ActRefused, match="1 of 1 deliveries are not parked"),
             port.runtime.engine.begin() as connection,
         ):
-            port.runtime._administration.acts.retry_parked(
+            port.runtime._administration.acts.parked.retry(
                 joined(connection), ids, actor="bob", reason=WHY
             )
 
@@ -262,7 +262,7 @@ class TestTwoOperators:
 class TestParked:
     def test_one_that_is_retried_is_delivered_as_it_is(self, port: Port, stuck: UUID) -> None:
         with port.runtime.engine.begin() as connection:
-            woken = port.runtime._administration.acts.retry_parked(
+            woken = port.runtime._administration.acts.parked.retry(
                 joined(connection), parked(port), actor="ann", reason=WHY
             )
         assert woken == {"bank"}
@@ -273,7 +273,7 @@ class TestParked:
     def test_one_that_is_dropped_stays_with_the_reason(self, port: Port, stuck: UUID) -> None:
         ids = parked(port)
         with port.runtime.engine.begin() as connection:
-            port.runtime._administration.acts.drop_parked(
+            port.runtime._administration.acts.parked.drop(
                 joined(connection), ids, actor="ann", reason=WHY
             )
         (row,) = port.deliveries("bank.charge")

@@ -91,7 +91,7 @@ def test_what_is_parked_below_keeps_it_waiting_until_it_is_retried(wood: Wood) -
     assert wood.status(id) == "stuck"
     wood.broken = set()
     with wood.runtime.engine.begin() as connection:
-        wood.runtime._administration.acts.retry_parked(
+        wood.runtime._administration.acts.parked.retry(
             joined(connection), wood.parked(), actor="a", reason=WHY
         )
     wood.settle()
@@ -104,7 +104,7 @@ def test_what_is_dropped_is_not_waited_for(wood: Wood) -> None:
     id = wood.plant(DEEP)
     wood.settle()
     with wood.runtime.engine.begin() as connection:
-        wood.runtime._administration.acts.drop_parked(
+        wood.runtime._administration.acts.parked.drop(
             joined(connection), wood.parked(), actor="a", reason=WHY
         )
     wood.settle()
@@ -162,7 +162,7 @@ def test_what_the_saga_itself_was_to_consume_is_not_counted(wood: Wood) -> None:
         SELECT id, 'saga.wood', saga_id, 'parked', 'failed', now(), now() FROM sent"""
     )
     with wood.runtime.engine.begin() as connection:
-        wood.runtime._administration.acts.drop_parked(
+        wood.runtime._administration.acts.parked.drop(
             joined(connection), wood.parked(), actor="a", reason=WHY
         )
     assert wood.open() == before
@@ -183,7 +183,7 @@ class TestUndo:
         ).fetchall()
         assert error == "rejected below an undo: no refuses"
         with wood.runtime.engine.begin() as connection:
-            wood.runtime._administration.acts.drop_parked(
+            wood.runtime._administration.acts.parked.drop(
                 joined(connection), wood.parked(), actor="a", reason=WHY
             )
         wood.settle()
@@ -254,7 +254,7 @@ class TestUndo:
         assert "trunk" not in wood.undone()
         wood.stubborn = set()
         with wood.runtime.engine.begin() as connection:
-            wood.runtime._administration.acts.retry_parked(
+            wood.runtime._administration.acts.parked.retry(
                 joined(connection), wood.parked(), actor="a", reason=WHY
             )
         wood.settle()
@@ -266,7 +266,7 @@ class TestUndo:
         id = wood.plant(DEEP, fell=True)
         wood.settle()
         with wood.runtime.engine.begin() as connection:
-            wood.runtime._administration.acts.drop_parked(
+            wood.runtime._administration.acts.parked.drop(
                 joined(connection), wood.parked(), actor="a", reason=WHY
             )
         wood.settle()

@@ -171,10 +171,10 @@ def _operate(wood: Wood, parked: list[UUID], *, drops: bool) -> None:
     acts = wood.runtime._administration.acts
     with wood.runtime.engine.begin() as connection:
         if drops:
-            acts.drop_parked(joined(connection), parked, actor="ann", reason=WHY)
+            acts.parked.drop(joined(connection), parked, actor="ann", reason=WHY)
         else:
             wood.broken = set()
-            acts.retry_parked(joined(connection), parked, actor="ann", reason=WHY)
+            acts.parked.retry(joined(connection), parked, actor="ann", reason=WHY)
 
 
 def _check(wood: Wood, id: UUID, root: Node, *, fell: bool, fallen: set[str]) -> None:

@@ -41,7 +41,7 @@ def test_one_that_is_parked_holds_up_its_own_key_only(board: Board) -> None:
 
     board.broken = set()
     with board.runtime.engine.begin() as connection:
-        board.runtime._administration.acts.retry_parked(
+        board.runtime._administration.acts.parked.retry(
             joined(connection), board.parked(), actor="a", reason=WHY
         )
     board.answer()
@@ -57,7 +57,7 @@ def test_one_that_is_dropped_lets_the_next_go_on(board: Board) -> None:
     assert board.held_up() == 2
     with board.runtime.engine.begin() as connection:
         unit = joined(connection)
-        woken = board.runtime._administration.acts.drop_parked(
+        woken = board.runtime._administration.acts.parked.drop(
             unit, board.parked(), actor="a", reason=WHY
         )
     assert woken == {"board"}

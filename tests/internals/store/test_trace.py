@@ -158,7 +158,7 @@ def test_of_what_is_parked_or_dropped_nothing_is_said(
     with agency.engine.begin() as connection:
         unit = SqlAlchemyUnitOfWork(connection)
         ids = [nodes["payments.charge"].id]
-        agency._administration.acts.drop_parked(unit, ids, actor="ann", reason="tried")
+        agency._administration.acts.parked.drop(unit, ids, actor="ann", reason="tried")
         again = trace(unit, schema, id)
     assert by_kind(again)["payments.charge"].deliveries[0].waits is None
 
