@@ -255,7 +255,7 @@ TRICKS: Mapping[str, Trick] = {
     ),
     "colocation": Trick(
         "a saga consumes what is sent to it in the sender's transaction",
-        "internals/hop/colocation.py, finish.py, boundary/orchestration/orchestrator.py",
+        "internals/hop/colocation.py, batch_writer.py, boundary/orchestration/orchestrator.py",
         _setting("SAGA_COLOCATE", "off"),
     ),
     "second look, two sagas": Trick(

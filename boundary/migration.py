@@ -140,6 +140,8 @@ def _alone(engine: Engine, schema: str) -> Iterator[None]:
     digest = hashlib.blake2b(f"migrate {schema}".encode(), digest_size=8).digest()
     key = {"key": int.from_bytes(digest, signed=True)}
     with engine.connect() as connection:
+        # With what a host's engine may have, a snapshot is kept, or the lock is given back at once.
+        connection.execution_options(isolation_level="READ COMMITTED")
         connection.detach()  # a pool of one connection is enough
         waiting = False
         while not connection.execute(_TRY_LOCK, key).scalar():

@@ -18,14 +18,14 @@ from boundary.queries.saga_list import SagaSummary, list_sagas
 from boundary.runtime.host_writes import HostWrites
 from internals.database.unit_of_work import UnitOfWork
 from internals.store.trace import Trace, trace
+from saga.backoff import Backoff
 from saga.definition import Saga
 from saga.errors import UnknownSaga
 from saga.messages import Event
 from saga.state import Status
 
-#: Seconds between two looks of `wait`: it begins with the first, and they grow to the second.
-_FIRST_PAUSE = 0.02
-_LONGEST_PAUSE = 0.5
+#: Between two looks of `wait`.
+_PAUSES = Backoff(0.02, cap=0.5)
 
 #: A transaction, open within it.
 _Unit = Callable[[], AbstractContextManager[UnitOfWork]]
@@ -84,13 +84,13 @@ class SagaHandle(UUID):
         """
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         until = time.monotonic() + seconds
-        pause = _FIRST_PAUSE
+        looks = 0
         while not ((status := self.status()).final or status is Status.STUCK):
             left = until - time.monotonic()
             if left <= 0:
                 raise TimeoutError(f"saga {self} is still {status} after {seconds:g} s")
-            time.sleep(min(pause, left))
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            looks += 1
+            time.sleep(min(_PAUSES.longest(looks), left))
         return status
 
     def details(self) -> SagaDetail:

@@ -112,6 +112,10 @@ class Run:
         """Seconds since it began."""
         return time.monotonic() - self.began
 
+    def ran(self, until: float) -> float:
+        """Return its seconds until a moment up to which it is known when the process was frozen."""
+        return until - self.began - self.frozen
+
     @property
     def error(self) -> StillLocked | TookTooLong:
         """Why it was ended at its limit."""

@@ -21,7 +21,7 @@ class LockSampling:
     __slots__ = ("_answered", "_asked_at", "_every", "_next", "_seen", "_span", "blocked", "waited")
 
     def __init__(self, limit: float, *, often: bool) -> None:
-        #: Whether it waited for a lock at the last question.
+        #: Whether it waited for a lock at the last question, as far as the server has said.
         self.blocked = False
         #: Seconds for which it waited for locks.
         self.waited = 0.0
@@ -38,7 +38,7 @@ class LockSampling:
     def ask(self, ran: float) -> None:
         """A question is put, after so many seconds of the run."""
         self._asked_at = time.monotonic()
-        self._answered = False
+        self._answered = self.blocked = False
         self._span, self._seen = ran - self._seen, ran
         self._next += self._every * (1 + (ran - self._next) // self._every)
 

@@ -215,7 +215,7 @@ class Watch:
         elif not run.cut:
             if time.monotonic() > run.told_at + self.grace:
                 self._end(run)
-        elif run.took - run.frozen > run.patience + self.grace:
+        elif run.ran(self._looked) > run.patience + self.grace:
             self._give_up_thread(run)
 
     def _judge(self, run: Run) -> None:
@@ -223,7 +223,7 @@ class Watch:
 
         Who waits for one when the limit has passed gives way, so that its thread is free.
         """
-        ran, sampling = run.took - run.frozen, run.sampling
+        ran, sampling = run.ran(self._looked), run.sampling
         if sampling.is_due(ran):
             sampling.ask(ran)
             # It may take a while to reach the server, and others are to be watched meanwhile.

@@ -159,6 +159,17 @@ def test_the_index_is_made_and_what_follows_it(
     assert (database.version, database.indexes, database.columns) == ("0001", [], [])
 
 
+def test_an_engine_that_keeps_snapshots_does_as_well(
+    release: Path, apart: Engine, schema: str, database: Database
+) -> None:
+    """An index waits for those who have a snapshot: a lock's transaction must not keep one."""
+    url = apart.url.update_query_dict({"options": "-c lock_timeout=10s"})
+    host = create_engine(url, isolation_level="REPEATABLE READ")
+    migrate(host, schema)
+    host.dispose()
+    assert (database.version, database.indexes) == ("9002", [True])
+
+
 def test_a_new_schema_gets_all_of_it(
     release: Path, apart: Engine, schema: str, database: Database
 ) -> None:

@@ -194,6 +194,28 @@ class TestStoodStill:
         assert looks[0] == 0.0
         assert looks[1] > 0.0
 
+    @pytest.mark.parametrize("cut", [False, True])
+    def test_what_froze_after_a_round_began_is_not_counted_in_it(
+        self, command: Any, monkeypatch: pytest.MonkeyPatch, cut: bool
+    ) -> None:
+        """Or a run would fail for it, or its thread count as hung, before the next round knows."""
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now)
+        watch = Watch(limit=60.0)
+        run = Run("mine", command(Dig()), 60.0, lambda: None, lambda _: frozenset(), locked=False)
+        run.late = run.told = run.cut = cut
+        now += 10
+        run.sampling.ask(10.0)
+        run.sampling.answer(False)
+        watch._looked = now
+        watch._count_frozen([run])
+        now += 300  # the process is frozen, in the midst of a round
+        watch._look(run)
+        watch._count_frozen([run])
+        watch._look(run)
+        assert run.frozen > 290
+        assert (run.late, run.hung) == (cut, False)
+
     @pytest.mark.parametrize("looked", [True, False])
     def test_what_a_frozen_process_did_not_do_is_not_its_handlers(
         self, store: Any, command: Any, monkeypatch: pytest.MonkeyPatch, looked: bool
