@@ -28,7 +28,7 @@ class _InOrder(TyperGroup):
 
 cli = typer.Typer(
     name="saga",
-    help="Start, run, look into and mend sagas.",
+    help="Start, run, inspect and repair sagas.",
     cls=_InOrder,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -72,7 +72,7 @@ def shared(
         ),
     ] = None,
 ) -> None:
-    """Start, run, look into and mend sagas.
+    """Start, run, inspect and repair sagas.
 
     Postgres and Redis are those of SAGA_DATABASE_URL and SAGA_REDIS_URL; without them embedded
     ones are started in the folder .saga.

@@ -38,8 +38,8 @@ class LeavesWhenHanging:
             logger.error("%d of %d threads hang in handlers; the others go on", hung, threads)
             return
         logger.critical(
-            "%d of %d threads hang in handlers: this process ends, to be started anew by its "
-            "supervisor",
+            "%d of %d threads hang in handlers: this process ends; its supervisor "
+            "should start it again",
             hung,
             threads,
         )

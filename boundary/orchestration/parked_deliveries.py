@@ -85,8 +85,8 @@ class ParkedDeliveries:
         given_up = [id for (id,) in unit.run(self._statements.given_up, {"id": sorted(ids)})]
         if given_up:
             raise ActRefused(
-                f"delivery {given_up[0]} is not started any more: its saga gave the step up and "
-                "compensates it where need be; start the saga anew, or replay it, to have it done"
+                f"delivery {given_up[0]} cannot start again: its saga gave up the step, and "
+                "compensates it if needed; start the saga again, or replay it, to have it done"
             )
 
     def _record(

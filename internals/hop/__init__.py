@@ -89,7 +89,11 @@ def hop(
         try:
             return _hop(database, consumer, limit, colocated, boundary)
         except Unprotected as error:  # not from the next run, where it takes care
-            logger.debug("%s: run again with care: %r", consumer.name, error.__cause__)
+            logger.debug(
+                "%s: run again, with a savepoint for each delivery: %r",
+                consumer.name,
+                error.__cause__,
+            )
         except Overran as overran:
             return Handled(claimed=1, settled=1, more=True, woken=overran.outcome())
 
