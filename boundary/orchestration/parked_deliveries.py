@@ -78,7 +78,7 @@ class ParkedDeliveries:
             },
         )
         self._record(unit, "drop", ids, len({id for id, _, _ in rows}), actor, reason, consumer)
-        return frozenset(self._outbox.settling.close(unit, rows))
+        return frozenset(self._outbox.open_deliveries.close(unit, rows))
 
     def _refuse_given_up(self, unit: UnitOfWork, ids: set[UUID]) -> None:
         """Say so if one of these was not delivered again because its saga gave it up."""

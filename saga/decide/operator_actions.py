@@ -1,4 +1,4 @@
-"""Acts: what operators do to a saga.  Part of `decide`; pure.
+"""Operator actions: what operators do to a saga.  Part of `decide`; pure.
 
 Whether an act is allowed is asked first, with `refusal_of`; the answer is a sentence for the
 operator.  The act itself is a message like any other, so history folds with it.
