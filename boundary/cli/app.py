@@ -1,4 +1,4 @@
-"""Commands: the list of them, and the options that all of them share."""
+"""App: the list of commands, and the options that all of them share."""
 
 from collections.abc import Callable
 from typing import Annotated, Any

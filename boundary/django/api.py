@@ -1,4 +1,4 @@
-"""Sending: what an application calls inside `transaction.atomic()`."""
+"""API: what an application calls inside `transaction.atomic()`."""
 
 from collections.abc import Sequence
 from typing import TypeVar

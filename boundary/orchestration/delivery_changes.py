@@ -1,4 +1,4 @@
-"""Consequences: what decisions want done to deliveries that exist already.
+"""Delivery changes: what decisions want done to deliveries that exist already.
 
 Most decisions want nothing of the kind, and cost no statement then.
 """

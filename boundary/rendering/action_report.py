@@ -1,4 +1,4 @@
-"""Acts: what was done to sagas and parked messages, or would be."""
+"""Action report: what was done to sagas and parked messages, or would be."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Watch: ends the runs of handlers that take too long, so that nobody waits for one without end.
+"""Time limits: runs of handlers that take too long are ended, so that none is waited for forever.
 
 One thread of a process looks at all runs.  When one has reached its limit:
 

@@ -1,4 +1,4 @@
-"""Retiring: a consumer is given no more events of some kinds, and what is open of them is revoked.
+"""Unsubscribe: a consumer gets no more events of some kinds; what is open of them is revoked.
 
 Subscriptions end with one statement, but transactions that began before may yet deliver by them;
 so what is open is revoked again when those are over.

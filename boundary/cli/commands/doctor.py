@@ -1,4 +1,4 @@
-"""Diagnosing: `saga doctor`."""
+"""Doctor: `saga doctor`."""
 
 from contextlib import suppress
 

@@ -1,4 +1,4 @@
-"""Reading: commands that look and change nothing."""
+"""Inspect: list, show, trace and export, which change nothing."""
 
 from typing import Annotated
 

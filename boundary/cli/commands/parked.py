@@ -1,4 +1,4 @@
-"""Parked: commands on deliveries that failed for good and wait for a person."""
+"""Parked: list, groups, show, retry and drop, for deliveries that failed for good."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated

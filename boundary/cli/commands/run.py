@@ -1,4 +1,4 @@
-"""Running: commands that set something going."""
+"""Run: migrate, subscribe, worker, start and demo."""
 
 import importlib
 import os

@@ -1,4 +1,4 @@
-"""Acting: commands that do something to sagas, with the reason and who did it in the audit."""
+"""Sagas: replay, skip and cancel, each with its reason and its actor in the audit."""
 
 import json as json_text
 from collections.abc import Sequence

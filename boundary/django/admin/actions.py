@@ -1,4 +1,4 @@
-"""Acting: what a user of the admin does to sagas and parked messages, with a reason.
+"""Actions: what a user of the admin does to sagas and parked messages, with a reason.
 
 Each act is `boundary.operations`'s own, audited with the user's name, and refused in the same words
 as on the command line.
