@@ -167,7 +167,7 @@ def definition_of(desk: Desk, app: str, name: str, version: int | None = None) -
 
 
 def _data(saga: Saga[Any], text: str) -> BaseModel:
-    """Read a saga's data; what is wrong with it is told without its values."""
+    """Read a saga's data; an error in it is reported without its values."""
     try:
         value: BaseModel = saga.data.model_validate_json(text)
     except ValidationError as error:

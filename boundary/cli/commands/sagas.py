@@ -191,7 +191,7 @@ def _targets(
     *,
     yes: bool,
 ) -> list[Target]:
-    """The sagas that are named, or that fit the filter; what fits is told, and asked about."""
+    """The sagas that are named, or that fit the filter; what fits is shown, and asked about."""
     if references and statuses:
         raise Complaint("name sagas, or say which ones fit; not both")
     if not references and not statuses:
