@@ -23,7 +23,7 @@ from boundary.orchestration.orchestrator import Orchestrator
 from boundary.runtime import wiring, worker_loop
 from boundary.runtime.worker_loop import WorkerLoop
 from internals.database.unit_of_work import Row, SqlAlchemyUnitOfWork, UnitOfWork
-from internals.hop.coalescing import Turn
+from internals.hop.coalescing import Coalescing
 from internals.store.delivery import Settlement
 from internals.store.inbox import Inbox
 from internals.work import Work
@@ -139,10 +139,10 @@ def _any_batch() -> AbstractContextManager[object]:
 
 @contextmanager
 def _each_thread_answers() -> Iterator[None]:
-    def run(_: Turn, once: Callable[[], int], __: Callable[[], None]) -> int:
+    def run(_: Coalescing, once: Callable[[], int], __: Callable[[], None]) -> int:
         return once()
 
-    with patch.object(Turn, "run", run), patch.object(Turn, "hopping", lambda _: None):
+    with patch.object(Coalescing, "run", run), patch.object(Coalescing, "hopping", lambda _: None):
         yield
 
 

@@ -285,7 +285,7 @@ class _FlaskDesk(Desk):
 
 @click.command(
     _EXTENSION,
-    help="Start, run, look into and mend sagas: `flask saga --help` lists the commands.",
+    help="Start, run, inspect and repair sagas: `flask saga --help` lists the commands.",
     add_help_option=False,
     context_settings={"ignore_unknown_options": True},
 )

@@ -75,8 +75,8 @@ class Context:
             raise DefinitionError("Context 'saga': the name is the framework's own")
         if database is not None and not (isinstance(database, str) and _NAME.fullmatch(database)):
             raise DefinitionError(
-                f"Context {name!r}: database {database!r} must be a lower-case word, under which "
-                "the runtime is told where it is"
+                f"Context {name!r}: database {database!r} must be a lower-case word, the "
+                "name by which the runtime finds it"
             )
         self.name = name
         self.database = database

@@ -1,4 +1,4 @@
-"""Answering: what an event from outside may belong to, going by the messages that it names.
+"""Accepted causes: what an event from outside may belong to, going by the messages that it names.
 
 An event may say that a message of this system caused it.  It joins that message's saga only if the
 message has really gone out, by a bridge whose events this one may answer: ids can be computed, and a

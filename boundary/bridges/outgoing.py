@@ -138,7 +138,7 @@ class OutgoingConsumer:
         if not size:
             return Handled(more=True, missed=True)
         batch = Batch(self.name)
-        undone = self._outbox.settling.undone(unit, (d.message for d in deliveries))
+        undone = self._outbox.open_deliveries.undone(unit, (d.message for d in deliveries))
         going = [
             each for each in deliveries if to_run(self._bridge, each, undone, batch, self._left)
         ]

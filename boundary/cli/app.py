@@ -1,4 +1,4 @@
-"""Commands: the list of them, and the options that all of them share."""
+"""App: the list of commands, and the options that all of them share."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -28,7 +28,7 @@ class _InOrder(TyperGroup):
 
 cli = typer.Typer(
     name="saga",
-    help="Start, run, look into and mend sagas.",
+    help="Start, run, inspect and repair sagas.",
     cls=_InOrder,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -72,7 +72,7 @@ def shared(
         ),
     ] = None,
 ) -> None:
-    """Start, run, look into and mend sagas.
+    """Start, run, inspect and repair sagas.
 
     Postgres and Redis are those of SAGA_DATABASE_URL and SAGA_REDIS_URL; without them embedded
     ones are started in the folder .saga.

@@ -1,4 +1,4 @@
-"""Complaint: an expected failure of a command, told in one sentence."""
+"""Errors: a complaint is an expected failure of a command, told in one sentence."""
 
 
 class Complaint(Exception):

@@ -1,4 +1,4 @@
-"""Application: the Runtime that ``--app module:attribute`` names."""
+"""Load app: the Runtime that ``--app module:attribute`` names."""
 
 import importlib
 import sys

@@ -1,4 +1,4 @@
-"""Entry: runs a command and turns what went wrong into one sentence and an exit code.
+"""Main: runs a command and turns what went wrong into one sentence and an exit code.
 
 0: done.  1: it failed, or doctor found something.  2: it was called wrongly.  130: interrupted.
 """

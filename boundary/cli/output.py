@@ -1,4 +1,4 @@
-"""Printing: coloured text for a terminal, plain text for a pipe, JSON for programs."""
+"""Output: coloured text for a terminal, plain text for a pipe, JSON for programs."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Desk: what every command works with: the application, or the settings alone."""
+"""Session: what every command works with (`Desk`): the application, or the settings alone."""
 
 import os
 from collections.abc import Iterator

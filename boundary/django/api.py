@@ -1,4 +1,4 @@
-"""Sending: what an application calls inside `transaction.atomic()`."""
+"""API: what an application calls inside `transaction.atomic()`."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -91,7 +91,7 @@ def signal(
 
 
 def cancel(saga_id: UUID, *, reason: str, actor: str, using: str | None = None) -> Acted:
-    """Cancel a saga in the caller's transaction; what nobody has begun is taken back.
+    """Cancel a saga in the caller's transaction; what has not begun is revoked.
 
     Raises `UnknownSaga`, `ActRefused` (after the pivot, say) and `NoTransaction`.
     """

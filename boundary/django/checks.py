@@ -1,4 +1,4 @@
-"""Checking: what is wrong with a project's settings, told by `manage.py check` with the way out."""
+"""Checks: what `manage.py check` reports of a project's settings, and how to fix it."""
 
 import difflib
 from typing import Any

@@ -1,4 +1,4 @@
-"""Configuration: the one ``SAGA`` dict of a project's settings."""
+"""Conf: the one ``SAGA`` dict of a project's settings."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Desk: what the commands of ``manage.py saga`` work with: the project, on its own connections."""
+"""Session: what ``manage.py saga`` works with: the project, on its own connections."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Breaker: what did not work just now is left alone for a while."""
+"""Circuit breaker: what did not work just now is left alone for a while."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Stock brokers: doorbells as ordinary messages of a Dramatiq broker that the host has already.
+"""Host broker: doorbells as ordinary messages of a Dramatiq broker that the host has already.
 
 Slower than `boundary.doorbell.redis_broker`, whose queues are made for nothing else, and right all the same: a
 doorbell may be lost, repeated or late on any broker, since what is due stands in Postgres.

@@ -1,4 +1,4 @@
-"""Hanging: what a worker process does when its threads hang in handlers that cannot be ended.
+"""Hung threads: what a worker process does when its threads hang in handlers that cannot be ended.
 
 A call of C that never returns keeps its thread for ever, and a process can neither end the thread
 nor do without all of them.  While most threads are free it goes on, since what the others had
@@ -38,8 +38,8 @@ class LeavesWhenHanging:
             logger.error("%d of %d threads hang in handlers; the others go on", hung, threads)
             return
         logger.critical(
-            "%d of %d threads hang in handlers: this process ends, to be started anew by its "
-            "supervisor",
+            "%d of %d threads hang in handlers: this process ends; its supervisor "
+            "should start it again",
             hung,
             threads,
         )

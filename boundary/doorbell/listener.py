@@ -1,4 +1,4 @@
-"""Hearing: a worker waits for the doorbells of one consumer, in a blocking pop.
+"""Listener: a worker waits for the doorbells of one consumer, in a blocking pop.
 
 While Redis cannot be listened to it waits all the same, without a word to Dramatiq, which would pause
 for seconds and not notice that it is to stop.

@@ -33,7 +33,7 @@ from boundary.embedded.process import POLL_SECONDS, Record
 from boundary.embedded.valkey import Valkey
 
 # Longer than any start or stop takes that somebody else may be busy with.
-_TURN_SECONDS = 120.0
+_START_LOCK_SECONDS = 120.0
 
 
 class EmbeddedServers:
@@ -78,7 +78,7 @@ class EmbeddedServers:
         """
         try:
             make_private(self.directory)
-            with self._turn():
+            with self._start_lock():
                 try:
                     self._enter()
                     self._open_directory()
@@ -102,7 +102,7 @@ class EmbeddedServers:
         """
         if self._use is None:
             return
-        with self._turn():
+        with self._start_lock():
             self._leave()
 
     @property
@@ -151,20 +151,20 @@ class EmbeddedServers:
             )
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        turn = self._open_lock("start.lock")
+    def _start_lock(self) -> Iterator[None]:
+        lock = self._open_lock("start.lock")
         try:
-            deadline = time.monotonic() + _TURN_SECONDS
-            while not _lock(turn, fcntl.LOCK_EX):
+            deadline = time.monotonic() + _START_LOCK_SECONDS
+            while not _lock(lock, fcntl.LOCK_EX):
                 if time.monotonic() > deadline:
                     raise EmbeddedServersError(
                         f"Another process has been starting or stopping the servers in "
-                        f"{self.directory} for more than {_TURN_SECONDS:.0f} s."
+                        f"{self.directory} for more than {_START_LOCK_SECONDS:.0f} s."
                     )
                 time.sleep(POLL_SECONDS)
             yield
         finally:
-            _release(turn)
+            _release(lock)
 
     def _enter(self) -> None:
         if self._use is None:

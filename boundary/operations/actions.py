@@ -1,4 +1,4 @@
-"""Acting: one act of an operator, in a transaction of its own, or only tried.
+"""Actions: one action of an operator, in a transaction of its own, or only tried.
 
 The one place where operators' surfaces change anything.  Each act is committed with its audit, and
 doorbells are rung after the commit.  A dry run does the same and rolls it back, so it meets the

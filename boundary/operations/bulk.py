@@ -1,4 +1,4 @@
-"""Bulk: one act on many, each in a transaction of its own, a few canaries first.
+"""Bulk: one action on many, each in a transaction of its own, a few canaries first.
 
 So a refusal, or a kill in between, leaves what was done before it done, with its audit.
 """

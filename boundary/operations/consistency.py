@@ -1,4 +1,4 @@
-"""History: whether each saga's stored state is what its consumed messages lead to.
+"""Consistency: whether each saga's stored state is what its consumed messages lead to.
 
 That is one of the framework's promises, and this is the check of it.
 """

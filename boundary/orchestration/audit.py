@@ -51,7 +51,7 @@ class Audit:
         """
         check_words(actor, reason)
         text = json.dumps(dict(detail))
-        self._outbox.check_size(text, f"what is told with {act!r}")
+        self._outbox.check_size(text, f"the detail of {act!r}")
         unit.run(
             self._statements.audit,
             {

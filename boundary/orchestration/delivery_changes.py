@@ -1,4 +1,4 @@
-"""Consequences: what decisions want done to deliveries that exist already.
+"""Delivery changes: what decisions want done to deliveries that exist already.
 
 Most decisions want nothing of the kind, and cost no statement then.
 """
@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 
 from internals.database.unit_of_work import UnitOfWork
 from internals.store.causal_undo import Undoing
-from internals.store.open_deliveries import Settling
+from internals.store.open_deliveries import OpenDeliveries
 from internals.store.sql import Statements
 from saga.decide import Decision
 from saga.envelope import Category, Envelope
@@ -23,15 +23,17 @@ class Consequences:
     Args:
         consumer: The saga's consumer.
         statements: For the schema.
-        settling: Counts the deliveries that are taken back.
+        open_deliveries: Counts the deliveries that are revoked.
     """
 
-    def __init__(self, consumer: str, statements: Statements, settling: Settling) -> None:
+    def __init__(
+        self, consumer: str, statements: Statements, open_deliveries: OpenDeliveries
+    ) -> None:
         #: Other consumers that got something by it.
         self.woken: set[str] = set()
         self._consumer = consumer
         self._statements = statements
-        self._settling = settling
+        self._open_deliveries = open_deliveries
         self._unwind: list[tuple[UUID, tuple[UUID, ...], Envelope]] = []
         self._revoke: list[tuple[UUID, str, Envelope]] = []
         self._unbegun: list[UUID] = []
@@ -64,7 +66,7 @@ class Consequences:
                     "why": "superseded: its step was given up or replayed",
                 },
             )
-            self.woken |= self._settling.close(unit, rows, quiet=True)
+            self.woken |= self._open_deliveries.close(unit, rows, quiet=True)
             gone = set(self._supersede) - {id for id, _, _ in rows}
             # What was dropped will not run; what was retried may, beside what is ordered anew.
             if retried := self._in_states(unit, gone, unless):
@@ -77,7 +79,7 @@ class Consequences:
             assert message.saga_id is not None
             assert message.saga is not None
             undoing = Undoing(undo, roots, message.saga_id, message.saga, message.id)
-            self.woken |= self._settling.unwind(unit, undoing)
+            self.woken |= self._open_deliveries.unwind(unit, undoing)
         return answers
 
     def clear_deadlines(self, unit: UnitOfWork) -> None:
@@ -130,7 +132,7 @@ class Consequences:
         # In a statement of its own: it sees what failed until the mark was set.
         asked = {"root": roots, "unbegun": self._unbegun}
         rows = unit.run(self._statements.revoke, asked)
-        self.woken |= self._settling.close(unit, [row[:3] for row in rows], quiet=True)
+        self.woken |= self._open_deliveries.close(unit, [row[:3] for row in rows], quiet=True)
         taken = {id: started for id, _, _, started in rows}
         if under_way := [root for root in given_up if root not in taken]:
             told = unit.run(self._statements.recall, {"id": under_way})

@@ -1,4 +1,4 @@
-"""Acts: what operators, and hosts, do to one saga or one parked delivery.
+"""Operator actions: what operators, and hosts, do to one saga or one parked delivery.
 
 Each act locks what it changes, is recorded in the audit by the same transaction, and never
 commits it: that is the caller's, so a host may act together with its own writes.
@@ -51,7 +51,7 @@ class Acted:
     new_key: bool = False
 
 
-class Acts:
+class OperatorActions:
     """Does acts.  Stateless; safe to share between threads."""
 
     def __init__(
@@ -195,7 +195,7 @@ class Acts:
                 "position": state.consumed,
             },
         )
-        consequences = Consequences(consumer, self._statements, self._outbox.settling)
+        consequences = Consequences(consumer, self._statements, self._outbox.open_deliveries)
         consequences.note(decision, message)
         # A step whose delivery was retried and is done may be skipped, but not ordered anew.
         # One that is given up is compensated, once more if need be.

@@ -185,7 +185,7 @@ class Orchestrator:
         return woken | consequences.woken
 
     def _consequences(self) -> Consequences:
-        return Consequences(self.name, self._statements, self._outbox.settling)
+        return Consequences(self.name, self._statements, self._outbox.open_deliveries)
 
     def _claim(self, unit: UnitOfWork, limit: int) -> Sequence[Row]:
         """Claim; if sagas that others hold fill the batch, the rest need not wait for them."""

@@ -78,15 +78,15 @@ class ParkedDeliveries:
             },
         )
         self._record(unit, "drop", ids, len({id for id, _, _ in rows}), actor, reason, consumer)
-        return frozenset(self._outbox.settling.close(unit, rows))
+        return frozenset(self._outbox.open_deliveries.close(unit, rows))
 
     def _refuse_given_up(self, unit: UnitOfWork, ids: set[UUID]) -> None:
         """Say so if one of these was not delivered again because its saga gave it up."""
         given_up = [id for (id,) in unit.run(self._statements.given_up, {"id": sorted(ids)})]
         if given_up:
             raise ActRefused(
-                f"delivery {given_up[0]} is not started any more: its saga gave the step up and "
-                "compensates it where need be; start the saga anew, or replay it, to have it done"
+                f"delivery {given_up[0]} cannot start again: its saga gave up the step, and "
+                "compensates it if needed; start the saga again, or replay it, to have it done"
             )
 
     def _record(

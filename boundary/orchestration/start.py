@@ -143,12 +143,12 @@ class Starter:
 
 
 def _same_data(saga: Saga[D], stored: str, given: str) -> bool:
-    """Whether a saga was started with what is the same data to the class of today.
+    """Whether a saga was started with what is the same data to the present class.
 
     It may have been written by a release whose class had fewer fields, or more.
     """
     try:
-        read = dump_json(read_json(saga.data, stored), "the data of then")
+        read = dump_json(read_json(saga.data, stored), "the stored data")
     except (ValidationError, PayloadError):
         return False
     return _same_json(read, given)

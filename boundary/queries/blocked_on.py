@@ -1,4 +1,4 @@
-"""Waiting: what a saga waits for now, in one sentence."""
+"""Blocked on: what a saga waits for now, in one sentence."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Holding: sessions that hold the framework's rows and locks, and do nothing in their transaction.
+"""Blocking sessions: those that hold the framework's rows and locks, and are idle.
 
 A row's lock stands in no view of Postgres, but whoever has it stands in the row itself, by its
 transaction.

@@ -1,4 +1,4 @@
-"""Showing: one saga, as an operator wants to know it."""
+"""Saga detail: one saga, as an operator wants to know it."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Listing: many sagas, a line each."""
+"""Saga list: many sagas, a line each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Moments: times and lengths of time as people say them, everywhere alike."""
+"""Time format: times and lengths of time as people say them, everywhere alike."""
 
 from datetime import datetime, timedelta
 

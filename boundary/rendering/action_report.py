@@ -1,4 +1,4 @@
-"""Acts: what was done to sagas and parked messages, or would be."""
+"""Action report: what was done to sagas and parked messages, or would be."""
 
 from typing import Any
 
@@ -96,7 +96,9 @@ def _done(done: Done, told: str, dry_run: bool) -> Text:
     if acted.sent:
         line.append(f"; {'would send' if dry_run else 'sent'} {', '.join(acted.sent)}")
     if acted.new_key:
-        line.append("; with a new idempotency key: the failed call is said to have had no effect")
+        line.append(
+            "; with a new idempotency key: the failed call is declared to have had no effect"
+        )
     if acted.retried:
         count = len(acted.retried)
         would = "would be " if dry_run else ""

@@ -1,4 +1,4 @@
-"""Documents: what ``--json`` prints.  Field names are promises; times are ISO 8601 in UTC."""
+"""JSON documents: what ``--json`` prints.  Field names are promises; times are ISO 8601 in UTC."""
 
 import json
 from collections.abc import Sequence

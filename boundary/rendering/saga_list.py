@@ -1,4 +1,4 @@
-"""Lists: sagas and doctor's findings, a line each."""
+"""Saga list: sagas and doctor's findings, a line each."""
 
 from collections.abc import Mapping, Sequence
 

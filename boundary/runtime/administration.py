@@ -9,7 +9,7 @@ from threading import Lock
 from boundary.bridges.incoming import IncomingBridge
 from boundary.bridges.outgoing import OutgoingBridge
 from boundary.bridges.receiver import Receiver
-from boundary.orchestration.operator_actions import Acts
+from boundary.orchestration.operator_actions import OperatorActions
 from boundary.runtime.wiring import Wiring
 from internals.database.commit_points import Boundary, transaction
 from internals.store.subscriptions import subscribe
@@ -27,7 +27,7 @@ class Administration:
     def __init__(self, wiring: Wiring) -> None:
         self._wiring = wiring
         #: What operators do to sagas and deliveries.
-        self.acts = Acts(
+        self.acts = OperatorActions(
             wiring.sagas, wiring.outbox, wiring.statements, grace=wiring.settings.grace
         )
         self._subscribed = False

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from boundary.orchestration.operator_actions import Acted, Acts
+from boundary.orchestration.operator_actions import Acted, OperatorActions
 from boundary.orchestration.start import Starter, business_key
 from boundary.runtime.declarations import check_event
 from boundary.runtime.wiring import Wiring
@@ -42,7 +42,7 @@ class HostWrites:
         acts: Signals and cancels sagas.
     """
 
-    def __init__(self, wiring: Wiring, acts: Acts) -> None:
+    def __init__(self, wiring: Wiring, acts: OperatorActions) -> None:
         self._wiring = wiring
         self._acts = acts
         self._starter = Starter(wiring.outbox, wiring.statements)

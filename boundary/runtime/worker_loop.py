@@ -20,9 +20,9 @@ from boundary.runtime.remote_contexts import remote_relays, stale_forwards
 from boundary.runtime.wiring import Wiring
 from internals.context import Context
 from internals.hop import Colocated, drain
-from internals.hop.coalescing import Turn
+from internals.hop.coalescing import Coalescing
 from internals.hop.consumer import Consumer
-from internals.hop.lock_contention import StandingBack
+from internals.hop.lock_contention import LockContention
 from internals.hop.relay import Relay
 from internals.hop.time_limits import Watch
 from internals.once import once
@@ -106,20 +106,20 @@ class WorkerLoop:
             self._wiring.prepare()
         while next_:
             name = next_.pop()
-            turn, ring = self._turns[name], self._wiring.ring
-            standing_back = self._standing_back[name]
+            coalescing, ring = self._coalescing[name], self._wiring.ring
+            contention = self._contention[name]
             once = partial(
-                self._drained(name, standing_back.gave_way),
+                self._drained(name, contention.gave_way),
                 ring,
                 limit=self._wiring.settings.batch,
-                hopping=turn.hopping,
+                hopping=coalescing.hopping,
             )
             if follow:
                 once = partial(once, colocated=self.colocated)
             if follow and time.monotonic() < until:
                 once = partial(once, follow=partial(self._follow, next_))
-            with standing_back.trying() as may:
-                settled += turn.run(once, partial(ring, frozenset({name}))) if may else 0
+            with contention.trying() as may:
+                settled += coalescing.run(once, partial(ring, frozenset({name}))) if may else 0
         return settled
 
     def follow_no_further(self) -> None:
@@ -155,14 +155,14 @@ class WorkerLoop:
         return {n: c for n, c in self._wiring.consumers.items() if isinstance(c, Orchestrator)}
 
     @once
-    def _turns(self) -> dict[str, Turn]:
-        return {name: Turn(self._wiring.settings.budget) for name in self._wiring.consumers}
+    def _coalescing(self) -> dict[str, Coalescing]:
+        return {name: Coalescing(self._wiring.settings.budget) for name in self._wiring.consumers}
 
     @once
-    def _standing_back(self) -> dict[str, StandingBack]:
+    def _contention(self) -> dict[str, LockContention]:
         probes = Lock()
         return {
-            name: StandingBack(probes, partial(self._wiring.ring, frozenset({name})))
+            name: LockContention(probes, partial(self._wiring.ring, frozenset({name})))
             for name in self._wiring.consumers
         }
 

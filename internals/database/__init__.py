@@ -1,1 +1,1 @@
-"""The transaction seam: whoever owns the transaction, and how it ends."""
+"""Database: the transaction seam, which is who owns the transaction, and how it ends."""

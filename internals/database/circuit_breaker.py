@@ -1,4 +1,4 @@
-"""Reach: whether a database answers, found out by one thread of a process at a time.
+"""Circuit breaker: whether a database answers, found out by one thread of a process at a time.
 
 A process has few threads, and each that waits for a server which does not answer is one fewer for
 all other contexts.  So once one could not connect, the others do not try for a while.

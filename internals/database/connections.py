@@ -1,4 +1,4 @@
-"""Database: where a consumer's tables are, and who opens the framework's own transactions there.
+"""Connections: where a consumer's tables are, and who opens the framework's own transactions there.
 
 One implementation lies over a SQLAlchemy engine; a host framework with connections of its own
 brings another, so that its ORM writes, the claim and the sends share one transaction.

@@ -1,4 +1,4 @@
-"""Failures: which errors are the database's, to be retried, and which are the handler's."""
+"""Errors: which errors are the database's, to be retried, and which are the handler's."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Bounds: how long a process that stands still may keep others waiting.
+"""Transaction limits: how long a process that stands still may keep others waiting.
 
 A process that is frozen (a suspended machine, a network that drops without a word) keeps its
 transaction open, and with it every lock that it holds.  So each transaction of the framework's own

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 BATCH = 64
 
 #: Seconds for which one doorbell drains an inbox before the other consumers get their turn.
-_TURN = 2.0
+_TIME_SLICE = 2.0
 
 #: Times that a hop is run again before the doorbell is given up and left to the relay.
 _PATIENCE = 5
@@ -89,7 +89,11 @@ def hop(
         try:
             return _hop(database, consumer, limit, colocated, boundary)
         except Unprotected as error:  # not from the next run, where it takes care
-            logger.debug("%s: run again with care: %r", consumer.name, error.__cause__)
+            logger.debug(
+                "%s: run again, with a savepoint for each delivery: %r",
+                consumer.name,
+                error.__cause__,
+            )
         except Overran as overran:
             return Handled(claimed=1, settled=1, more=True, woken=overran.outcome())
 
@@ -122,7 +126,7 @@ def drain(
     ring: Ring,
     *,
     limit: int = BATCH,
-    turn: float = _TURN,
+    time_slice: float = _TIME_SLICE,
     hopping: Callable[[], None] = lambda: None,
     colocated: Mapping[str, Colocated] = NO_SAGAS,
     follow: Ring | None = None,
@@ -133,7 +137,7 @@ def drain(
 
     `ring` is called after each commit with the consumers that got something.  After a deadlock
     or a serialization failure the batch is run one by one, so that two batches over the same
-    rows cannot starve each other.  When the turn is over and more may be due, the consumer's
+    rows cannot starve each other.  When the time slice is over and more may be due, the consumer's
     own doorbell is rung again.
 
     Args:
@@ -141,7 +145,7 @@ def drain(
         consumer: Whose inbox it is.
         ring: Rings doorbells.
         limit: Deliveries of one hop at most.
-        turn: Seconds.
+        time_slice: Seconds.
         hopping: Called before each hop.
         colocated: As in `hop`.
         follow: Called in place of `ring` after the last hop.
@@ -150,7 +154,7 @@ def drain(
         boundary: As in `hop`.
     """
     draining = _Draining(database, consumer, ring, limit, colocated, follow, boundary)
-    until = time.monotonic() + turn
+    until = time.monotonic() + time_slice
     while True:
         hopping()
         try:

@@ -50,10 +50,12 @@ class BatchWriter:
         outbox.refuse_others(unit, rows, batch.messages)
         got = woken(rows)
         # Before anything is taken back or undone below the commands that were just sent.
-        got |= outbox.settling.count(unit, batch.messages, batch.closed, consumer=batch.consumer)
+        got |= outbox.open_deliveries.count(
+            unit, batch.messages, batch.closed, consumer=batch.consumer
+        )
         if folded is not None:
             got |= folded.then()
-        got |= outbox.settling.wake(unit, batch.keys | held_up(rows))
+        got |= outbox.open_deliveries.wake(unit, batch.keys | held_up(rows))
         return frozenset(got)
 
     def judge_failed(self, unit: UnitOfWork, batch: Batch) -> None:

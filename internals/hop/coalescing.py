@@ -1,7 +1,7 @@
-"""Turn: which threads of a process answer one consumer's doorbells.
+"""Coalescing: which threads of a process answer one consumer's doorbells.
 
 A hop for one delivery costs nearly as much as one for many.  So while hops are quick, one thread
-takes whatever comes, and whoever else is rung tells it to look once more.  While they are slow,
+takes what comes, and another one that is rung makes it look once more.  While they are slow,
 each thread helps.
 """
 
@@ -13,8 +13,8 @@ from collections.abc import Callable
 _LONGEST = 2.0
 
 
-class Turn:
-    """The turn of one consumer in this process.  Safe to share between threads.
+class Coalescing:
+    """Who answers one consumer in this process.  Safe to share between threads.
 
     Args:
         patience: Seconds after which a hop that is under way counts as slow.

@@ -1,4 +1,4 @@
-"""Consumer: whoever has an inbox, and what one hop of it did."""
+"""Consumer: the owner of an inbox, and what one hop of it did."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace

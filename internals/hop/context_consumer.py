@@ -17,7 +17,7 @@ from internals.hop.consumer import Handled, Unprotected
 from internals.hop.dispatch import leave_unread, to_run
 from internals.hop.failure_isolation import (
     Attempt,
-    Blame,
+    FailureIsolation,
     own,
 )
 from internals.hop.handler_calls import HandlerCalls
@@ -112,13 +112,13 @@ class ContextConsumer:
             undone=self._undone,
             pace=self._pace,
         )
-        self._blame = Blame()
+        self._isolation = FailureIsolation()
         self._crowd = Crowd()
         self._heartbeat = heartbeat or Heartbeat(self._inbox.statements)
 
     def handle(self, hop: HopTransaction, limit: int) -> Handled:
         unit = hop.unit
-        limit = self._blame.begin(1 if self._context.alone else limit)
+        limit = self._isolation.begin(1 if self._context.alone else limit)
         beside = 0 if self._pace.size >= limit else 1
         deliveries, size = self._inbox.claim(unit, min(limit, self._pace.size), beside=beside)
         if not size:
@@ -136,7 +136,7 @@ class ContextConsumer:
         left = 0
         alone = len(deliveries) == 1
         until = time.monotonic() + self._budget
-        undone = self._outbox.settling.undone(unit, (d.message for d in deliveries))
+        undone = self._outbox.open_deliveries.undone(unit, (d.message for d in deliveries))
         for position, delivery in enumerate(deliveries):
             if position and time.monotonic() > until:
                 self._pace.slow_down(position)
@@ -164,9 +164,9 @@ class ContextConsumer:
                 left += 1
         if full and not left and time.monotonic() < until:
             self._pace.speed_up()
-        self._blame.finishing(returned, settled, altered=unit.altered)
+        self._isolation.finishing(returned, settled, altered=unit.altered)
         woken = self._write(hop, batch)
-        self._blame.committing()
+        self._isolation.committing()
         return Handled(
             len(deliveries),
             len(deliveries) - left,
@@ -218,7 +218,7 @@ class ContextConsumer:
         """
         if isinstance(error, GaveWay):
             self._crowd.gave_way()
-        again, attempt = self._blame.find(error)
+        again, attempt = self._isolation.find(error)
         if attempt is not None:
             # Beside what is known by now: of two that are found in turn neither would ever end.
             # A refusal for being read-only blames only one that has set something.

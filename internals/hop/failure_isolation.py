@@ -1,4 +1,4 @@
-"""Blame: whose an error is that does not come out of a handler as a plain exception.
+"""Failure isolation: whose an error is that does not come out of a handler as a plain exception.
 
 A handler fails in more ways than by raising an `Exception`:
 
@@ -100,7 +100,7 @@ class _Hop:
     altered: bool = False
 
 
-class Blame:
+class FailureIsolation:
     """Finds the delivery for which the database refuses a whole hop.  Each thread has its own."""
 
     def __init__(self) -> None:

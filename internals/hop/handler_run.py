@@ -134,7 +134,7 @@ class Run:
     def outcome(self) -> frozenset[str]:
         """Wait until what becomes of its delivery is written, and return whom to ring for it."""
         if self.settled is not None and not self.settled.wait(_SETTLING):
-            logger.warning("%s: what becomes of it is not written yet", self.name)
+            logger.warning("%s: its outcome is not stored yet", self.name)
         return self.woken
 
 

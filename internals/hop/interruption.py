@@ -65,7 +65,7 @@ def ask_about_locks(run: Run) -> None:
         if session is not None and session.pgconn.transaction_status == TransactionStatus.ACTIVE:
             blocked = waits_for_lock(session)
     except (OSError, psycopg.Error) as error:
-        logger.info("%s: what it waits for is not known: %s", run.name, type(error).__name__)
+        logger.info("%s: cannot find out what it waits for: %s", run.name, type(error).__name__)
     finally:
         run.sampling.answer(blocked)
 
@@ -79,7 +79,7 @@ def cancel_statement(run: Run) -> None:
         try:
             session.cancel_safe(timeout=_CANCELLING)
         except (OSError, psycopg.Error) as error:
-            logger.info("%s: its statement is not cancelled: %s", run.name, type(error).__name__)
+            logger.info("%s: its statement cannot be cancelled: %s", run.name, type(error).__name__)
 
 
 def end_session(run: Run) -> None:
@@ -92,7 +92,7 @@ def end_session(run: Run) -> None:
         with socket.socket(fileno=os.dup(session.pgconn.socket)) as connected:
             connected.shutdown(socket.SHUT_RDWR)
     except (OSError, psycopg.Error) as error:
-        logger.warning("%s: its session is not ended: %s", run.name, type(error).__name__)
+        logger.warning("%s: its session cannot be ended: %s", run.name, type(error).__name__)
 
 
 def close_session(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""Heartbeat: while a run lives its lease is renewed, so that a slow call is not made a second time.
+"""Lease heartbeat: a lease is renewed while its run lives, so that a slow call is made once.
 
 One thread of a process renews all leases of one database that are held here, each at a third of its
 length, in one statement.  A process that is dead or frozen, or is cut off from the database, renews

@@ -1,4 +1,4 @@
-"""Standing back: a consumer of this process gives way where another transaction holds what it needs.
+"""Lock contention: a consumer of this process gives way where another transaction holds what it needs.
 
 A hop waits for the lock of an ordering key, or of a count, but a moment: the holder may be frozen, and
 a process whose threads all wait for it does nothing else.  After that the consumer rests in this
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 _REST = 0.5
 
 
-class StandingBack:
+class LockContention:
     """The rests of one consumer in this process.  Safe to share between threads.
 
     Args:

@@ -16,7 +16,7 @@ from internals.database.connections import Database
 from internals.database.errors import is_transient
 from internals.database.unit_of_work import Row, UnitOfWork
 from internals.hop import BATCH
-from internals.store.ordering import LateKeys, Succession
+from internals.store.ordering import LateKeys, OrderedDeliveries
 from internals.store.sql import Statements
 from saga.backoff import Backoff
 
@@ -97,7 +97,7 @@ class Relay:
         self._late = LateKeys() if late is None else late
         #: Those that were looked at and need another look.
         self._again = LateKeys()
-        self._succession = Succession(statements, grace=grace, late=self._again)
+        self._ordered = OrderedDeliveries(statements, grace=grace, late=self._again)
         self._looks = 0
         #: Looks in a row that left keys to be looked at again.
         self._with_keys = 0
@@ -179,7 +179,7 @@ class Relay:
         keys = self._late.take() | self._again.take()
         if also_held_up:
             keys |= {key for (key,) in unit.run(self._statements.held_up, {})}
-        return self._succession.wake(unit, keys) & set(self._consumers)
+        return self._ordered.wake(unit, keys) & set(self._consumers)
 
     def _answer_here(self, consumer: str) -> None:
         try:

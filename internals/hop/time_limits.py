@@ -1,4 +1,4 @@
-"""Watch: ends the runs of handlers that take too long, so that nobody waits for one without end.
+"""Time limits: runs of handlers that take too long are ended, so that none is waited for forever.
 
 One thread of a process looks at all runs.  When one has reached its limit:
 
@@ -292,7 +292,7 @@ class Watch:
             run.woken = run.give_up(run)
         except Exception:
             # The delivery is free then, and the next one who takes it finds out as this one did.
-            logger.warning("%s: what becomes of it is not written", run.name, exc_info=True)
+            logger.warning("%s: its outcome cannot be stored", run.name, exc_info=True)
         finally:
             self._unwritten.discard((run.consumer, run.message.id))
             if run.settled is not None:

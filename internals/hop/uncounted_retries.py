@@ -1,4 +1,4 @@
-"""Giving way: runs that the database ended for reasons of its own, and for how long they are free.
+"""Uncounted retries: runs that the database ended for its own reasons, and how long they are free.
 
 A transaction that lost against another one, or a server without room, says nothing about the
 handler: the delivery is run again and nothing is counted.  Not for ever, since a statement may be

@@ -1,4 +1,4 @@
-"""Left: deliveries that this process cannot handle, and leaves pending for a worker that can.
+"""Unhandled: deliveries that this process cannot handle, and leaves pending for a worker that can.
 
 Another release may know their kind, or read them.  Each sort is logged once, and looked at more
 rarely the longer this process has met it; the reason is kept with each delivery.

@@ -101,7 +101,7 @@ class Forwarder:
         if not rows:
             return Handled()
         deliveries = [delivery(row) for row in rows]
-        undone = self._outbox.settling.undone(unit, (d.message for d in deliveries))
+        undone = self._outbox.open_deliveries.undone(unit, (d.message for d in deliveries))
         batch = Batch(self.name)
         going = []
         for row, found in zip(rows, deliveries, strict=True):

@@ -1,4 +1,4 @@
-"""Parcels: what a context's own database sends home of each run of a handler.
+"""Results: parcels, which a context's own database sends home after each run of a handler.
 
 A parcel is written in the transaction that handled the delivery, and holds what became of it and
 all that the handler sent.  So home gets everything or nothing of a run, and nothing of one that was

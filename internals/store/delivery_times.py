@@ -1,4 +1,4 @@
-"""Waits: what a delivery waited for until it was done, told from the times that its row has.
+"""Delivery times: what a delivery waited for until it was done, by the times in its row.
 
 All times are of one Postgres' clock.  A context with a database of its own has another one: of its
 deliveries it is known when they were forwarded, and how long the handler ran.

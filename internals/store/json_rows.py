@@ -1,4 +1,4 @@
-"""Records: rows as one JSON text, for the set-based statements.
+"""JSON rows: rows as one JSON text, for the set-based statements.
 
 A batch goes to Postgres as one parameter that ``json_to_recordset`` takes apart.  An array for each
 column costs several times as much: the driver writes those element by element.  What is JSON

@@ -1,4 +1,4 @@
-"""Identity: whether a message that is there already is the one that is to be sent.
+"""Message identity: whether a message that is there already is the one that is to be sent.
 
 The same decision sends a message under the same id, so one that is sent again is dropped.  Another
 message under that id would make it vanish, and whoever waits for it wait for ever: that is an error.

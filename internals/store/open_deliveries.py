@@ -1,4 +1,4 @@
-"""Settling: deliveries below a command are counted, where a saga wants to know when none is open.
+"""Open deliveries: those below a command are counted, where a saga wants to know when none is open.
 
 The count changes in the transactions that open and close deliveries, so it is exact: whoever closes
 the last one finds that it was the last, and tells the saga.
@@ -12,7 +12,7 @@ from internals.database.lock_waits import KEY_WAIT, giving_way
 from internals.database.unit_of_work import UnitOfWork
 from internals.store.causal_undo import Undoing, unwind
 from internals.store.json_rows import records
-from internals.store.ordering import Succession
+from internals.store.ordering import OrderedDeliveries
 from internals.store.sql import Statements
 from saga.causal import is_counted
 from saga.envelope import Envelope
@@ -32,18 +32,18 @@ class Closing:
     quiet: bool = False
 
 
-class Settling:
+class OpenDeliveries:
     """Counts.  Stateless; safe to share between threads.
 
     Args:
         statements: For the schema.
-        succession: Whose turn it is with the keys of what is over.
+        ordered: Whose turn it is with the keys of what is over.
     """
 
-    def __init__(self, statements: Statements, succession: Succession) -> None:
+    def __init__(self, statements: Statements, ordered: OrderedDeliveries) -> None:
         self._statements = statements
-        self._succession = succession
-        self._grace = succession.grace
+        self._ordered = ordered
+        self._grace = ordered.grace
 
     def count(
         self,
@@ -131,7 +131,7 @@ class Settling:
 
     def wake(self, unit: UnitOfWork, keys: set[str]) -> set[str]:
         """Let the next delivery of each key go on; returns whose they are."""
-        return self._succession.wake(unit, keys)
+        return self._ordered.wake(unit, keys)
 
     def unwind(self, unit: UnitOfWork, undoing: Undoing) -> set[str]:
         """Have everything undone that some commands caused; returns the consumers to ring."""

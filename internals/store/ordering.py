@@ -1,4 +1,4 @@
-"""Succession: deliveries of one ordering key are handled one by one, and each lets the next go on.
+"""Ordering: deliveries of one ordering key are handled one by one, and each lets the next go on.
 
 Whoever publishes with a key holds its lock until the commit.  So whoever settles the last delivery of
 a key sees what was published, or finds that somebody is publishing, whose event may be held up by the
@@ -46,7 +46,7 @@ class LateKeys:
         return keys
 
 
-class Succession:
+class OrderedDeliveries:
     """Lets the next delivery of a key go on.  Safe to share between threads.
 
     Args:

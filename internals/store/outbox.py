@@ -10,8 +10,8 @@ from internals.database.unit_of_work import Row, UnitOfWork
 from internals.store.json_rows import Value, records
 from internals.store.message_columns import to_record
 from internals.store.message_identity import by_id, conflict, identity, refuse_others
-from internals.store.open_deliveries import Settling
-from internals.store.ordering import LateKeys, Succession
+from internals.store.open_deliveries import OpenDeliveries
+from internals.store.ordering import LateKeys, OrderedDeliveries
 from internals.store.ordering_keys import unfit
 from internals.store.sql import Statements
 from saga.envelope import Envelope
@@ -52,7 +52,9 @@ class Outbox:
     ) -> None:
         self._statements = statements
         #: Counts deliveries, where a saga wants to know of them.
-        self.settling = Settling(statements, Succession(statements, grace=grace, late=late))
+        self.open_deliveries = OpenDeliveries(
+            statements, OrderedDeliveries(statements, grace=grace, late=late)
+        )
         #: Seconds that a delivery may wait before the relay rings for it.
         self._grace = grace
         self._max_payload = max_payload
@@ -87,8 +89,8 @@ class Outbox:
             self._note(unit, repeats, messages)
         # The deliveries of a message that was sent before were counted then.
         sent = [message for message in messages if message.id in new]
-        got = woken(rows) | self.settling.count(unit, sent, ())
-        return got | self.settling.wake(unit, held_up(rows))
+        got = woken(rows) | self.open_deliveries.count(unit, sent, ())
+        return got | self.open_deliveries.wake(unit, held_up(rows))
 
     def _note(
         self, unit: UnitOfWork, repeats: Mapping[UUID, int], messages: Sequence[Envelope]

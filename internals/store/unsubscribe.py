@@ -1,4 +1,4 @@
-"""Retiring: a consumer is given no more events of some kinds, and what is open of them is revoked.
+"""Unsubscribe: a consumer gets no more events of some kinds; what is open of them is revoked.
 
 Subscriptions end with one statement, but transactions that began before may yet deliver by them;
 so what is open is revoked again when those are over.
@@ -99,7 +99,7 @@ class Retiring:
         """
         rows = self._run(unit, _REVOKE, kinds=list(kinds), why=why, limit=PORTION)
         deliveries = [(id, consumer, key) for id, consumer, key in rows]
-        return Revoked(len(rows), frozenset(self._outbox.settling.close(unit, deliveries)))
+        return Revoked(len(rows), frozenset(self._outbox.open_deliveries.close(unit, deliveries)))
 
     def revoke_forwarded(self, unit: UnitOfWork, kinds: Sequence[str], why: str) -> int:
         """Revoke a portion of what is open in a database of its own; returns how many that were.

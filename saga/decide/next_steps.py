@@ -1,4 +1,4 @@
-"""Course: what a state calls for, forward or backward.  Part of `decide`; pure.
+"""Next steps: what a state calls for, forward or backward.  Part of `decide`; pure.
 
 The same state always calls for the same messages, with the same ids.
 """

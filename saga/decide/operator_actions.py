@@ -1,4 +1,4 @@
-"""Acts: what operators do to a saga.  Part of `decide`; pure.
+"""Operator actions: what operators do to a saga.  Part of `decide`; pure.
 
 Whether an act is allowed is asked first, with `refusal_of`; the answer is a sentence for the
 operator.  The act itself is a message like any other, so history folds with it.
@@ -63,7 +63,7 @@ def _refusal_of_skip(state: SagaState[D], act: Skipped) -> str | None:
         faulty = ", ".join(n for n, s in state.steps.items() if s.fault) or "none"
         return f"only a step that failed can be skipped; failed: {faulty}"
     if known.phase is Phase.REVOKING:
-        return f"the command of step {act.step} is being taken back; try again in a moment"
+        return f"the command of step {act.step} is being revoked; try again in a moment"
     return None
 
 
@@ -89,7 +89,7 @@ def _refusal_of_replay(saga: Saga[D], state: SagaState[D], act: Replayed) -> str
         return str(error)
     if act.no_effect and not any(_sent_anew(saga, state, name) for name in state.steps):
         return (
-            "no command is sent anew, so there is no earlier call to say of that it had no effect: "
+            "no command is sent again, so no earlier call can be declared without effect: "
             "what failed further down is delivered again as it is"
         )
     if first is None:

@@ -258,7 +258,7 @@ class Story(Generic[D]):
         phase = self.state.steps[step].phase if self._order(step) else None
         under_way = phase is Phase.COMMANDED and self.state.direction is Direction.BACKWARD
         if phase is not Phase.REVOKING and not (under_way and revoked):
-            fail(f"the command of step {step!r} is not being taken back; {self._where()}")
+            fail(f"the command of step {step!r} is not being revoked; {self._where()}")
         return self._tell(step, answer)
 
     def _act(self, act: Message) -> "Story[D]":

@@ -26,7 +26,7 @@ from benchmarks.workload import Order, build_runtime, metadata
 from boundary import Runtime, Settings
 from boundary.doorbell.host_broker import StockDoorbells
 from internals.hop import hop
-from internals.hop.coalescing import Turn
+from internals.hop.coalescing import Coalescing
 from internals.ids import uuid7
 
 SAGAS = 6
@@ -182,19 +182,19 @@ def test_without_it_more_is_left_to_others(
 
 @pytest.mark.parametrize(("off", "answers"), [(False, 1), (True, 2)])
 def test_without_coalescing_each_thread_that_is_rung_answers(off: bool, answers: int) -> None:
-    turn = Turn(patience=3600.0)
+    coalescing = Coalescing(patience=3600.0)
     answered: list[int] = []
 
     def once() -> int:
         answered.append(len(answered))
-        turn.hopping()
+        coalescing.hopping()
         if len(answered) == 1:
-            turn.run(once, lambda: None)  # as another thread would
+            coalescing.run(once, lambda: None)  # as another thread would
             assert len(answered) == answers
         return 1
 
     with TRICKS["coalescing"].off() if off else nullcontext():
-        turn.run(once, lambda: None)
+        coalescing.run(once, lambda: None)
 
 
 def test_without_the_own_broker_doorbells_are_messages_of_dramatiqs(make: Make) -> None:

@@ -1,5 +1,6 @@
 """The pages of the documentation: links lead somewhere, and diagrams are the code's."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -50,6 +51,39 @@ def test_a_walk_names_files_alone_and_in_order() -> None:
         assert [int(number) for number, _ in stays] == list(range(1, len(stays) + 1))
         assert len(stays) >= 5
         assert all((ROOT / path).is_file() for _, path in stays), walk.partition("\n")[0]
+
+
+def test_a_walk_names_what_its_files_define() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    walks = page.partition("## Five walks")[2].partition("\n## ")[0]
+    named = re.findall(r"^\d+\. `([\w/.]+\.py)`: `([\w.]+)`", walks, re.MULTILINE)
+    assert len(named) > 30
+    assert [(path, name) for path, name in named if not _defines(ROOT / path, name)] == []
+
+
+def test_find_your_way_names_what_its_files_define() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"`(\w[\w.]*)`(?: and `\w+`)? in `([\w/.]+\.py)`", page)
+    assert len(named) > 20
+    assert [(path, name) for name, path in named if not _defines(ROOT / path, name)] == []
+
+
+def _defines(path: Path, name: str) -> bool:
+    """Whether a module defines a function, class, method or constant."""
+    scope: ast.AST = ast.parse(path.read_text())
+    for part in name.split("."):
+        found = [node for node in ast.iter_child_nodes(scope) if part in _bound(node)]
+        if not found:
+            return False
+        scope = found[0]
+    return True
+
+
+def _bound(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def test_each_term_of_the_glossary_has_its_equivalents() -> None:

@@ -1,6 +1,8 @@
 """The pages are plain English: words that make a reader translate are refused, with what to write."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,39 @@ def found_in(text: str) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_has_no_word_that_means_nothing_to_a_reader(page: Path) -> None:
     assert found_in(page.read_text()) == []
+
+
+@pytest.mark.parametrize("package", ["saga", "internals", "boundary"])
+def test_no_such_word_is_in_an_error_a_log_line_or_the_help(package: str) -> None:
+    """What a user reads of a program: texts that are raised or logged, and what `--help` prints."""
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {each}"
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for line, text in _shown(path)
+        for each in found_in(text)
+    ]
+    assert found == []
+
+
+def _shown(path: Path) -> Iterator[tuple[int, str]]:
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise):
+            yield from _texts(node)
+        elif isinstance(node, ast.Call):
+            if ast.unparse(node.func).startswith("logger."):
+                yield from _texts(node)
+            for keyword in node.keywords:
+                if keyword.arg in {"help", "help_text"}:
+                    yield from _texts(keyword.value)
+        elif isinstance(node, ast.FunctionDef) and "commands" in path.parts:
+            yield node.lineno, ast.get_docstring(node) or ""
+
+
+def _texts(node: ast.AST) -> Iterator[tuple[int, str]]:
+    for part in ast.walk(node):
+        if isinstance(part, ast.Constant) and isinstance(part.value, str):
+            yield part.lineno, part.value
 
 
 def test_every_page_is_read() -> None:

@@ -108,12 +108,14 @@ class Store:
 
     def drain(self, context: Context, limit: int = BATCH) -> int:
         """Handle all that is due; what it sends is not handled."""
-        return drain(self.database, self.consumer(context), lambda _: None, limit=limit, turn=60.0)
+        return drain(
+            self.database, self.consumer(context), lambda _: None, limit=limit, time_slice=60.0
+        )
 
     def drain_with(self, context: Context, **options: Any) -> int:
         """The same, by a consumer with these options."""
         consumer = self.consumer(context, **options)
-        return drain(self.database, consumer, lambda _: None, turn=60.0)
+        return drain(self.database, consumer, lambda _: None, time_slice=60.0)
 
     # What tests look at, through a connection that sees only what is committed
 

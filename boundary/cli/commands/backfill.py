@@ -30,9 +30,9 @@ def backfill_(
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """Hand a context past events from the log, in order.
+    """Give a context past events from the log, in order.
 
-    Live events wait for it meanwhile, and come after.  Stopped, it goes on where it was.
+    Live events wait until it has finished.  One that was stopped goes on where it was.
     """
     desk: Desk = context.obj
     desk.prepare_to_act("backfill")

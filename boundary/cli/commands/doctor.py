@@ -1,4 +1,4 @@
-"""Diagnosing: `saga doctor`."""
+"""Doctor: `saga doctor`."""
 
 from contextlib import suppress
 
@@ -13,7 +13,7 @@ from boundary.rendering import doctor_document, render_checks
 
 
 def doctor(context: typer.Context, json: Json = False) -> None:
-    """Say what is wrong, and the way out.
+    """Report what is wrong, and how to fix it.
 
     Checks servers, tables, deliveries and, with --app, definitions; exit 1 if anything is wrong.
     """

@@ -1,4 +1,4 @@
-"""Reading: commands that look and change nothing."""
+"""Inspect: list, show, trace and export, which change nothing."""
 
 from typing import Annotated
 
@@ -101,7 +101,7 @@ def trace(
         bool, typer.Option("--mermaid", help="Print a Mermaid sequence diagram.")
     ] = False,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Tell what happens until all is over.")
+        bool, typer.Option("--follow", "-f", help="Print what happens until all is over.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -113,7 +113,7 @@ def trace(
     if mermaid and (json or follow or times):
         raise Complaint("--mermaid is a form of its own: leave --json, --times and --follow out")
     if follow and times:
-        raise Complaint("--follow tells what happens as it does: leave --times out")
+        raise Complaint("--follow prints what happens as it happens: leave out --times")
     if follow:
         following.follow(lambda: _followed(desk, reference), json=json)
         return

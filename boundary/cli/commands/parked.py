@@ -1,4 +1,4 @@
-"""Parked: commands on deliveries that failed for good and wait for a person."""
+"""Parked: list, groups, show, retry and drop, for deliveries that failed for good."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated
@@ -36,7 +36,7 @@ from boundary.rendering.words import one_line
 
 parked = typer.Typer(
     name="parked",
-    help="Look into deliveries that failed for good, retry, drop them.",
+    help="Inspect, retry or drop deliveries that failed for good.",
     rich_markup_mode=None,
     no_args_is_help=True,
 )
@@ -136,7 +136,7 @@ def retry(
     canary: Annotated[
         int,
         typer.Option(
-            min=0, metavar="N", help="So many first, and the rest only if none is parked again."
+            min=0, metavar="N", help="This many first, and the rest only if none is parked again."
         ),
     ] = 0,
     wait: Annotated[
@@ -150,7 +150,7 @@ def retry(
 ) -> None:
     """Deliver parked messages again, as they are.
 
-    With all their attempts before them.  Name the messages, or say which ones fit.
+    Each has all its attempts again.  Name the messages, or say which ones fit.
     """
     deed = Deed(
         "parked retry", "retry", "retried", read_actor(actor), read_reason(reason), dry_run, json

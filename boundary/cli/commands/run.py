@@ -1,4 +1,4 @@
-"""Running: commands that set something going."""
+"""Run: migrate, subscribe, worker, start and demo."""
 
 import importlib
 import os
@@ -35,7 +35,7 @@ def migrate(context: typer.Context) -> None:
 def subscribe(context: typer.Context) -> None:
     """Record which events your contexts react to.
 
-    Workers do it when they boot; do it first where contexts run in workers of their own.
+    Workers do it when they boot.  Run it first when contexts have separate workers.
     """
     desk: Desk = context.obj
     desk.require_app("subscribe")
@@ -58,7 +58,7 @@ def worker(
 ) -> None:
     """Run your application's Dramatiq workers.
 
-    They are all that runs: contexts, orchestrator and relay.  Other options are handed to the dramatiq command, such as --use-spawn or --watch.
+    They run contexts, orchestrators and the relay.  Other options are passed to the dramatiq command, such as --use-spawn or --watch.
     """
     desk: Desk = context.obj
     app = desk.require_app("worker")
@@ -103,17 +103,15 @@ def start(
 def demo(
     flights: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="A day's flights; the one that comes along if not given."
-        ),
+        typer.Option(metavar="FILE", help="A day's flights; if not given, the demo's own."),
     ] = None,
     trips: Annotated[int, typer.Option(min=1, metavar="N", help="Trips to book.")] = 2000,
     workers: Annotated[int, typer.Option(min=1, metavar="N", help="Worker processes.")] = 2,
     kill_every: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Kill a worker so often; 0 never.")
+        float, typer.Option(min=0, metavar="SECONDS", help="Kill a worker this often; 0 for never.")
     ] = 2.0,
     flush_every: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Wipe Redis so often; 0 never.")
+        float, typer.Option(min=0, metavar="SECONDS", help="Wipe Redis this often; 0 for never.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(metavar="N", help="Makes the same trips again.")] = 20130208,
     disruption: Annotated[
@@ -169,7 +167,7 @@ def definition_of(desk: Desk, app: str, name: str, version: int | None = None) -
 
 
 def _data(saga: Saga[Any], text: str) -> BaseModel:
-    """Read a saga's data; what is wrong with it is told without its values."""
+    """Read a saga's data; an error in it is reported without its values."""
     try:
         value: BaseModel = saga.data.model_validate_json(text)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Acting: commands that do something to sagas, with the reason and who did it in the audit."""
+"""Sagas: replay, skip and cancel, each with its reason and its actor in the audit."""
 
 import json as json_text
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ def replay(
         bool,
         typer.Option(
             "--no-effect",
-            help="You know that the calls which failed had no effect elsewhere: what is sent anew "
+            help="You know that the calls which failed had no effect elsewhere: what is sent again "
             "gets a new idempotency key. Without it the key stays, and nothing is done twice.",
         ),
     ] = False,
@@ -72,7 +72,7 @@ def replay(
         typer.Option(
             min=0,
             metavar="N",
-            help="Replay so many first, and the rest only if none of them gets stuck again; "
+            help="Replay this many first, and the rest only if none of them gets stuck again; "
             "1 for more than 10 sagas if not given.",
         ),
     ] = None,
@@ -85,9 +85,9 @@ def replay(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Let stuck sagas go on from where they failed.
+    """Resume stuck sagas from where they failed.
 
-    Finished steps stay as they are; what failed is done anew.  Name the sagas, or give --stuck.
+    Finished steps stay as they are; what failed is done again.  Name the sagas, or give --stuck.
     """
     desk: Desk = context.obj
     app = desk.prepare_to_act("replay")
@@ -129,9 +129,9 @@ def cancel(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Have sagas undone, unless they are past their pivot.
+    """Undo sagas, unless they are past their pivot.
 
-    A saga turns back at once, a stuck one too: what nobody has begun is taken back, and what is
+    A saga turns back at once, a stuck one too: what has not begun is revoked, and what is
     being handled is awaited.  Name the sagas, or give --saga.
     """
     desk: Desk = context.obj
@@ -191,7 +191,7 @@ def _targets(
     *,
     yes: bool,
 ) -> list[Target]:
-    """The sagas that are named, or that fit the filter; what fits is told, and asked about."""
+    """The sagas that are named, or that fit the filter; what fits is shown, and asked about."""
     if references and statuses:
         raise Complaint("name sagas, or say which ones fit; not both")
     if not references and not statuses:

@@ -33,7 +33,7 @@ def unsubscribe_(
 ) -> None:
     """End a context's subscription, and revoke what is open for it.
 
-    For a release that no longer reacts to an event, or has the context no more.  Steps that wait
+    For a release that no longer reacts to an event, or has lost the context.  Steps that wait
     until all is settled go on.
     """
     desk: Desk = context.obj

@@ -3,7 +3,7 @@
 Django imports this module to find what is registered, so it imports each of them.
 """
 
-from boundary.django.admin.act_admin import ActAdmin
+from boundary.django.admin.audit_admin import ActAdmin
 from boundary.django.admin.delivery_admin import DeliveryAdmin
 from boundary.django.admin.saga_admin import SagaAdmin
 

@@ -1,4 +1,4 @@
-"""Acting: what a user of the admin does to sagas and parked messages, with a reason.
+"""Actions: what a user of the admin does to sagas and parked messages, with a reason.
 
 Each act is `boundary.operations`'s own, audited with the user's name, and refused in the same words
 as on the command line.
@@ -80,8 +80,8 @@ class ReplayForm(ReasonForm):
     no_effect = forms.BooleanField(
         required=False,
         label="The failed call had no effect",
-        help_text="What is sent anew gets a new idempotency key. Leave it out unless you know: "
-        "with the key of before nothing is done twice.",
+        help_text="What is sent again gets a new idempotency key. Leave it out unless you are sure: "
+        "with the old key nothing is done twice.",
     )
     field_order = ("reason", "from_step", "data", "no_effect")
 
@@ -124,8 +124,8 @@ SAGA_ACTS = {
         SagaAct(
             "cancel",
             "cancelled",
-            "It is undone, stuck or not, unless it is past its pivot. What nobody has begun is "
-            "taken back, and what is being handled is awaited.",
+            "It is undone, stuck or not, unless it is past its pivot. What has not begun is "
+            "revoked, and what is being handled is awaited.",
             ReasonForm,
             lambda given: Cancelled(reason=given["reason"]),
         ),
@@ -210,7 +210,9 @@ def told(acted: Acted) -> str:
     if acted.sent:
         parts.append(f"sends {', '.join(acted.sent)}")
     if acted.new_key:
-        parts.append("with a new idempotency key: the failed call is said to have had no effect")
+        parts.append(
+            "with a new idempotency key: the failed call is declared to have had no effect"
+        )
     if acted.retried:
         parts.append(f"{len(acted.retried)} parked delivered again")
     return "; ".join(parts)

@@ -1,4 +1,4 @@
-"""Browsing: lists of the admin that stay fast with millions of rows."""
+"""Filters: lists of the admin that stay fast with millions of rows."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Saga admin: the list of sagas, the page of each, and acts on them."""
+"""Saga admin: the list of sagas, the page of each, and the buttons of actions."""
 
 from typing import Any
 from uuid import UUID

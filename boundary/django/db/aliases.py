@@ -1,4 +1,4 @@
-"""Places: which aliases of ``DATABASES`` are ways to one database."""
+"""Aliases: which aliases of ``DATABASES`` are ways to one database."""
 
 from django.db import connections
 

@@ -1,4 +1,4 @@
-"""Database: the framework's transactions on Django's own connections.
+"""Connections: the framework's transactions on Django's own connections.
 
 A hop runs inside `atomic()` on the thread's connection, so what a handler does with the ORM, the
 claim and the sends commit together.

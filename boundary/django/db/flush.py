@@ -1,4 +1,4 @@
-"""Emptying: sagas, messages and deliveries are removed when a host empties its database."""
+"""Flush: sagas, messages and deliveries are removed when a host empties its database."""
 
 from django.db import connections, transaction
 

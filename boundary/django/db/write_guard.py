@@ -1,4 +1,4 @@
-"""Reading only: which of Django's connections may write while a handler runs.
+"""Write guard: which of Django's connections may write while a handler runs.
 
 Django commits each statement outside of `atomic()` at once, so what a handler wrote past the
 transaction of its delivery would stay though it failed, and come again with each attempt.  So it may

@@ -1,4 +1,4 @@
-"""Doctor: what is wrong with a system, in one line each, with the way out."""
+"""Doctor: what is wrong with a system, in one line each, and how to fix it."""
 
 from boundary.operations.doctor.diagnosis import diagnose
 from boundary.operations.doctor.error_text import database_problem, shown_url

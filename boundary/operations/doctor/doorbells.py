@@ -62,8 +62,8 @@ def _info(connection: redis.Redis) -> tuple[dict[str, Any], str | None]:
 
 def _version(info: dict[str, Any], where: str, denied: str | None) -> Finding:
     if not info:
-        found = f"{where} answers, and does not tell its version: {denied}"
-        return note("redis", found, "allow the user +info to have version and memory looked at")
+        found = f"{where} answers, and does not report its version: {denied}"
+        return note("redis", found, "allow the user +info, to have version and memory checked")
     product = "Valkey" if "valkey_version" in info else "Redis"
     version = str(info.get("valkey_version") or info["redis_version"])
     name = f"{product} {version} at {where}"

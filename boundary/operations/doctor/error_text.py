@@ -1,4 +1,4 @@
-"""Reaching: what is said of a server that does not answer, without its password."""
+"""Error text: what is said of a server that does not answer, without its password."""
 
 import re
 from urllib.parse import parse_qs, urlsplit, urlunsplit

@@ -129,9 +129,9 @@ def check_pending(
                 remedy += (
                     f"; if none has, `{words.program} unsubscribe {gone} --reason WHY` ends it"
                 )
-        yield wrong("workers", f"no worker looks after {names}", remedy)
+        yield wrong("workers", f"no worker serves {names}", remedy)
     else:
-        yield fine("workers", "every inbox with work is looked after")
+        yield fine("workers", "every inbox with work has a worker")
 
 
 def check_running(connection: Connection, schema: str, longer: timedelta = LONG) -> Finding:

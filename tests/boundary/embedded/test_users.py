@@ -75,7 +75,7 @@ def test_a_start_racing_stops_always_ends_with_servers_that_answer(
 
 
 def test_starts_and_stops_take_turns(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boundary.embedded.servers, "_TURN_SECONDS", 0.1)
+    monkeypatch.setattr(boundary.embedded.servers, "_START_LOCK_SECONDS", 0.1)
     servers = EmbeddedServers(folder, durable=False)
     with lock(folder / "start.lock"):
         with pytest.raises(EmbeddedServersError, match="has been starting or stopping"):

@@ -307,7 +307,7 @@ def test_an_inbox_that_no_worker_looks_after_is_told(
             )
         )
     workers = findings()["workers"]
-    assert workers.found == "no worker looks after stock"
+    assert workers.found == "no worker serves stock"
     assert workers.remedy == "start one with `saga worker`"
     elsewhere = findings(of=runtime([], [shop.payments]))["workers"]
     assert elsewhere.remedy == (

@@ -355,6 +355,6 @@ class TestDrain:
             store.send(command(Pack(n=n)))
         rung: list[frozenset[str]] = []
         consumer = store.consumer(depot(lambda message, work: note(work, message.n)))
-        assert drain(store.database, consumer, rung.append, limit=2, turn=-1) == 2
+        assert drain(store.database, consumer, rung.append, limit=2, time_slice=-1) == 2
         assert rung == [{"depot"}]
         assert store.effects() == [0, 1]

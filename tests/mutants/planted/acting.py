@@ -58,7 +58,7 @@ ACTS = (
     Plant(
         "act-without-audit",
         "nobody can tell who cancelled the trip, and why",
-        "boundary:Acts.act",
+        "boundary:OperatorActions.act",
         '        self.audit.record(unit, actor, act.kind.partition(".")[2], _reason(act), detail, saga_id)\n',
         "",
         f"{_ACTING}::TestAudit::test_each_act_on_a_saga_has_its_row",

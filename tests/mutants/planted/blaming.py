@@ -44,7 +44,7 @@ BLAMES = (
     Plant(
         "commit-refused-blames-the-first",
         "a neighbour in the batch is parked for the foreign key that another one broke",
-        "internals:Blame._among",
+        "internals:FailureIsolation._among",
         "if len(runs) == 1:",
         "if runs:",
         f"{_BLAMES}::TestRefusedAtTheCommit"
@@ -61,7 +61,7 @@ BLAMES = (
     Plant(
         "held-key-keeps-all",
         "one event whose key a host holds keeps everything of its context for as long",
-        "internals:Blame.find",
+        "internals:FailureIsolation.find",
         "return self._among(hop.settled)",
         "return False, None",
         "tests/boundary/runtime/test_lock_waits.py"

@@ -123,7 +123,7 @@ READING = (
         "retired-and-counted",
         "what a retired reaction had open is revoked, and the step waits for it for ever",
         "internals:Retiring.revoke",
-        "frozenset(self._outbox.settling.close(unit, deliveries))",
+        "frozenset(self._outbox.open_deliveries.close(unit, deliveries))",
         "frozenset[str]()",
         f"{_UNSUBSCRIBING}::TestRetired::test_steps_that_wait_until_all_is_settled_go_on",
     ),

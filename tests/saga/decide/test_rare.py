@@ -108,7 +108,7 @@ def test_a_step_whose_command_is_being_revoked_is_not_skipped() -> None:
     revoking = begin(PAYMENT).timed_out("payment").faulted("payment", "boom", downstream=True)
     assert phase(revoking.expect_stuck(), "payment") == "revoking"
     skip = Skipped(step="payment", reason="paid by hand")
-    revoking.expect_refused(skip, "the command of step payment is being taken back")
+    revoking.expect_refused(skip, "the command of step payment is being revoked")
 
 
 def test_a_causal_undo_whose_own_order_failed_is_ordered_anew() -> None:

@@ -298,7 +298,7 @@ def test_of_what_is_not_sent_anew_nobody_can_say_that_it_had_no_effect() -> None
     below = parked_below(begin(HOTEL), "hotel", SEATS)
     overdue = begin(PAYMENT, TICKETS).done("payment").timed_out("tickets")
     for story in (below, overdue):
-        story.expect_refused(Replayed(reason="r", no_effect=True), "no command is sent anew")
+        story.expect_refused(Replayed(reason="r", no_effect=True), "no command is sent again")
 
 
 # What is to be done again, and is out still

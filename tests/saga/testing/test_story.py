@@ -325,8 +325,7 @@ def test_a_deadline_passes_only_where_one_is_running() -> None:
 
 def test_only_what_is_being_taken_back_is_taken_back() -> None:
     assert fails(lambda: BEGUN.revoked("flight")) == (
-        "the command of step 'flight' is not being taken back; "
-        "book_trip is running; in flight: flight"
+        "the command of step 'flight' is not being revoked; book_trip is running; in flight: flight"
     )
 
 

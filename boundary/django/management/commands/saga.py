@@ -23,7 +23,7 @@ _DJANGOS = ("--settings", "--pythonpath")
 class Command(BaseCommand):
     """Hands everything over, but for the options that say which project it is."""
 
-    help = "Start, run, look into and mend sagas: `manage.py saga --help` lists the commands."
+    help = "Start, run, inspect and repair sagas: `manage.py saga --help` lists the commands."
     requires_system_checks: Any = ()
 
     def run_from_argv(self, argv: list[str]) -> None:

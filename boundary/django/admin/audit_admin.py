@@ -1,4 +1,4 @@
-"""Act admin: the audit, which is only looked at."""
+"""Audit admin: what operators did, to look at; each row is one `Act`.  Actions are in `actions.py`."""
 
 from typing import Any
 
