@@ -1,6 +1,6 @@
 """What each trick of the hop gains: the same load with it and without it, in turns, on the same servers.
 
-    python -m benchmarks.tricks [--quick] [--only NAME] [--json]
+    python -m benchmarks.tricks [--quick] [--only NAME] [--processes N] [--json]
 
 For each trick, with one worker process and with two, two workers run in schemas of their own: one as it
 is, one that does without the trick (`benchmarks.switches`).  A pair is a spell of each, busy and then
@@ -43,8 +43,8 @@ OFF = "SAGA_BENCHMARK_OFF"
 
 PROCESSES = (1, 2)
 
-QUICK = Size(busy=500, idle=20, repeats=3)
-WHOLE = Size(busy=800, idle=40, repeats=5)
+QUICK = Size(busy=300, idle=20, repeats=3)
+WHOLE = Size(busy=500, idle=25, repeats=5)
 
 #: Each figure, its head in the table, and whether more of it is better.
 FIGURES = {
@@ -63,13 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = {name: TRICKS[name] for name in options.only or TRICKS}
     say = Console(stderr=True, highlight=False).print
     try:
-        about, found = run(chosen, QUICK if options.quick else WHOLE, PROCESSES, say)
+        size = QUICK if options.quick else WHOLE
+        found = run(chosen, size, options.processes or PROCESSES, say)
     except (Lost, RuntimeError) as error:
         sys.exit(f"Error: {error}")
-    table = _table(about, found)
-    RESULTS.write_text(table)
     figures = [compared.figures() for compared in found]
-    sys.stdout.write(json.dumps(figures, indent=2) + "\n" if options.json else table)
+    sys.stdout.write(json.dumps(figures, indent=2) + "\n" if options.json else RESULTS.read_text())
 
 
 @dataclass(slots=True)
@@ -111,9 +110,10 @@ def run(
     size: Size,
     processes: Sequence[int],
     say: Callable[[str], object],
-) -> tuple[dict[str, str], list[Compared]]:
-    """Measure these tricks with so many processes each; returns what is known of the machine, and what
-    they came to.
+) -> list[Compared]:
+    """Measure these tricks with so many processes each; returns what they came to.
+
+    The table is written after each.
 
     Raises `Lost` if an effect is missing or there twice, and RuntimeError if sagas do not end as they
     should.
@@ -124,13 +124,14 @@ def run(
         about["each pair"] = (
             f"{size.busy:,} sagas at once, {size.idle} one by one; {size.repeats} pairs"
         )
-        found = []
+        found: list[Compared] = []
         for name, trick in tricks.items():
             for count in processes:
                 found.append(_compare(name, trick, count, size))
+                RESULTS.write_text(_table(about, found))
                 rate = found[-1].gains("ok_per_second")[0]
                 say(f"{name}, {count} process(es): {rate:.2f} times as many sagas a second")
-    return about, found
+    return found
 
 
 def _compare(name: str, trick: Trick, processes: int, size: Size) -> Compared:
@@ -220,6 +221,13 @@ def _parser() -> argparse.ArgumentParser:
         choices=list(TRICKS),
         metavar="NAME",
         help=f"one of: {', '.join(TRICKS)}; may be given again",
+    )
+    parser.add_argument(
+        "--processes",
+        action="append",
+        type=int,
+        metavar="N",
+        help="of each worker, one and two by default; may be given again",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
