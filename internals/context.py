@@ -34,7 +34,7 @@ class Context:
     Args:
         name: A lower-case word; commands whose kind starts with it come here.
         database: The name of the database that has its tables, if that is not the one that has the
-            sagas'; the runtime is told where that is.
+            sagas'; the runtime finds it by this name.
         alone: Each delivery has a transaction of its own, where several would share one.  For
             handlers that change settings of their transaction by way of a function in the database,
             which nobody sees; of those that do it themselves the next delivery sees nothing anyway.
@@ -140,7 +140,7 @@ class Context:
         undo: UndoOf[E] = None,
         ordered_by: str | None = None,
     ) -> Callable[[Callable[[E, Work], None]], Callable[[E, Work], None]]:
-        """Declare this context's reaction to an event, whoever publishes it.
+        """Declare this context's reaction to an event of any publisher.
 
         Args:
             event: Any event class.

@@ -139,7 +139,7 @@ class Work(HandlerTransaction):
         sent before, so a run that is repeated sends the same.
 
         Args:
-            event: What is told.
+            event: What happened.
             element: What it is about, such as the line of an order, in a handler that may send
                 several of a kind in another order, or others of them, when it is run again.
 

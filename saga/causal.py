@@ -1,6 +1,6 @@
 """Causal steps: what a step says of everything that its command sets off, at any depth.
 
-Every message below a step's command inherits what the step awaits.  So whoever handles one knows,
+Every message below a step's command inherits what the step awaits.  So its transaction knows,
 without knowing the saga, whether it is counted: then the deliveries below the command are counted
 as they open and close, in the transactions that open and close them, and can be undone.
 """
@@ -11,7 +11,7 @@ from typing import Final, Literal
 from saga.messages import Settled
 
 #: As a step's `until`: it is over when every delivery that descends from its command is done,
-#: whoever subscribed, and however deep.
+#: at any subscriber and any depth.
 SETTLED: Final = Settled
 
 

@@ -193,7 +193,7 @@ class TimedOut(Message, kind="saga.timed_out"):
 
 
 class Revoked(Message, kind="saga.revoked"):
-    """Whether a command that was given up is taken back: it is not started, or not once more.
+    """Whether a command that was given up is revoked: it is not started, or not once more.
 
     It is the answer to a revocation; and a run that was under way then says so when it failed.
 

@@ -72,8 +72,8 @@ class Phase(StrEnum):
     Attributes:
         COMMANDED: Its command is out and the outcome is not known.
         WAITING: It waits for an outside message.
-        REVOKING: Its command is to be taken back, if nobody started it.
-        REVOKED: Taken back before anyone started it: nothing was done.
+        REVOKING: Its command is to be revoked, if it was not started.
+        REVOKED: Revoked before it was started: nothing was done.
         IN_DOUBT: Given up: it may have happened, or happen yet.
         DONE: The outcome came.
         SKIPPED: The action returned None.
@@ -108,7 +108,7 @@ STEP_TRANSITIONS: Mapping[Phase, tuple[Phase, ...]] = {
         Phase.SKIPPED,
     ),
     Phase.WAITING: (Phase.DONE, Phase.REJECTED, Phase.SKIPPED),
-    # Not taken back: known by its outcome, in doubt if it is overdue, and else awaited further.
+    # Not revoked: known by its outcome, in doubt if it is overdue, and else awaited further.
     Phase.REVOKING: (
         Phase.REVOKED,
         Phase.COMMANDED,
@@ -164,8 +164,8 @@ class StepState:
         rejection: Why the business said no.
         fault: Why it cannot go on.
         parked: The parked messages that are the cause of the fault, if any are.
-        overdue: Whether its time is over, so that it is not awaited once it could not be taken
-            back.
+        overdue: Whether its time is over, so that it is not awaited once it could not be
+            revoked.
         doubt: Whether it was given up with an outcome unknown; a success that comes late is undone
             then.
         failures: Failures that may have left something, and are taken into account: one that is
@@ -175,7 +175,7 @@ class StepState:
             mean the same have one idempotency key, until the effect is known to be undone.
         undo_intent: The same of its compensation, if an operator said that an earlier one had no
             effect.
-        context: The context that its command went to, if a compensation is to be told.
+        context: The context that its command went to, if a compensation is to name it.
     """
 
     phase: Phase

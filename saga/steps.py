@@ -152,7 +152,7 @@ class Step(AnyStep[D], Generic[D, E]):
 
     @cached_property
     def awaits(self) -> tuple[str, ...]:
-        """The kinds that the step's command asks to be told of."""
+        """The kinds that the step's command asks to receive."""
         counted = self.compensation is CAUSAL and self.outcome is not Settled
         told = (self.outcome.kind, *(event.kind for event in self.rejections))
         return (*told, COUNTED) if counted else told
@@ -241,7 +241,7 @@ class Parallel(Generic[D]):
     """Steps that are commanded together; the saga goes on when the outcome of each is known.
 
     Args:
-        *steps: Two steps or more, none of which is a pivot; kept as the tuple `steps`.
+        *steps: Two steps or more, none of them a pivot; kept as the tuple `steps`.
 
     Raises:
         DefinitionError: One of them is no step that can run beside others.

@@ -31,7 +31,7 @@ class Unknown:
 
 
 def written_as_it_came(message: Message, text: str | bytes) -> str:
-    """Return what is to be stored of a message that was read from this text, of whoever wrote it.
+    """Return what is to be stored of a message that was read from this text, by any release.
 
     Fields that this release does not know are kept: one that comes after may.  Raises `PayloadError`
     for what cannot be stored.

@@ -37,7 +37,7 @@ class IncomingBridge(Context):
         joins_sagas: An event that says it was caused by a message of this system belongs to that
             message's saga then, as if a handler here had published it: a step may wait for it.
             The outgoing bridges, or their names, whose events are answered here; True for all that
-            the runtime has.  Whoever may write to the stream may answer for a step, so it is off
+            the runtime has.  All who can write to the stream can answer for a step, so it is off
             unless it is asked for.
         answered_by: Where it joins sagas, the sources that may answer; all, if it is not given.
 
@@ -130,7 +130,7 @@ class IncomingBridge(Context):
             place=event.place,
         )
         return Envelope(
-            # A stream that was made anew has other events at the same places.
+            # A stream that was made again has other events at the same places.
             id=uuid5(_PLACES, f"{self.name}\n{event.place}\n{_digest(event)}"),
             kind=message.kind,
             category=Category.COMMAND,

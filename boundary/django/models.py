@@ -119,7 +119,7 @@ class Message(Stored):
 class Delivery(Stored):
     """One delivery of a message to a consumer.
 
-    The table's key is the message with the consumer; Django is told of the message alone.
+    The table's key is the message with the consumer; Django knows the message alone.
     """
 
     message = models.OneToOneField(

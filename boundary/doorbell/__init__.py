@@ -1,1 +1,1 @@
-"""Doorbells: how workers are told that an inbox has deliveries."""
+"""Doorbells: how workers learn that an inbox has deliveries."""

@@ -18,7 +18,7 @@ class Breaker:
         self._again: dict[str, float] = {}
 
     def may_try(self, name: str) -> bool:
-        """Whether to try it now; of many who ask after a failure one is told so in each pause."""
+        """Whether to try it now; of many callers after a failure one gets True in each pause."""
         if name not in self._again:  # the usual case needs no lock
             return True
         with self._lock:

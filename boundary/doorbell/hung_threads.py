@@ -3,7 +3,7 @@
 A call of C that never returns keeps its thread for ever, and a process can neither end the thread
 nor do without all of them.  While most threads are free it goes on, since what the others had
 claimed is free by now.  When half of them hang it ends itself: Dramatiq then stops the processes
-beside it and ends too, and the supervisor that started it starts it anew.
+beside it and ends too, and the supervisor that started it starts it again.
 """
 
 import logging

@@ -113,7 +113,7 @@ class DoorbellConsumer(dramatiq.Consumer):
         heard = self._ears.blpop([self._key], timeout=seconds) is not None
         self._in_a_row = self._in_a_row + 1 if heard else 0
         if self._in_a_row > 2 * self._waiting:
-            # Whoever can write there may have put any number; one drains the inbox.
+            # All who can write there may have put any number; one drains the inbox.
             self._ears.ltrim(self._key, 0, self._waiting - 1)
             self._in_a_row = 0
         return heard

@@ -1,6 +1,6 @@
 """Orphans: worker processes whose parent was killed alone end too.
 
-They would go on with the code of then beside the workers that take their place, and nobody could stop
+They would go on with the old code beside the workers that take their place, and nobody could stop
 them as a group.
 """
 

@@ -2,7 +2,7 @@
 
 A doorbell says "consumer X may have deliveries" and nothing else, so a queue is a bare Redis list
 whose entries have no content.  There is no acknowledgement and nothing to decode: a worker that
-dies with a doorbell loses an early look at an inbox, which the relay repeats, and whoever can
+dies with a doorbell loses an early look at an inbox, which the relay repeats, and all who can
 write to Redis can only cause such looks.  Consumers wait in a blocking pop, so an idle system
 answers at once.
 
@@ -49,7 +49,7 @@ class DoorbellBroker(RedisBroker):
         url: Of the Redis server.
         namespace: Prefix of all its keys there.
         middleware: Dramatiq middleware; none by default.  The usual `Callbacks` and `Pipelines`
-            let whoever writes to Redis name actors to run, `Retries` and `AgeLimit` decide in a
+            let all who write to Redis name actors to run, `Retries` and `AgeLimit` decide in a
             worker's memory what is decided in Postgres here.
     """
 
@@ -202,7 +202,7 @@ class DoorbellBroker(RedisBroker):
 
 
 def _twice(call: Callable[[], list[Any]]) -> list[Any]:
-    """Call again if the connection had been lost before: the server may have been started anew."""
+    """Call again if the connection had been lost before: the server may have been restarted."""
     began = time.monotonic()
     try:
         return call()

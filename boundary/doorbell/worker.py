@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 def install_worker(runtime: Served) -> None:
     """Declare the doorbell actor and the queues of this runtime's consumers on its broker.
 
-    Raises `DefinitionError` where Dramatiq's global encoder is the pickle encoder (whoever can
+    Raises `DefinitionError` where Dramatiq's global encoder is the pickle encoder (all who can
     write to Redis could then run code in the workers), and for a broker that another runtime has.
     """
     if isinstance(dramatiq.get_encoder(), PickleEncoder):

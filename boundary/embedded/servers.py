@@ -117,12 +117,12 @@ class EmbeddedServers:
 
     @property
     def postgres_pid(self) -> int | None:
-        """The pid of this directory's running Postgres, whoever launched it, or None."""
+        """The pid of this directory's running Postgres, whichever process launched it, or None."""
         return self._postgres.pid
 
     @property
     def valkey_pid(self) -> int | None:
-        """The pid of this directory's running Valkey, whoever launched it, or None."""
+        """The pid of this directory's running Valkey, whichever process launched it, or None."""
         return self._valkey.pid
 
     def __enter__(self) -> Self:
@@ -169,7 +169,7 @@ class EmbeddedServers:
     def _enter(self) -> None:
         if self._use is None:
             self._use = self._open_lock("users.lock")
-            # Granted at once: exclusively it is only ever taken by whoever's turn it is.
+            # Granted at once: exclusively it is only taken under the start lock.
             fcntl.flock(self._use, fcntl.LOCK_SH)
 
     def _leave(self) -> None:

@@ -68,7 +68,7 @@ class Consequences:
             )
             self.woken |= self._open_deliveries.close(unit, rows, quiet=True)
             gone = set(self._supersede) - {id for id, _, _ in rows}
-            # What was dropped will not run; what was retried may, beside what is ordered anew.
+            # What was dropped will not run; what was retried may, beside what is ordered again.
             if retried := self._in_states(unit, gone, unless):
                 raise ActRefused(
                     f"delivery {min(retried)} is not parked any more: it was retried, and "
@@ -120,9 +120,9 @@ class Consequences:
         return {id for (id,) in unit.run(self._statements.in_states, asked)}
 
     def _carry_out_revocations(self, unit: UnitOfWork) -> list[Envelope]:
-        """Take back what nobody started, and mark all of it as given up.
+        """Revoke what was not started, and mark all of it as given up.
 
-        A command that is being handled right now is locked, or leased, and so not taken back: its
+        A command that is being handled right now is locked, or leased, and so not revoked: its
         outcome is not known.  When that run fails, it finds the mark.  A pivot has none.
         """
         roots = sorted({root for root, _, _ in self._revoke})

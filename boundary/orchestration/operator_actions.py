@@ -197,7 +197,7 @@ class OperatorActions:
         )
         consequences = Consequences(consumer, self._statements, self._outbox.open_deliveries)
         consequences.note(decision, message)
-        # A step whose delivery was retried and is done may be skipped, but not ordered anew.
+        # A step whose delivery was retried and is done may be skipped, but not ordered again.
         # One that is given up is compensated, once more if need be.
         unless = {Skipped.kind: ("pending",), Cancelled.kind: ()}.get(
             message.kind, ("pending", "done")

@@ -92,7 +92,7 @@ class Orchestrator:
         """Fold deliveries and write them together; returns how many are settled, and the woken.
 
         Raises `Unprotected` if the database refuses what is written: the next hop of this thread
-        then finds out of which delivery that is.
+        then finds the delivery that it belongs to.
         """
         folding = self._folding()
         for each, stored in claimed:
@@ -179,7 +179,7 @@ class Orchestrator:
     def _follow_up(self, unit: UnitOfWork, folding: Folding) -> set[str]:
         """Do what decisions want done to deliveries that exist; returns the consumers to ring."""
         consequences = folding.consequences
-        # Sent by now: what one message of the batch commands, a later one may take back.
+        # Sent by now: what one message of the batch commands, a later one may revoke.
         woken = self._outbox.send(unit, consequences.carry_out(unit))
         consequences.clear_deadlines(unit)
         return woken | consequences.woken

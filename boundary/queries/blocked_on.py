@@ -58,7 +58,7 @@ def waits_for(
         steps: What it has begun.
         deliveries: Its open deliveries, the most telling first.
         counts: How many there are, by command.
-        commands: Of which step each command is.
+        commands: The step of each command.
         now: When all of these were read.
     """
     parts = []
@@ -138,7 +138,7 @@ def _names(below: Sequence[OpenDelivery], count: OpenCount, now: datetime) -> li
 
 
 def _sort(delivery: OpenDelivery) -> object:
-    """What deliveries have in common of which it is enough to name one."""
+    """What deliveries have in common when it is enough to name one of them."""
     behind = delivery.behind and delivery.behind.message_id
     kind, tried = _what(delivery), (delivery.state, delivery.attempts, delivery.last_error)
     return kind, delivery.consumer, tried, delivery.held, behind

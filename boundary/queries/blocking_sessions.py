@@ -13,7 +13,7 @@ from boundary.queries.query import query
 from boundary.queries.time_format import duration
 from internals.database.unit_of_work import UnitOfWork
 
-#: A session that is idle in its transaction for longer than this is told of.
+#: A session that is idle in its transaction for longer than this is reported.
 IDLE = timedelta(seconds=5)
 
 _IDLE = """

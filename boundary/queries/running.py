@@ -43,7 +43,7 @@ LIMIT 100
 """
 
 
-#: What is handled for longer than this is told.
+#: What is handled for longer than this is reported.
 LONG = timedelta(seconds=10)
 
 
@@ -91,7 +91,7 @@ def running(
         unit: Where to read.
         schema: Of the tables.
         longer: How long at least.
-        saga_id: Of which saga; of all if it is not given.
+        saga_id: The saga; all of them if it is not given.
     """
     rows = query(unit, schema, _RUNNING, longer=longer, saga_id=saga_id)
     return tuple(Running(*row) for row in rows)

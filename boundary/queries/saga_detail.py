@@ -51,7 +51,8 @@ class Standing:
     """What a causal compensation left as it is.
 
     Attributes:
-        consumer: Whose handler did it, of which message.
+        consumer: Whose handler did it.
+        kind: The kind of the message that it handled.
     """
 
     consumer: str

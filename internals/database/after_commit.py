@@ -1,8 +1,8 @@
 """After the commit: calls that a caller's own transaction makes right when it is committed.
 
 SQLAlchemy tells of a commit before it happens, and of a Session's own alone after it.  So the driver's
-`commit` is what is waited for: whoever commits, by a Session or a Connection, goes through it.  A
-commit that goes another way (two-phase, raw SQL) is told of when the connection is given back.
+`commit` is what is waited for: each commit, by a Session or a Connection, goes through it.  A
+commit that goes another way (two-phase, raw SQL) is noticed when the connection is given back.
 """
 
 import logging

@@ -97,7 +97,7 @@ class OpenTransaction:
         _tell(self._boundary, "after")
 
     def roll_back(self) -> None:
-        """Undo everything and give the connection back; it may be begun anew."""
+        """Undo everything and give the connection back; it may be begun again."""
         opened, self._opened = self._opened, None
         if opened is not None:
             opened.roll_back()

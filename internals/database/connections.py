@@ -27,7 +27,7 @@ class OpenedUnit(Protocol):
 
     @property
     def unit(self) -> UnitOfWork:
-        """The transaction, for whoever works in it."""
+        """The transaction, for the code that works in it."""
 
     def commit(self) -> None:
         """Commit and give the connection back.

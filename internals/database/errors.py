@@ -70,7 +70,7 @@ def is_of_its_statement(error: BaseException) -> bool:
 
     It did not want to wait for a lock (``NOWAIT``), exceeded a limit that is set for it, or is a
     function or a trigger that raised this very SQLSTATE.  Run again it may fail for ever, so it is
-    a failure of whoever ran it.
+    a failure of the code that ran it.
     """
     for link in chain(error):
         state, told = getattr(link, "sqlstate", None), getattr(link, "diag", None)

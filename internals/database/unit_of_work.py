@@ -1,4 +1,4 @@
-"""Unit of work: whoever owns the transaction, as the hop's SQL needs it.
+"""Unit of work: the owner of the transaction, as the hop's SQL needs it.
 
 The framework never opens a second connection beside the one that holds the user's writes, and
 never commits a transaction that it was handed.
@@ -43,7 +43,7 @@ class UnitOfWork(Protocol):
         """Run one of the framework's statements on the cursor that owns the transaction."""
 
     def driver(self) -> Any:
-        """Return the driver's connection, for whoever ends it from another thread."""
+        """Return the driver's connection, with which another thread can end it."""
 
     def savepoint(self) -> AbstractContextManager[None]:
         """Undo what is done inside if it raises; the transaction stays usable."""

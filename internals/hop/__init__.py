@@ -150,7 +150,7 @@ def drain(
         colocated: As in `hop`.
         follow: Called in place of `ring` after the last hop.
         gave_way: Called where the hop waited in vain for another transaction; nothing more is done
-            then, and whoever is called sees to it that the doorbell rings again.
+            then, and the callable has the doorbell rung again.
         boundary: As in `hop`.
     """
     draining = _Draining(database, consumer, ring, limit, colocated, follow, boundary)

@@ -79,7 +79,7 @@ class Batch:
         self._close(delivery, outcome, error=overran, took=took, refuses=answered)
 
     def reject(self, delivery: Delivery, rejection: Rejected, *, took: float | None = None) -> None:
-        """The business said no: the saga hears of it, if there is one."""
+        """The business said no: the saga receives a rejection, if there is one."""
         message = delivery.message
         reason = storable(str(rejection.reason))[:_MAX_REASON]
         if is_undoing(message.awaits):
@@ -122,7 +122,7 @@ class Batch:
             why = f"{error}; {why}"
         revoked = Revoked(revoked=True, started=delivery.started)
         self.messages.append(self._reply(delivery.message, revoked))
-        # The saga hears of it; that all is done could overtake it.
+        # The saga receives it; the news that all is done could overtake it.
         self._close(delivery, DeliveryOutcome.GIVEN_UP, error=why, took=took, refuses=True)
 
     def fail(

@@ -42,7 +42,7 @@ def nobodys(_: Exception) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """What one hop did, for whoever runs the next one."""
+    """What one hop did, for the caller that runs the next one."""
 
     #: Deliveries that were claimed.
     claimed: int = 0

@@ -44,7 +44,7 @@ Attempt = tuple[UUID, int]
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether the thread or the process is told to stop, which is no failure of the handler.
+    """Whether this asks the thread or the process to stop, which is no failure of the handler.
 
     Python raises a `KeyboardInterrupt` in the main thread only; in another it was raised by code.
     """

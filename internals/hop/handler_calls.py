@@ -42,7 +42,7 @@ class HandlerCalls:
         Args:
             handler: The handler.
             work: What it is given.
-            run: The run, for whoever watches it.
+            run: The run, for the thread that watches it.
             prove: Raises if its connection is lost; called where that may be.
         """
         with self._around(work):

@@ -83,7 +83,7 @@ class LeasedRunner:
     def run(self, leased: Leased) -> frozenset[str]:
         """Run the handler and settle the delivery; returns the consumers to ring.
 
-        If the lease has gone to another, a failure is nothing: whoever has it does the work.  A
+        If the lease has gone to another, a failure is nothing: its holder does the work.  A
         result counts all the same, unless there is one by now.
         """
         opened = OpenTransaction(self._database, Boundary.LEASED)
@@ -113,7 +113,7 @@ class LeasedRunner:
             lost = opened.lost
             opened.roll_back()
             if is_interrupt(error):
-                raise  # the worker is told to stop: the lease runs out
+                raise  # the worker is to stop: the lease runs out
             no_database = lost or work_of.no_connection(error) or work_of.passes(error)
             outcome = self._raised(run, error, no_database=no_database)
             return self._settle_failed(opened, leased, self._recorded(leased, outcome))
@@ -206,7 +206,7 @@ class LeasedRunner:
 
 
 def _overran(leased: Leased, took: float) -> str | None:
-    """Return how a run is told that took longer than its lease; None of one that did not."""
+    """Return the words for a run that took longer than its lease; None for one that did not."""
     if took <= leased.seconds:
         return None
     note = f"{OVERRAN}: {took:.1f} s, and the lease is of {leased.seconds:g} s"

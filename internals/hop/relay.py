@@ -130,7 +130,7 @@ class Relay:
         return len(rows)
 
     def glance(self) -> None:
-        """Look only for what cannot wait: keys to look at soon, and whoever cannot be rung."""
+        """Look only for what cannot wait: keys to look at soon, and doorbells that cannot ring."""
         deaf = self._find_deaf()
         if not (deaf or self._has_keys):
             return
@@ -195,7 +195,7 @@ class Relay:
     def run(self, stop: threading.Event) -> None:
         """Look again and again until `stop` is set, which `hurry` makes it notice.
 
-        An error, such as a server that is down, is logged and the next look tries anew:
+        An error, such as a server that is down, is logged and the next look tries again:
         recovery is a loop, never something done once at the start.
         """
         self._late.tell(self.hurry)

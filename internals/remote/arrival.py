@@ -46,7 +46,7 @@ class Arriving:
 
     @property
     def untouched(self) -> bool:
-        """Whether it was taken back and no handler that acts outside was started."""
+        """Whether it was revoked and no handler that acts outside was started."""
         return self.parcel.settlement.state is DeliveryState.REVOKED and not self.started
 
     @property

@@ -2,7 +2,7 @@
 
 Home has the whole record, and is where all is fanned out, counted, ordered, undone and told to
 sagas.  The context's own database has its tables, and the deliveries that it handles.  One doorbell
-is answered in three legs, each of which goes on from what is committed:
+is answered in three legs; each goes on from what is committed:
 
 1. deliveries are forwarded from home (`internals.remote.forwarding`);
 2. they are handled, as any context's are, in transactions of its own database, which also write
@@ -22,7 +22,7 @@ from internals.hop.consumer import Consumer
 from internals.remote.forwarding import Forwarder
 from internals.remote.returning import Returner
 
-#: Makes the consumer of parcels, given the sagas that hear of them at once.
+#: Makes the consumer of parcels, given the sagas that consume outcomes at once.
 Returning = Callable[[Mapping[str, Colocated]], Returner]
 
 

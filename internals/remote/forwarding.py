@@ -142,7 +142,7 @@ class Forwarder:
             self._put_off(home, leased, error, told=told)
             raise
         except BaseException:
-            opened.roll_back()  # the worker is told to stop: the lease runs out
+            opened.roll_back()  # the worker is to stop: the lease runs out
             raise
         with transaction(home, Boundary.FORWARDED) as unit:
             self._give_back(unit, leased, [g for g in leased.going if g.message.id in waiting])
@@ -181,7 +181,7 @@ class Forwarder:
         return Forwarding(going, lease)
 
     def _put_off(self, home: Database, leased: Forwarding, error: Exception, *, told: bool) -> None:
-        """Let it be forwarded later; what cannot have arrived may also be taken back until then."""
+        """Let it be forwarded later; what cannot have arrived may also be revoked until then."""
         why = _not_yet(describe(error))
         untouched = [each for each in leased.going if each.untouched and not told]
         others = [each for each in leased.going if not each.untouched or told]

@@ -2,10 +2,10 @@
 
 A parcel is written in the transaction that handled the delivery, and holds what became of it and
 all that the handler sent.  So home gets everything or nothing of a run, and nothing of one that was
-rolled back.  Of a run that failed and is tried again there home is told, so that it can be seen.
+rolled back.  A run that failed and is tried again there has a parcel too, so that home can show it.
 
 Events get their order at home, so their parcels go there one after the other, as they were committed:
-whoever writes some keeps other transactions of its context from doing so until its commit.
+a transaction that writes some keeps others of its context from doing so until its commit.
 """
 
 import json

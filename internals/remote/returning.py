@@ -45,7 +45,7 @@ class Returner:
         inbox: The context's deliveries at home.
         outbox: Home's, without a limit on payloads: they were looked at when they were sent.
         statements: For the schema, which is called the same in both databases.
-        colocated: Sagas of this process, which hear of their steps in home's transactions.
+        colocated: Sagas of this process, which consume outcomes in home's transactions.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The SQL of contexts that have a database of their own.
 
 At home such a delivery stays pending until its parcel is back.  While it is being forwarded it is leased:
-when the lease is over it is due again, for whoever comes.  When it has arrived no time is known at which
+when the lease is over it is due again, for any worker.  When it has arrived no time is known at which
 it is due.  It is marked as started, since it may have been.  The parcel that parked it is remembered with
 it: an operator may have it delivered again, and that parcel may come again.
 """

@@ -1,12 +1,12 @@
 """Causal undo: what a step caused is undone by walking its causal tree backwards.
 
 1. The step's commands are marked: whatever still happens below them is undone too.
-2. Deliveries that were not begun are taken back.
+2. Deliveries that were not begun are revoked.
 3. Each handler that ran is ordered to undo that, one order after the other, the last to be done
    first, whichever contexts they are in.  The orders have one ordering key.
-4. A delivery that could not be taken back, since it was being handled, does steps 2 to 4 once more
+4. A delivery that could not be revoked, since it was being handled, does steps 2 to 4 once more
    in the transaction that ends it.
-5. The saga is told when no order, and nothing below the commands, is open.
+5. The saga is notified when no order, and nothing below the commands, is open.
 
 Each order is made once, however often this is run.
 """

@@ -14,8 +14,8 @@ from saga.errors import IdConflict
 #: Columns of a claim that make up the delivery; a saga's state comes after them.
 DELIVERY_COLUMNS = SELECTED_COUNT + 5
 
-#: So many rings of the relay for one delivery say that whoever claimed it did not live to settle
-#: it.  It is then started alone, and each start is counted before it is run.
+#: So many rings of the relay for one delivery say that the workers that claimed it died before
+#: they settled it.  It is then started alone, and each start is counted before it is run.
 SUSPECT_RINGS = 3
 
 #: Longest error text that is kept with a delivery.
@@ -27,7 +27,7 @@ class DeliveryState(StrEnum):
 
     PENDING = "pending"
     DONE = "done"
-    #: Taken back before it was started.
+    #: Revoked before it was started.
     REVOKED = "revoked"
     #: Failed for good; waits for a person.
     PARKED = "parked"
@@ -60,7 +60,7 @@ class DeliveryOutcome(StrEnum):
     FAILED = "failed"
     #: It could not be done then, for nothing that counts against it.
     DEFERRED = "deferred"
-    #: Whoever met it does not know its kind, or cannot read it: another release may.
+    #: The worker that claimed it does not know its kind, or cannot read it: another release may.
     UNHANDLED = "unhandled"
     #: Its worker died, or its lease ended, before it was settled.
     UNSETTLED = "unsettled"
@@ -89,7 +89,7 @@ class DeliveryOutcome(StrEnum):
     NOT_NEEDED = "not_needed"
     #: A person dropped it.
     DROPPED = "dropped"
-    #: A message that its saga sent anew took its place.
+    #: A message that its saga sent again took its place.
     SUPERSEDED = "superseded"
     #: Its consumer is not subscribed any more.
     UNSUBSCRIBED = "unsubscribed"

@@ -13,7 +13,7 @@ from internals.store.sql import Statements
 from saga.envelope import Envelope
 from saga.messages import Settled
 
-#: How a run is told that took longer than its lease.
+#: The words for a run that took longer than its lease.
 OVERRAN = "took longer than its lease"
 #: What a delivery is said to have failed with whose lease ended before it was settled.
 _UNSETTLED = f"its worker died, or it {OVERRAN}"
@@ -56,7 +56,7 @@ class Inbox:
         )
 
     def take_turn(self, unit: UnitOfWork) -> None:
-        """Wait for whoever else does this, until their commits."""
+        """Wait for other transactions that do this, until their commits."""
         unit.run(self.statements.take_turn, {"lock": ~self._lock})  # a claim has the other
 
     def settle(self, unit: UnitOfWork, settlements: Sequence[Settlement]) -> None:
@@ -115,7 +115,7 @@ class Inbox:
     def lease(
         self, unit: UnitOfWork, message_id: UUID, lease: UUID, seconds: float, *, external: bool
     ) -> None:
-        """Keep a claimed delivery for whoever knows `lease`, and count the start of a run."""
+        """Keep a claimed delivery for the holder of `lease`, and count the start of a run."""
         unit.run(
             self.statements.lease,
             {
@@ -136,7 +136,7 @@ class Inbox:
     def lease_all(
         self, unit: UnitOfWork, message_ids: Sequence[UUID], lease: UUID, seconds: float
     ) -> None:
-        """Keep claimed deliveries for whoever knows `lease`, to be sent elsewhere together."""
+        """Keep claimed deliveries for the holder of `lease`, to be sent elsewhere together."""
         unit.run(
             self.statements.lease_all,
             {
@@ -166,9 +166,9 @@ class Inbox:
         return held[0] if held else None
 
     def reopen(self, unit: UnitOfWork, message: Envelope) -> bool:
-        """Open a delivery again that was taken back while a call to the outside was under way.
+        """Open a delivery again that was revoked while a call to the outside was under way.
 
-        False if it was not taken back, or nobody gave its command up.
+        False if it was not revoked, or its command was not given up.
         """
         asked = {
             "consumer": self.consumer,

@@ -1,7 +1,7 @@
 """Message identity: whether a message that is there already is the one that is to be sent.
 
 The same decision sends a message under the same id, so one that is sent again is dropped.  Another
-message under that id would make it vanish, and whoever waits for it wait for ever: that is an error.
+message under that id would make it vanish, and its recipient wait for ever: that is an error.
 """
 
 from collections.abc import Iterable

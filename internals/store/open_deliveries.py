@@ -1,7 +1,7 @@
 """Open deliveries: those below a command are counted, where a saga wants to know when none is open.
 
-The count changes in the transactions that open and close deliveries, so it is exact: whoever closes
-the last one finds that it was the last, and tells the saga.
+The count changes in the transactions that open and close deliveries, so it is exact: the one that
+closes the last delivery finds that it was the last, and notifies the saga.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,8 +27,8 @@ class Closing:
     #: The message of the delivery.
     cause: UUID
     closes: bool = True
-    #: Whether the saga is not to be told when all is done: it took the delivery back itself, or
-    #: it is told that the business said no.
+    #: Whether the saga is not notified when all is done: it revoked the delivery itself, or
+    #: it receives a rejection.
     quiet: bool = False
 
 
@@ -91,7 +91,7 @@ class OpenDeliveries:
             if undo is None:
                 woken.add(told)
             else:
-                # It came late: what it did is undone as well, and what it sent is taken back.
+                # It came late: what it did is undone as well, and what it sent is revoked.
                 woken |= self.unwind(unit, Undoing(undo, [root], saga_id, saga, cause))
         return woken
 

@@ -1,9 +1,9 @@
 """Ordering: deliveries of one ordering key are handled one by one, and each lets the next go on.
 
-Whoever publishes with a key holds its lock until the commit.  So whoever settles the last delivery of
-a key sees what was published, or finds that somebody is publishing, whose event may be held up by the
-one that is just being settled.  Nobody waits for that somebody, who may take long: the key is looked
-at again, soon and often, by the relay of this process.
+A publisher with a key holds its lock until the commit.  So the hop that settles the last delivery
+of a key sees what was published, or finds that a publisher is at it, whose event may be held up by the
+one that is just being settled.  The hop does not wait for that publisher, which may take long: the
+relay of this process looks at the key again, soon and often.
 """
 
 import threading

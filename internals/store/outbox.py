@@ -180,7 +180,7 @@ def woken(rows: Iterable[Row]) -> set[str]:
 
 
 def held_up(rows: Iterable[Row]) -> set[str]:
-    """Return the ordering keys of which such a statement saw an open delivery before its own.
+    """Return the ordering keys for which such a statement saw an open delivery before its own.
 
     That one may have been settled while the statement waited for the publishers before it.
     """

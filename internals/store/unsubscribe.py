@@ -37,7 +37,7 @@ SELECT DISTINCT CASE WHEN o.kind = 'saga.undo' THEN o.payload ->> 'message_kind'
 
 _COUNT = f"SELECT count(*) {_THEIRS}"
 
-# One that runs under a lease is left to whoever runs it; but not what is in another database, or on its
+# One that runs under a lease is left to its worker; but not what is in another database, or on its
 # way there.
 _REVOKE = f"""
 WITH open AS MATERIALIZED (
@@ -95,7 +95,7 @@ class Retiring:
     def revoke(self, unit: UnitOfWork, kinds: Sequence[str], why: str) -> Revoked:
         """Revoke what is open and not being handled now, a portion of it.
 
-        Sagas that wait until all is settled are told, and those behind it in order go on.
+        Sagas that wait until all is settled are notified, and those behind it in order go on.
         """
         rows = self._run(unit, _REVOKE, kinds=list(kinds), why=why, limit=PORTION)
         deliveries = [(id, consumer, key) for id, consumer, key in rows]

@@ -7,8 +7,8 @@ Rules, each a row of the table-driven test:
 2.  A message is compared with what the saga awaits.  Repeated or late: recorded, no effect.
     Belonging to nothing this saga ever sent: unexpected, an operator sees it.
 3.  Parallel steps are joined only when the outcome of each is known, whichever way the saga
-    goes.  When it turns back, commands that nobody started are taken back; the others are awaited,
-    but never started once more: one that fails is as good as taken back.
+    goes.  When it turns back, commands that were not started are revoked; the others are awaited,
+    but never started once more: one that fails is as good as revoked.
 4.  Rejected by the command's own handler: nothing was done, compensation starts at the step
     before.  Rejected further down the choreography: earlier hops did commit, so the step itself
     is compensated too.  The message's causation tells which.
@@ -19,14 +19,14 @@ Rules, each a row of the table-driven test:
     A command that fails for good while the saga turns back, or failed before, needs nobody: it left
     nothing, or is in doubt if it acts outside or failed further down.  Only of a pivot that may
     have happened a person must say what became of it.
-8.  A deadline that passes makes the outcome unknown.  Taken back unstarted: it did not happen.
+8.  A deadline that passes makes the outcome unknown.  Revoked unstarted: it did not happen.
     Otherwise the step is in doubt and compensated too; a success that comes late is compensated
     when it comes, and so is what a late rejection from further down left, or a late failure may
     have left, once each; any other late rejection is only recorded.  Final sagas open again for
     these only.  The deadline of the saga turns a stuck one back too, unless it is past its pivot
     or stuck on its way back.
 9.  A cancelled saga turns back at once, stuck or not, unless it is past its pivot: what nobody
-    started is taken back, what is being handled is awaited.  A pivot in flight decides: once it was
+    started is revoked, what is being handled is awaited.  A pivot in flight decides: once it was
     begun it is tried until its outcome is known, since nobody could undo it; its success
     comes too late to turn back, however late it is, and the saga goes on forward from there.
 10. An outside message that comes before its step waits for it is kept.  A wait takes the first one
@@ -181,7 +181,7 @@ def _outcome(
         return Decision(state, verdict=Verdict.UNEXPECTED)
     known = state.steps.get(name)  # None: to be done again, and not begun yet
     if known is None or not known.doubt or phase is Phase.COMPENSATING or known.phase in ORDERED:
-        # Where its command is out anew, the doubt about the earlier one stays until that is known.
+        # Where its command is out again, the doubt about the earlier one stays until that is known.
         return stale(state)
     return outcomes.learn_late(saga, state, saga.step(name), message) or stale(state)
 

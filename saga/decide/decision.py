@@ -33,9 +33,9 @@ class Decision(Generic[D]):
     """What is to be stored and sent, together or not at all.
 
     Attributes:
-        revoke: Roots whose undelivered messages are to be taken back, each with the step that is to
-            be told by `Revoked` whether its command was.
-        unbegun: Of those roots the ones of pivots: taken back only if nobody has begun them, and
+        revoke: Roots whose undelivered messages are to be revoked, each with the step that
+            learns by `Revoked` whether its command was.
+        unbegun: Of those roots the ones of pivots: revoked only if they were not begun, and
             otherwise tried until their outcome is known, since what they did could not be undone.
         unwind: Compensations that undo all that was caused by a step's commands, with those
             commands.

@@ -31,7 +31,7 @@ class Course(Generic[D]):
     saga: Saga[D]
     cause: Envelope
     send: list[Envelope] = field(default_factory=list)
-    #: Roots whose undelivered messages are to be taken back, each with the step's name.
+    #: Roots whose undelivered messages are to be revoked, each with the step's name.
     revoke: dict[UUID, str] = field(default_factory=dict)
     #: Of those the commands that may have had an effect which nobody could undo.
     unbegun: list[UUID] = field(default_factory=list)
@@ -121,9 +121,9 @@ class Course(Generic[D]):
         )
 
     def give_up(self, state: SagaState[D], *, overdue: bool) -> SagaState[D]:
-        """Take back what is out and not started, since the saga turns back.
+        """Revoke what is out and not started, since the saga turns back.
 
-        Waits end at once.  What is overdue is not awaited further if it cannot be taken back.
+        Waits end at once.  What is overdue is not awaited further if it cannot be revoked.
         """
         for name, step in state.steps.items():
             if step.phase is Phase.WAITING:
@@ -150,7 +150,7 @@ class Course(Generic[D]):
     ) -> SagaState[D]:
         """Give up a step that failed for good, of a saga that turns back.
 
-        Its own command is taken back, as one that nobody started.  Where it failed further down,
+        Its own command is revoked, as one that was not started.  Where it failed further down,
         earlier hops did commit, so it is undone too.  Of a pivot only the former can be done.
         """
         known = state.steps[name]

@@ -87,7 +87,7 @@ def _refusal_of_replay(saga: Saga[D], state: SagaState[D], act: Replayed) -> str
         _corrected(saga, state, act.data)
     except PayloadError as error:
         return str(error)
-    if act.no_effect and not any(_sent_anew(saga, state, name) for name in state.steps):
+    if act.no_effect and not any(_sent_again(saga, state, name) for name in state.steps):
         return (
             "no command is sent again, so no earlier call can be declared without effect: "
             "what failed further down is delivered again as it is"
@@ -145,7 +145,7 @@ def _is_out(known: StepState) -> bool:
     return known.phase is Phase.COMMANDED and not known.parked and known.overdue
 
 
-def _sent_anew(saga: Saga[D], state: SagaState[D], name: str) -> bool:
+def _sent_again(saga: Saga[D], state: SagaState[D], name: str) -> bool:
     """Whether a replay sends the step's own command, or its compensation, once more."""
     known = state.steps[name]
     if not known.fault or known.phase is Phase.REVOKING or isinstance(saga.step(name), Wait):
@@ -173,7 +173,7 @@ def _replay(
 
     A parked delivery further down is tried again as it is.  A step's own command is sent again, with a
     new generation and the current data.
-    What is sent anew means what it meant before, unless that is known to have had no effect.
+    What is sent again means what it meant before, unless that is known to have had no effect.
     """
     course.retry.extend(state.faults)
     state = replace(state, faults={})
@@ -181,7 +181,7 @@ def _replay(
         state = replace(state, direction=Direction.BACKWARD, rewind_to=first)
     for name, known in state.steps.items():
         if not known.fault or known.phase is Phase.REVOKING:
-            continue  # whether it is taken back is about to be known
+            continue  # whether it is revoked is about to be known
         if below := _below(state, name):
             course.retry.extend(below)
             state = state.with_step(name, fault=None, parked=())
@@ -198,7 +198,7 @@ def _replay(
         if known.phase is Phase.WAITING and first is not None:
             state = state.with_step(name, fault=None)  # it ends, since the saga turns back
             continue
-        state = _anew(saga, state, name, course, no_effect=no_effect)
+        state = _begun_again(saga, state, name, course, no_effect=no_effect)
     return state
 
 
@@ -218,7 +218,7 @@ def _given_up(state: SagaState[D], name: str, *, no_effect: bool) -> SagaState[D
     return state.with_step(name, phase=Phase.REVOKED)
 
 
-def _anew(
+def _begun_again(
     saga: Saga[D], state: SagaState[D], name: str, course: Course[D], *, no_effect: bool
 ) -> SagaState[D]:
     known = state.steps[name]

@@ -114,7 +114,7 @@ class Story(Generic[D]):
     def revoked(
         self, step: str, *, started: bool = False, order: Envelope | None = None
     ) -> "Story[D]":
-        """The step's command was taken back: nobody starts it any more.
+        """The step's command was revoked: it is not started any more.
 
         `started`: its handler acts outside the database and was started, so that it may have had
         its effect.  `order`: an earlier command, if it is not the one that is out.
@@ -122,7 +122,7 @@ class Story(Generic[D]):
         return self._answered(step, revoked=True, started=started, order=order)
 
     def not_revoked(self, step: str, *, order: Envelope | None = None) -> "Story[D]":
-        """The step's command could not be taken back: it is being handled."""
+        """The step's command could not be revoked: it is being handled."""
         return self._answered(step, revoked=False, order=order)
 
     def signal(self, event: Event) -> "Story[D]":

@@ -9,7 +9,7 @@ from saga.messages import Message
 def check_kinds(classes: Iterable[type[Message]], of: str) -> None:
     """Raise `DefinitionError` if two of these classes have the same kind.
 
-    A class that was defined anew by a reload, or by a notebook's cell that ran again, is the same.
+    A class that was defined again by a reload, or by a notebook's cell that ran again, is the same.
 
     Args:
         classes: The message classes of one declaration.

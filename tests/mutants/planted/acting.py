@@ -18,7 +18,7 @@ ACTS = (
     Plant(
         "replay-of-the-same",
         "a replay sends what was sent before, so it is dropped and nothing goes on",
-        "saga:_anew",
+        "saga:_begun_again",
         "generation=known.generation + 1,",
         "generation=known.generation,",
         f"{_DECIDE}_operator_actions.py::test_the_steps_own_command_is_sent_anew",

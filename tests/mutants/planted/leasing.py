@@ -89,7 +89,7 @@ LEASES = (
         "a deploy counts the calls that it cuts as failed, and parks them",
         "internals:LeasedRunner.run",
         "            if is_interrupt(error):\n"
-        "                raise  # the worker is told to stop: the lease runs out\n",
+        "                raise  # the worker is to stop: the lease runs out\n",
         "",
         f"{_LEASED}::TestExternal"
         "::test_one_whose_worker_is_gone_is_run_again_with_the_same_key_when_its_lease_ends",
