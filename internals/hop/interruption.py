@@ -5,12 +5,15 @@ database session is ended.
 """
 
 import ctypes
+import gc
 import logging
 import os
 import socket
 import sys
+import threading
 import traceback
 from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 import psycopg
@@ -24,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that the cancelling of a statement may take.
 _CANCELLING = 5.0
+
+#: Held by who has switched garbage collection off, so that no other switches it on again meanwhile.
+_looking = threading.Lock()
 
 
 class OutOfTime(BaseException):
@@ -45,8 +51,24 @@ def raise_in_thread(thread: int, error: type[BaseException] | None) -> None:
 
 def stack_of(thread: int) -> str:
     """Return where a thread is: lines of source, and no values."""
-    frame = sys._current_frames().get(thread)
+    frame = _frame_of(thread)
     return "".join(traceback.format_stack(frame)[-12:]) if frame is not None else "(unknown)"
+
+
+def _frame_of(thread: int) -> FrameType | None:
+    """Return the frame that a thread is in.
+
+    Before Python 3.12 the interpreter holds a lock meanwhile that a garbage collection may need, and
+    one that begins just then waits for ever, with the whole process (CPython's issue 106883).
+    """
+    with _looking:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return sys._current_frames().get(thread)
+        finally:
+            if collects:
+                gc.enable()
 
 
 def _session(run: Run) -> psycopg.Connection[Any] | None:

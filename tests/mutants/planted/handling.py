@@ -167,6 +167,15 @@ HANDLERS = (
         "::test_what_one_waited_before_it_got_the_lock_is_not_its_own_time",
     ),
     Plant(
+        "stack-while-collecting",
+        "a worker hangs for ever with all of its threads when it logs where a late handler is",
+        "internals:_frame_of",
+        "        gc.disable()\n",
+        "        pass\n",
+        "tests/internals/hop/test_interruption.py"
+        "::test_where_a_thread_is_can_be_told_while_there_is_garbage",
+    ),
+    Plant(
         "suspect-lease-outlasts-the-bound",
         "a suspect whose worker is frozen waits for half a minute though the bound is of seconds",
         "internals:suspect_lease",
