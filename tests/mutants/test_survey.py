@@ -19,7 +19,7 @@ _IS_SEEN = """
 import ast
 from tests.mutants.survey import ROOT, Change, is_seen
 
-path, tests = ROOT / "saga/decide/__init__.py", ["tests/saga/test_decide_deadlines.py"]
+path, tests = ROOT / "saga/decide/__init__.py", ["tests/saga/decide/test_deadlines.py"]
 sources = path.read_text(), path.read_text() + "raise RuntimeError('imported')"
 print([is_seen(path, Change(0, "", "", ast.parse(source)), tests) for source in sources])
 """
@@ -35,7 +35,7 @@ def test_a_change_of_a_package_is_the_one_that_tests_import() -> None:
 
 def test_the_tests_of_a_module_come_first_and_random_ones_last() -> None:
     tests = _tests_of(ROOT / "saga/decide/deadlines.py")
-    assert tests[0] == "tests/saga/test_decide_deadlines.py"
+    assert tests[0] == "tests/saga/decide/test_deadlines.py"
     assert "properties" in tests[-1]
 
 
