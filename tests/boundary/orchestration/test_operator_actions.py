@@ -64,14 +64,14 @@ class TestAudit:
 
     @pytest.mark.parametrize(
         ("method", "act_name"),
-        [("retry_parked", "parked retry"), ("drop_parked", "parked drop")],
+        [("retry", "parked retry"), ("drop", "parked drop")],
     )
     def test_so_has_each_act_on_a_parked_delivery(
         self, port: Port, stuck: UUID, method: str, act_name: str
     ) -> None:
         ids = parked(port)
         with port.runtime.engine.begin() as connection:
-            getattr(port.runtime._administration.acts, method)(
+            getattr(port.runtime._administration.acts.parked, method)(
                 joined(connection), ids, actor="ann", reason=WHY
             )
         (row,) = port.audit()
@@ -96,12 +96,12 @@ class TestAudit:
         assert (port.rows("SELECT * FROM saga"), port.rows("SELECT * FROM outbox")) == before
         assert port.audit() == []
 
-    @pytest.mark.parametrize("method", ["retry_parked", "drop_parked"])
+    @pytest.mark.parametrize("method", ["retry", "drop"])
     def test_so_it_is_with_acts_on_parked_deliveries(
         self, port: Port, stuck: UUID, method: str
     ) -> None:
         ids, before = parked(port), port.rows("SELECT * FROM inbox ORDER BY message_id")
-        do = getattr(port.runtime._administration.acts, method)
+        do = getattr(port.runtime._administration.acts.parked, method)
         for actor, reason in (("ann", "x" * 2001), ("a" * 201, WHY), ("ann", "")):
             with port.runtime.engine.begin() as connection, pytest.raises(PayloadError):
                 do(joined(connection), ids, actor=actor, reason=reason)
@@ -280,7 +280,7 @@ class TestParked:
         assert (row["message_id"], row["state"]) == (ids[0], "revoked")
         assert row["last_error"] == f"ValueError: the bank is closed; dropped: {WHY}"
 
-    @pytest.mark.parametrize("method", ["retry_parked", "drop_parked"])
+    @pytest.mark.parametrize("method", ["retry", "drop"])
     def test_one_that_is_not_parked_is_refused_with_all_the_others(
         self, port: Port, stuck: UUID, method: str
     ) -> None:
@@ -290,7 +290,7 @@ class TestParked:
             pytest.raises(ActRefused, match="1 of 2 deliveries are not parked"),
             port.runtime.engine.begin() as connection,
         ):
-            getattr(port.runtime._administration.acts, method)(
+            getattr(port.runtime._administration.acts.parked, method)(
                 joined(connection), ids, actor="ann", reason=WHY
             )
         assert parked(port) == ids[:1]

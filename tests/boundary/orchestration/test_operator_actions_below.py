@@ -29,7 +29,7 @@ def act(lodge: Lodge, id: UUID, message: Message) -> Acted:
 
 def on_parked(lodge: Lodge, method: str, ids: Sequence[UUID]) -> None:
     with lodge.runtime.engine.begin() as connection:
-        getattr(lodge.runtime._administration.acts, method)(
+        getattr(lodge.runtime._administration.acts.parked, method)(
             joined(connection), ids, actor="bob", reason=WHY
         )
 
@@ -52,7 +52,7 @@ class TestReplay:
     def test_what_was_dropped_is_not_awaited_and_the_step_is_skipped(self, lodge: Lodge) -> None:
         lodge.open("maids")
         id = lodge.stay()
-        on_parked(lodge, "drop_parked", [lodge.parked()["maids"]])
+        on_parked(lodge, "drop", [lodge.parked()["maids"]])
         with pytest.raises(ActRefused, match=r"dropped.* skip its step"):
             act(lodge, id, REPLAY)
         assert lodge.status(id) == "stuck"
@@ -62,7 +62,7 @@ class TestReplay:
     def test_what_another_operator_has_delivered_again_is_awaited(self, lodge: Lodge) -> None:
         lodge.open("maids")
         id = lodge.stay()
-        on_parked(lodge, "retry_parked", [lodge.parked()["maids"]])
+        on_parked(lodge, "retry", [lodge.parked()["maids"]])
         for message in (REPLAY, SKIP):
             with pytest.raises(ActRefused, match="is not parked any more: it was retried"):
                 act(lodge, id, message)
@@ -76,7 +76,7 @@ class TestReplay:
         id = lodge.stay()
         ids = lodge.parked()
         lodge.open("maids")
-        on_parked(lodge, "retry_parked", [ids["cooks"]])
+        on_parked(lodge, "retry", [ids["cooks"]])
         lodge.settle()
         assert lodge.status(id) == "stuck"
         lodge.open()
@@ -88,8 +88,8 @@ class TestReplay:
     def test_what_was_delivered_again_and_brought_no_outcome_is_skipped(self, lodge: Lodge) -> None:
         lodge.open("maids", "cooks")
         id = lodge.stay()
-        on_parked(lodge, "drop_parked", [lodge.parked()["maids"]])
-        on_parked(lodge, "retry_parked", [lodge.parked()["cooks"]])
+        on_parked(lodge, "drop", [lodge.parked()["maids"]])
+        on_parked(lodge, "retry", [lodge.parked()["cooks"]])
         lodge.open()
         with pytest.raises(ActRefused, match="is not parked any more: it was retried"):
             act(lodge, id, SKIP)
@@ -102,7 +102,7 @@ class TestReplay:
         id = lodge.stay()
         assert lodge.status(id) == "stuck"
         (outcome,) = lodge.parked().values()
-        on_parked(lodge, "drop_parked", [outcome])
+        on_parked(lodge, "drop", [outcome])
         lodge.open()
         assert act(lodge, id, REPLAY).retried == (outcome,)
         lodge.settle()
@@ -110,7 +110,7 @@ class TestReplay:
 
 
 class TestParked:
-    @pytest.mark.parametrize("method", ["retry_parked", "drop_parked"])
+    @pytest.mark.parametrize("method", ["retry", "drop"])
     def test_one_that_is_not_parked_is_refused_though_another_is_parked_twice(
         self, lodge: Lodge, method: str
     ) -> None:
@@ -128,7 +128,7 @@ class TestParked:
         lodge.stay()
         ids = set(lodge.parked().values())
         lodge.open(cooks_see=Booked)
-        on_parked(lodge, "retry_parked", list(ids))
+        on_parked(lodge, "retry", list(ids))
         lodge.settle()
         assert sorted(lodge.done) == ["cooks", "maids"]
         assert len(lodge.audit()) == 1

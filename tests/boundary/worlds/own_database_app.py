@@ -193,7 +193,7 @@ class Mill:
     def act(self, act: str, *ids: UUID) -> None:
         """Retry or drop parked messages, as an operator."""
         with self.runtime.engine.begin() as connection:
-            doing = getattr(self.runtime._administration.acts, f"{act}_parked")
+            doing = getattr(self.runtime._administration.acts.parked, act)
             doing(joined(connection), ids, actor="ann", reason="the wheel is mended")
 
     def replay(self, id: UUID) -> None:
