@@ -38,7 +38,7 @@ demo.django = $(BIN)/python -m examples.django_shop.demo
 
 test: $(STAMP) ## Run all tests on real servers, but for those of the documentation
 	@$(BIN)/python -m tests.pgbouncer
-	$(BIN)/python -m pytest -q -n $(WORKERS) --ignore tests/docs
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --ignore tests/docs
 
 test-fast: $(STAMP) ## Run the tests that need no server, in less than a minute
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not servers" $(FAST)
@@ -62,7 +62,7 @@ coverage.saga = $(call cover,saga) run -m pytest -q -n 0 tests/saga --ignore-glo
 	$(call cover,saga) combine -q && $(call cover,saga) report --include 'saga/*' --fail-under 100
 # All tests, in all processes; it takes half as long again as `make test`.
 coverage.all = $(BIN)/python -m tests.pgbouncer && \
-	$(call cover,all) run -m pytest -q -n $(WORKERS) --ignore tests/docs && $(call cover,all) combine -q && \
+	$(call cover,all) run -m pytest -q -n $(WORKERS) --dist worksteal --ignore tests/docs && $(call cover,all) combine -q && \
 	$(call cover,all) report --include 'saga/*' --fail-under 100 && \
 	$(call cover,all) report --include 'internals/*,boundary/*' --fail-under 92
 

@@ -91,7 +91,7 @@ class TestARunThatFails:
         (row,) = port.deliveries("bank.charge")
         assert row["state"] == "revoked"
         with (
-            pytest.raises(ActRefused, match="its saga gave the step up"),
+            pytest.raises(ActRefused, match="its saga gave up the step"),
             port.runtime.engine.begin() as connection,
         ):
             port.runtime._administration.acts.parked.retry(
