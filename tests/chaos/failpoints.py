@@ -52,7 +52,8 @@ _RATES: Mapping[Boundary, float] = {
     Boundary.ACT: 0.2,
 }
 _RATE = 0.05
-#: And for one that did not strike yet, however rarely its boundary is passed.
+#: How much sooner one strikes that did not strike yet, and how often at least.
+_SOON = 5.0
 _FIRST = 0.25
 #: So many times more rarely all stands still than it dies: it stays so for long.  One that did not
 #: strike yet strikes when it is granted.
@@ -108,7 +109,8 @@ class _Failpoints:
         for fault in self._random.sample(list(names), len(names)):
             rate = self._rates.get(fault, 0.0)
             if rate and fault in self._absent:
-                rate = rate * _WHEN_GRANTED if names[fault] in FREEZES else max(rate, _FIRST)
+                freezes = names[fault] in FREEZES
+                rate = rate * _WHEN_GRANTED if freezes else max(rate * _SOON, _FIRST)
             if self._random.random() < rate:
                 strike(names[fault], boundary, self._folder, self._tally)
 
