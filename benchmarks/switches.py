@@ -7,8 +7,8 @@ what nobody should set.  What is right without a trick stays right: only time ma
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 from uuid import UUID
@@ -16,7 +16,6 @@ from uuid import UUID
 from dramatiq.brokers.redis import RedisBroker
 
 from benchmarks import workload
-from benchmarks.workload import ORDER, PATIENT_ORDER, REORDER, Order
 from boundary.doorbell import redis_broker
 from boundary.doorbell.host_broker import StockDoorbells
 from boundary.orchestration.orchestrator import Orchestrator
@@ -27,40 +26,21 @@ from internals.hop.coalescing import Coalescing
 from internals.store.delivery import Settlement
 from internals.store.inbox import Inbox
 from internals.work import Work
-from saga import Saga
 
 Switch = Callable[[], AbstractContextManager[object]]
 
 #: Rows that the handlers of a context update, in the order in which sagas come.
-_HOT = 16
+HOT = 16
 
 _SET = SqlAlchemyUnitOfWork.handling
 _KEPT = Inbox.__init__
 
 
-@dataclass(frozen=True, slots=True)
-class Trick:
-    """Something that is there for speed alone."""
-
-    #: What it saves, in a line.
-    what: str
-    #: Where it is.
-    where: str
-    #: Does without it.
-    off: Switch
-    #: What is the same with it and without: the load that it is for.
-    load: str = ""
-    under: Switch = nullcontext
-    sagas: Sequence[Saga[Order]] = (ORDER,)
-    #: Whether the third step refuses.
-    refused: bool = False
-
-
-def _setting(name: str, value: str) -> Switch:
+def setting(name: str, value: str) -> Switch:
     return lambda: patch.dict(os.environ, {name: value})
 
 
-def _all(*switches: Switch) -> Switch:
+def together(*switches: Switch) -> Switch:
     @contextmanager
     def off() -> Iterator[None]:
         with ExitStack() as stack:
@@ -71,18 +51,18 @@ def _all(*switches: Switch) -> Switch:
     return off
 
 
-def _no_chaining() -> AbstractContextManager[object]:
+def no_chaining() -> AbstractContextManager[object]:
     return patch.object(worker_loop, "_FOLLOW", -1.0)
 
 
-def _always_careful() -> AbstractContextManager[object]:
+def always_careful() -> AbstractContextManager[object]:
     def handling(self: SqlAlchemyUnitOfWork, **_: bool) -> Any:
         return _SET(self, careful=True)
 
     return patch.object(SqlAlchemyUnitOfWork, "handling", handling)
 
 
-def _plain_savepoints() -> AbstractContextManager[object]:
+def plain_savepoints() -> AbstractContextManager[object]:
     """Release each handler's savepoint before the next one's is made."""
 
     def set_savepoint(self: SqlAlchemyUnitOfWork) -> None:
@@ -95,7 +75,7 @@ def _plain_savepoints() -> AbstractContextManager[object]:
     return patch.object(SqlAlchemyUnitOfWork, "_set_savepoint", set_savepoint)
 
 
-def _forgotten_statements() -> AbstractContextManager[object]:
+def forgotten_statements() -> AbstractContextManager[object]:
     """Let psycopg see savepoints, and forget what it has prepared when one is rolled back."""
 
     def control(self: SqlAlchemyUnitOfWork, statements: bytes) -> Sequence[Row]:
@@ -107,7 +87,7 @@ def _forgotten_statements() -> AbstractContextManager[object]:
     return patch.object(SqlAlchemyUnitOfWork, "_control", control)
 
 
-def _through_sqlalchemy() -> AbstractContextManager[object]:
+def through_sqlalchemy() -> AbstractContextManager[object]:
     """Run the framework's statements as a user of SQLAlchemy would."""
 
     def run(
@@ -125,7 +105,7 @@ def _through_sqlalchemy() -> AbstractContextManager[object]:
     return patch.object(SqlAlchemyUnitOfWork, "run", run)
 
 
-def _any_batch() -> AbstractContextManager[object]:
+def any_batch() -> AbstractContextManager[object]:
     """Let two batches of one context run at once."""
 
     def init(self: Inbox, *arguments: Any) -> None:
@@ -138,7 +118,7 @@ def _any_batch() -> AbstractContextManager[object]:
 
 
 @contextmanager
-def _each_thread_answers() -> Iterator[None]:
+def each_thread_answers() -> Iterator[None]:
     def run(_: Coalescing, once: Callable[[], int], __: Callable[[], None]) -> int:
         return once()
 
@@ -153,7 +133,7 @@ class _NeverAsked(dict[str, Orchestrator]):
         return {}.keys()
 
 
-def _no_second_look() -> AbstractContextManager[object]:
+def no_second_look() -> AbstractContextManager[object]:
     def colocated(self: WorkerLoop) -> Mapping[str, Orchestrator]:
         consumers = self._wiring.consumers.items()
         return _NeverAsked((n, c) for n, c in consumers if isinstance(c, Orchestrator))
@@ -161,7 +141,7 @@ def _no_second_look() -> AbstractContextManager[object]:
     return patch.object(WorkerLoop, "colocated", property(colocated))
 
 
-def _one_after_another() -> AbstractContextManager[object]:
+def one_after_another() -> AbstractContextManager[object]:
     """Settle, save and send in a statement each."""
 
     def finish(
@@ -183,14 +163,14 @@ def _one_after_another() -> AbstractContextManager[object]:
     return patch.object(Inbox, "finish", finish)
 
 
-def _stock_broker() -> AbstractContextManager[object]:
+def stock_broker() -> AbstractContextManager[object]:
     def broker(url: str, namespace: str) -> StockDoorbells:
         return StockDoorbells(RedisBroker(url=url, namespace=namespace), namespace)  # type: ignore[no-untyped-call]
 
     return patch.object(wiring, "DoorbellBroker", broker)
 
 
-def _hot_rows() -> AbstractContextManager[object]:
+def hot_rows() -> AbstractContextManager[object]:
     """Have each handler update one of a few rows of its context's."""
     insert = workload.insert
 
@@ -198,113 +178,12 @@ def _hot_rows() -> AbstractContextManager[object]:
         work.execute(
             "INSERT INTO counter VALUES (%(what)s, %(number)s, 1) "
             "ON CONFLICT (what, number) DO UPDATE SET total = counter.total + 1",
-            {"what": what, "number": order_id.int % _HOT},
+            {"what": what, "number": order_id.int % HOT},
         )
         insert(work, order_id, what)
 
     return patch.object(workload, "insert", update)
 
 
-TRICKS: Mapping[str, Trick] = {
-    "batches": Trick(
-        "up to 64 deliveries in a transaction",
-        "internals/hop",
-        _setting("SAGA_BATCH", "1"),
-    ),
-    "no savepoint": Trick(
-        "a batch has none until a handler raises",
-        "internals/hop/batched_run.py, undone_runs.py",
-        _always_careful,
-    ),
-    "chained savepoints": Trick(
-        "a handler's savepoint releases the last one's, in one round trip",
-        "internals/database/unit_of_work.py",
-        _plain_savepoints,
-        load="each handler has a savepoint",
-        under=_always_careful,
-    ),
-    "kept statements": Trick(
-        "savepoints go past psycopg's cursor, which forgets what is prepared when it sees a rollback",
-        "internals/database/driver.py",
-        _forgotten_statements,
-        load="each handler has a savepoint, and the third step of each saga refuses",
-        under=_always_careful,
-        refused=True,
-    ),
-    "batch lock": Trick(
-        "one batch of a context at a time",
-        "internals/store/sql/hop.py, internals/hop/__init__.py",
-        _any_batch,
-    ),
-    "batch lock, hot rows": Trick(
-        "one batch of a context at a time",
-        "internals/store/sql/hop.py, internals/hop/__init__.py",
-        _any_batch,
-        load=f"handlers update {_HOT} rows of a context",
-        under=_hot_rows,
-    ),
-    "coalescing": Trick(
-        "one thread of a process answers a consumer",
-        "internals/hop/coalescing.py",
-        _each_thread_answers,
-    ),
-    "coalescing and batch lock": Trick(
-        "both",
-        "as above",
-        _all(_each_thread_answers, _any_batch),
-    ),
-    "colocation": Trick(
-        "a saga consumes what is sent to it in the sender's transaction",
-        "internals/hop/colocation.py, batch_writer.py, boundary/orchestration/orchestrator.py",
-        _setting("SAGA_COLOCATE", "off"),
-    ),
-    "second look, two sagas": Trick(
-        "other sagas that got something consume it in the sender's transaction too",
-        "internals/hop/__init__.py",
-        _no_second_look,
-        load="two kinds of sagas share the contexts",
-        sagas=(ORDER, REORDER),
-    ),
-    "second look, settled": Trick(
-        "a saga consumes the end of all that follows from a step in the last one's transaction",
-        "internals/hop/__init__.py",
-        _no_second_look,
-        load="steps that end when all is settled",
-        sagas=(PATIENT_ORDER,),
-    ),
-    "chaining": Trick(
-        "a thread follows what it sent to the next consumer of its process without a doorbell",
-        "boundary/runtime/worker_loop.py",
-        _no_chaining,
-    ),
-    "colocation and chaining": Trick(
-        "both",
-        "as above",
-        _all(_setting("SAGA_COLOCATE", "off"), _no_chaining),
-    ),
-    "one statement": Trick(
-        "a hop settles, saves and sends in one statement",
-        "internals/store/sql/hop.py",
-        _one_after_another,
-    ),
-    "driver's cursor": Trick(
-        "the framework's statements go past SQLAlchemy",
-        "internals/database/unit_of_work.py",
-        _through_sqlalchemy,
-    ),
-    "prepared statements": Trick(
-        "Postgres plans a hop's statements once (a pooler may need it off)",
-        "internals/database/engines.py",
-        _setting("SAGA_PREPARED_STATEMENTS", "off"),
-    ),
-    "own broker": Trick(
-        "consumers of doorbells wait in a blocking pop",
-        "boundary/doorbell/redis_broker.py, listener.py",
-        _stock_broker,
-    ),
-    "few doorbells": Trick(
-        "no more than eight doorbells wait for a consumer",
-        "boundary/doorbell/redis_broker.py",
-        lambda: patch.object(redis_broker, "WAITING", 1_000_000),
-    ),
-}
+def many_doorbells() -> AbstractContextManager[object]:
+    return patch.object(redis_broker, "WAITING", 1_000_000)

@@ -25,13 +25,13 @@ from typing import Any
 import psycopg
 from rich.console import Console
 
+from benchmarks.known_tricks import TRICKS, Trick
 from benchmarks.measuring import Size, busy_spell, percentile
 from benchmarks.meter import Meter
 from benchmarks.peers.peer import Ledger, Lost, Running, ledger
 from benchmarks.peers.saga_peer import SagaPeer
 from benchmarks.report import describe_machine
 from benchmarks.servers import own_schema
-from benchmarks.switches import TRICKS, Trick
 from benchmarks.workload import build_runtime
 from boundary import Runtime, Settings
 

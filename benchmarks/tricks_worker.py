@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import dramatiq
 
-from benchmarks.switches import TRICKS
+from benchmarks.known_tricks import TRICKS
 from benchmarks.tricks import OFF, TRICK
 from benchmarks.workload import build_runtime
 from boundary import Settings

@@ -133,8 +133,8 @@ class DoorbellBroker(RedisBroker):
     def waiting(self, consumers: Sequence[str]) -> Mapping[str, int] | None:
         """Return how many doorbells wait for each of these consumers; None if Redis is away.
 
-        Those that cannot be counted are left out.  It also finds out whether they could be rung,
-        before anybody's saga has to wait for it.
+        It leaves out those that it cannot count.  It also finds out whether Redis accepts writes, before
+        a saga has to wait for that.
         """
         if _SERVER in self._ringing.failing():
             return None

@@ -37,7 +37,7 @@ class Acted:
     Attributes:
         sent: Kinds of the commands that are sent.
         retried: Parked messages that are delivered again.
-        woken: Consumers whose doorbells are to be rung after the commit.
+        woken: Consumers whose doorbells the caller rings after the commit.
         new_key: Whether what is sent has a new idempotency key, since the earlier call had no
             effect.
     """

@@ -51,7 +51,7 @@ class Starter:
         so that a run which is repeated starts the same saga.
 
         Returns the ids, in the order of the items (for a key that was started before with the
-        same data, the earlier id), and the consumers whose doorbells are to be rung.
+        same data, the earlier id), and the consumers whose doorbells the caller rings.
 
         Raises:
             KeyConflict: A key was started before, with other data.

@@ -28,7 +28,7 @@ _DEEPEST = 42
 #: Stands between words that a line is not broken at; printed as a space.
 _GLUE = "\ue000"
 
-#: The word before the reason for which a delivery was taken back; it is said already.
+#: What a revoked delivery's reason begins with; the state next to it says so already.
 _REVOKED = "revoked: "
 
 #: Seconds that are worth a word.

@@ -30,7 +30,7 @@ class BatchWriter:
 
         A colocated saga consumes what is sent to it at once: its deliveries are written as done.
 
-        Returns the consumers that got something; their doorbells are to be rung after the commit.
+        Returns the consumers that got something: the caller rings their doorbells after the commit.
         Raises `IdConflict` where another message has the id of one that is sent.
         """
         unit, outbox = hop.unit, self.outbox
@@ -49,7 +49,7 @@ class BatchWriter:
         rows = self.inbox.finish(unit, batch.settlements, messages, sagas)
         outbox.refuse_others(unit, rows, batch.messages)
         got = woken(rows)
-        # Before anything is taken back or undone below the commands that were just sent.
+        # Before anything is revoked or undone below the commands that were just sent.
         got |= outbox.open_deliveries.count(
             unit, batch.messages, batch.closed, consumer=batch.consumer
         )

@@ -50,7 +50,7 @@ class Handled:
     settled: int = 0
     #: Whether more may be due: the batch was full, or not all of it was settled.
     more: bool = False
-    #: Consumers that got something: their doorbells are to be rung after the commit.
+    #: Consumers that got something: the caller rings their doorbells after the commit.
     woken: frozenset[str] = field(default_factory=frozenset)
     #: Whether nothing was looked at, since another process has a batch of this consumer's.
     missed: bool = False

@@ -70,7 +70,7 @@ class Outbox:
 
         Of those in `heard` the saga's delivery is done with the sending.
 
-        Returns the consumers that got something due now; their doorbells are to be rung after
+        Returns the consumers that got something due now: the caller rings their doorbells after
         the commit.  A message whose id was sent before is dropped, and that noted with it.  Raises
         `PayloadError` for one that is too large, or has too long an ordering key, when nothing is
         written, and `IdConflict` for one whose id another message has.

@@ -59,7 +59,7 @@ class Revoked:
     """What one transaction revoked."""
 
     count: int
-    #: Consumers whose doorbells are to be rung after the commit.
+    #: Consumers whose doorbells the caller rings after the commit.
     woken: frozenset[str]
 
 

@@ -17,10 +17,10 @@ from psycopg.pq import Trace
 from sqlalchemy import event, text
 
 from benchmarks import tricks
+from benchmarks.known_tricks import TRICKS
 from benchmarks.measuring import Size
 from benchmarks.peers.peer import Ledger, database_url
 from benchmarks.servers import _environment
-from benchmarks.switches import TRICKS
 from benchmarks.tricks import Compared
 from benchmarks.workload import Order, build_runtime, metadata
 from boundary import Runtime, Settings
